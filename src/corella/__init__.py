@@ -1,0 +1,18 @@
+"""Corella: a recommender that asks a language model only when it pays.
+
+    from corella import CoReLLa, load_config, load_dataset
+
+    config = load_config(overrides=["joint.stage3_targets=10000"])
+    dataset = load_dataset(config)
+    model = CoReLLa(config).fit(dataset)
+    probability = model.predict_proba(dataset.samples("test"))
+    model.save("model")
+"""
+
+from corella.collaboration.system import CoReLLa, Predictions
+from corella.config import Config, load_config
+from corella.data.dataset import Dataset, Samples
+from corella.data.prepare import load_dataset
+from corella.errors import UserError
+
+__all__ = ["CoReLLa", "Config", "Dataset", "Predictions", "Samples", "UserError", "load_config", "load_dataset"]

@@ -1,0 +1,161 @@
+"""The command line. No logic of its own: it reads arguments, calls `corella.run`, and prints what came back."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from corella.config import Config, describe, load_config, to_yaml
+from corella.errors import UserError
+
+app = typer.Typer(
+    help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
+    pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
+
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of settings; see `corella explain-config`.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one setting: section.key=value.")]
+RunFolder = Annotated[Path, typer.Option("--run", "-r", help="The run folder.")]
+
+_out = Console(highlight=False)
+
+
+@app.command()
+def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> None:
+    """Train, route, evaluate and report on MovieLens-100K with SmolLM2-135M, in minutes on two cores."""
+    from corella.run import demo_config, peak_gib
+
+    began = time.monotonic()
+    _train_and_evaluate(run, demo_config(overrides or ()))
+    _out.print(f"demo: {time.monotonic() - began:.0f} s, peak memory {peak_gib():.1f} GiB; open {run / 'report.html'}")
+
+
+@app.command()
+def prepare(
+    config: ConfigPath = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the prepared dataset; unset: the cache.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Read, check, order, split and count; say what was kept and dropped, and why."""
+    from corella.data.prepare import load_dataset
+
+    dataset = load_dataset(load_config(config, overrides or ()), out)
+    facts = dataset.manifest["facts"]
+    _out.print(", ".join(f"{name}: {value:,}" for name, value in facts.items()))
+    table = Table("split", "rows", "users", "items", "positive")
+    for part in dataset.manifest["splits"]:
+        table.add_row(part["split"], *(f"{part[k]:,}" for k in ("rows", "users", "items")), f"{part['positive']:.1%}")
+    _out.print(table)
+    for drop in dataset.manifest["dropped"]:
+        _out.print(f"dropped {drop['rows']:,} rows: {drop['reason']} (first: {drop['first']})", markup=False)
+    for warning in dataset.manifest["warnings"]:
+        _out.print(f"warning: {warning}", markup=False)
+    if not dataset.manifest["dropped"]:
+        _out.print("nothing was dropped")
+
+
+@app.command()
+def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
+    """Train into a run folder. Killed at any moment, the same command goes on where it was."""
+    from corella.run import train_run
+
+    train_run(run, _run_config(run, config, overrides))
+
+
+@app.command()
+def evaluate(run: RunFolder) -> None:
+    """Evaluate a trained run on its test rows: metrics.json, predictions.parquet, report.html."""
+    from corella.run import evaluate_run
+
+    _summary(evaluate_run(run))
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Draw report.html anew from metrics.json and predictions.parquet."""
+    from corella.run import write_report
+
+    write_report(run)
+    _out.print(str(run / "report.html"))
+
+
+@app.command()
+def score(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    rows: Annotated[Path, typer.Argument(help="Parquet or CSV with user_id, item_id and, if you like, timestamp.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    share: Annotated[float | None, typer.Option(min=0, max=1, help="Share to route; unset: the run's budget.")] = None,
+) -> None:
+    """Score new rows: probability, and who gave it."""
+    from corella.run import score_file
+
+    _out.print(f"{score_file(run, rows, out, share):,} rows written to {out}")
+
+
+@app.command("explain-config")
+def explain_config(
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    resolved: Annotated[bool, typer.Option(help="Print the resolved configuration as YAML instead.")] = False,
+) -> None:
+    """Every setting with its default and what it does."""
+    if resolved or config or overrides:
+        print(to_yaml(load_config(config, overrides or ())), end="")
+        return
+    for name, default, text in describe():
+        _out.print(f"[bold]{name}[/bold]", end="")
+        _out.print(f" = {default}", markup=False)
+        _out.print(f"    {text}", markup=False)
+
+
+def _run_config(run: Path, config: Path | None, overrides: list[str] | None) -> Config:
+    """The given configuration, or without one that of the run folder that is being resumed."""
+    kept = run / "config.yaml"
+    return load_config(kept if config is None and kept.is_file() else config, overrides or ())
+
+
+def _train_and_evaluate(run: Path, config: Config) -> None:
+    from corella.run import evaluate_run, train_run
+
+    _summary(evaluate_run(run, train_run(run, config)))
+
+
+def _summary(metrics: dict) -> None:  # type: ignore[type-arg]
+    table = Table("test samples: " + f"{metrics['samples']['test']:,}", "AUC", "95 % interval", "log loss", "accuracy")
+    final = {"system": f"final, {metrics['final']['share_routed']:.0%} routed", **metrics["final"]}
+    for row in [*metrics["systems"], final]:
+        interval = f"{row['auc_low']:.3f} to {row['auc_high']:.3f}"
+        table.add_row(row["system"], f"{row['auc']:.4f}", interval, f"{row['logloss']:.4f}", f"{row['accuracy']:.4f}")
+    _out.print(table)
+
+
+def main() -> None:
+    """Entry point: the user's mistakes end with their message and exit code 2, an interruption with 130."""
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        print(f"corella: {error}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        print("corella: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__module__.startswith("click") or hasattr(error, "format_message"):
+            print(f"corella: {error.format_message()}", file=sys.stderr)  # type: ignore[attr-defined]
+            sys.exit(2)
+        import os
+        import traceback
+
+        if os.environ.get("CORELLA_TRACEBACK"):
+            traceback.print_exc()
+        print(
+            f"corella: internal error: {type(error).__name__}: {error} (set CORELLA_TRACEBACK=1 for the traceback)",
+            file=sys.stderr,
+        )
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Both models together: alignment, the three stages, calibration, routing, the trained system."""

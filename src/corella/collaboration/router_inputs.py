@@ -1,0 +1,116 @@
+"""What is known of a sample before the language model runs, and a cheap guess of what it would say.
+
+Features: counting features, categorical fields, history length, the CRM's last hidden layer (principal components), the item text's
+embedding (mean of the language model's own input embeddings, principal components), and how near the item's text is to what
+the user liked and disliked before. The *distilled head* is boosted trees that predict the language model's logit from the features
+that do not depend on the CRM; it learns from training rows, with the logits that the language model gave them before it learned from them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.decomposition import PCA
+
+from corella.crm.inputs import CRMEncoder
+from corella.crm.lightgbm import lightgbm_features
+from corella.data.dataset import Dataset, Samples
+from corella.llm.backbone import Backbone
+
+Floats = npt.NDArray[np.float32]
+
+_TEXT_SIZE = 16
+_HIDDEN_SIZE = 8
+
+
+@dataclass(frozen=True)
+class HiddenProjection:
+    """Principal components of a hidden layer, fitted on validation rows."""
+
+    mean: list[float]
+    components: list[list[float]]
+
+    def __call__(self, hidden: Floats) -> Floats:
+        """[n, width] -> [n, components]."""
+        return (hidden - np.array(self.mean, np.float32)) @ np.array(self.components, np.float32).T
+
+
+def fit_projection(hidden: Floats, size: int = _HIDDEN_SIZE) -> HiddenProjection:
+    """Principal components of rows of hidden states."""
+    pca = PCA(min(size, *hidden.shape), svd_solver="covariance_eigh").fit(hidden)
+    return HiddenProjection(pca.mean_.astype(float).tolist(), pca.components_.astype(float).tolist())
+
+
+class TextSignals:
+    """Embeddings of item texts and of what users liked and disliked, for every event a running sum."""
+
+    def __init__(self, dataset: Dataset, backbone: Backbone) -> None:
+        vectors = embed_items(dataset, backbone)
+        size = min(_TEXT_SIZE, *vectors.shape)
+        reduced = PCA(size, svd_solver="covariance_eigh").fit_transform(vectors).astype(np.float32)
+        reduced /= np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-6
+        self._items = np.concatenate([reduced, np.zeros((1, size), np.float32)])
+        events = dataset.events
+        self._start = events.start
+        ones, zeros = events.label == 1, events.label == 0
+        self._sums = [_running(reduced[events.item] * mask[:, None]) for mask in (ones, zeros)]
+        self._counts = [np.r_[0, np.cumsum(mask)] for mask in (ones, zeros)]
+
+    def __call__(self, samples: Samples) -> Floats:
+        """float32 [n, text + 2]: the item's embedding, its nearness to the user's liked and to the disliked items."""
+        item = self._items[samples.item]
+        end = samples.history_end
+        start = np.where(samples.user >= 0, self._start[samples.user], end)
+        near = []
+        for sums, counts in zip(self._sums, self._counts, strict=True):
+            mean = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)[:, None]
+            near.append((mean * item).sum(1))
+        return np.concatenate([item, np.stack(near, axis=1)], axis=1).astype(np.float32)
+
+
+@torch.inference_mode()
+def embed_items(dataset: Dataset, backbone: Backbone) -> Floats:
+    """Mean input embedding of each item's text, float32 [items, hidden]."""
+    table = backbone.model.get_input_embeddings().weight
+    texts = dataset.items["text"].to_list()
+    ids = backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    rows = [table[torch.tensor(i or [0])].float().mean(0) for i in ids]
+    return torch.stack(rows).cpu().numpy()
+
+
+def _running(values: Floats) -> Floats:
+    return np.concatenate([np.zeros((1, values.shape[1]), np.float64), np.cumsum(values, axis=0, dtype=np.float64)]).astype(np.float32)
+
+
+def cheap_features(encoder: CRMEncoder, dataset: Dataset, text: TextSignals, samples: Samples) -> Floats:
+    """Everything known of samples that does not depend on a trained model, float32 [n, features]."""
+    start = np.where(samples.user >= 0, dataset.events.start[samples.user], samples.history_end)
+    length = np.log1p(samples.history_end - start).astype(np.float32)
+    return np.concatenate([lightgbm_features(encoder, samples), length[:, None], text(samples)], axis=1)
+
+
+@dataclass
+class DistilledHead:
+    """Boosted trees that guess the language model's logit; `text` is LightGBM's own text format."""
+
+    text: str
+
+    def __call__(self, features: Floats) -> npt.NDArray[np.float64]:
+        """Guessed logits, float64 [n]."""
+        import lightgbm
+
+        return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=2), dtype=np.float64)
+
+
+def fit_distilled_head(features: Floats, logit: Floats, weight: Floats, seed: int) -> DistilledHead:
+    """Fit on training rows that the language model has read; `weight` favours later, better answers."""
+    import lightgbm
+
+    settings = {
+        "objective": "l2", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 40, "lambda_l2": 5.0,
+        "feature_fraction": 0.7, "bagging_fraction": 0.8, "bagging_freq": 1, "verbose": -1, "seed": seed,
+        "deterministic": True, "force_col_wise": True, "num_threads": 2,
+    }  # fmt: skip
+    booster = lightgbm.train(settings, lightgbm.Dataset(features, logit, weight=weight), 300)
+    return DistilledHead(booster.model_to_string())

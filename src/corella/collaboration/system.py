@@ -1,0 +1,392 @@
+"""The trained system: a conventional model, a language model, and the router between them. Fit, predict, save, load."""
+
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from corella.collaboration.checkpoint import load_tensors, save_tensors
+from corella.collaboration.joint import JointProgress, JointTrainer
+from corella.collaboration.router import Router, fit_router
+from corella.collaboration.router_inputs import (
+    DistilledHead,
+    HiddenProjection,
+    TextSignals,
+    cheap_features,
+    fit_distilled_head,
+    fit_projection,
+)
+from corella.collaboration.routing import budget_share
+from corella.config import Config, load_config, to_yaml
+from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
+from corella.crm.models import build_crm
+from corella.crm.training import crm_hidden, crm_logits, train_crm
+from corella.data.dataset import Dataset, Samples
+from corella.data.prepare import load_dataset
+from corella.errors import UserError
+from corella.files import read_json, verify_manifest, write_json, write_manifest, write_text
+from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
+from corella.llm.pointwise import PointwisePrompts
+from corella.llm.scoring import Prompts, score_samples
+from corella.llm.timeline import TimelinePrompts
+from corella.progress import Reporter
+
+Floats = npt.NDArray[np.float32]
+
+FORMAT = 1
+"""Raised when the files of a saved model change their meaning."""
+
+MINIMUM_READ = 1000
+"""Training targets that the language model must have read before a distilled head is fitted."""
+
+
+@dataclass
+class Predictions:
+    """What the system says of n samples."""
+
+    logit: npt.NDArray[np.float64]
+    """Final calibrated logits."""
+    crm: npt.NDArray[np.float64]
+    """Calibrated CRM logits."""
+    llm: npt.NDArray[np.float64]
+    """Calibrated logits of the language model, nan where it was not asked."""
+    priority: npt.NDArray[np.float64]
+    routed: npt.NDArray[np.bool_]
+
+    @property
+    def probability(self) -> npt.NDArray[np.float64]:
+        """Final probabilities."""
+        return 1 / (1 + np.exp(-self.logit))
+
+
+@dataclass
+class Facts:
+    """What training did and cost; kept with the model."""
+
+    crm_valid_auc: dict[str, float] = field(default_factory=dict)
+    crm_rows_per_second: float = 0.0
+    llm_targets: int = 0
+    llm_tokens: int = 0
+    llm_seconds: float = 0.0
+    milliseconds_per_sample: float = 0.0
+    """Scoring by the language model, measured on validation rows."""
+    samples_per_request: float = 1.0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class CoReLLa:
+    """The product of arXiv 2403.16378, with timeline prompts, a learned router and blending on top.
+
+    >>> model = CoReLLa(config).fit(dataset)          # doctest: +SKIP
+    >>> model.predict_proba(dataset.samples("test"))  # doctest: +SKIP
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or load_config()
+        self.facts = Facts()
+        set_threads(self.config)
+
+    # What training makes; `fit` and `load` set all of it.
+    dataset: Dataset
+    spec: CRMSpec
+    encoder: CRMEncoder
+    crm: nn.Module
+    backbone: Backbone
+    prompts: Prompts
+    text: TextSignals
+    head: DistilledHead | None
+    projection: HiddenProjection
+    router: Router
+    valid_rows: npt.NDArray[np.int64]
+    valid_llm: Floats
+    """Raw logits of the language model on the validation rows that it read."""
+
+    def fit(self, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None) -> "CoReLLa":
+        """Train everything. With a run folder, checkpoints are kept there and a killed run goes on where it was."""
+        reporter = reporter or Reporter(quiet=True)
+        checkpoints = run / "checkpoints" if run else None
+        self._attach(dataset)
+        self._stage1(checkpoints, reporter)
+        self._joint(checkpoints, reporter)
+        self._read_validation(checkpoints, reporter)
+        with self._timed("router"):
+            self._fit_router()
+        return self
+
+    def predict(self, samples: Samples, share: float | None = None, reporter: Reporter | None = None) -> Predictions:
+        """Score samples; those whose priority reaches the threshold go to the language model, the others never do.
+
+        `share`: of validation samples that the threshold would route; unset: what the configured budget buys.
+        """
+        z_crm = crm_logits(self.crm, self.encoder, samples)
+        crm, priority, routed = self._decide(z_crm, samples, share)
+        z_llm = np.full(len(samples), np.nan, dtype=np.float32)
+        if routed.any():
+            z_llm[routed] = self.llm_logits(samples.take(np.flatnonzero(routed)), reporter)
+        return self._combine(crm, z_llm, priority, routed)
+
+    def predict_from(self, z_crm: Floats, z_llm: Floats, samples: Samples, share: float | None = None) -> Predictions:
+        """The same from raw logits of both models that are there already (evaluation)."""
+        crm, priority, routed = self._decide(z_crm, samples, share)
+        return self._combine(crm, np.where(routed, z_llm, np.nan), priority, routed)
+
+    def predict_proba(self, samples: Samples) -> npt.NDArray[np.float64]:
+        """Probability of a positive answer, float64 [n]."""
+        return self.predict(samples).probability
+
+    @property
+    def share(self) -> float:
+        """The share of samples (or requests) that the configured budget buys."""
+        return budget_share(self.config.routing, self.facts.milliseconds_per_sample, self.facts.samples_per_request)
+
+    def llm_logits(self, samples: Samples, reporter: Reporter | None = None, title: str = "language model") -> Floats:
+        """Raw logits of the language model, float32 [n]."""
+        reporter = reporter or Reporter(quiet=True)
+        llm = self.config.llm
+        with reporter.task(f"{title}: samples", len(samples)) as task:
+            return score_samples(
+                self.backbone, self.prompts, samples, 2 * llm.batch_tokens, llm.eval_context_share,
+                lambda done, tokens: task.update(done, f"{tokens:,} tokens"),
+            )  # fmt: skip
+
+    def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
+        """Router features that depend on no CRM, float32 [n, f], and the guessed logits of the language model."""
+        features = cheap_features(self.encoder, self.dataset, self.text, samples)
+        return features, self.head(features) if self.head else None
+
+    def router_features(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
+        """What the router reads besides the CRM's logit: features [n, f], and the guessed LLM logits."""
+        cheap, guess = self.cheap(samples)
+        hidden = self.projection(crm_hidden(self.crm, self.encoder, samples))
+        return np.concatenate([cheap, hidden], axis=1), guess
+
+    def _decide(
+        self, z_crm: Floats, samples: Samples, share: float | None
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        inputs = self.router.inputs(z_crm, *self.router_features(samples))
+        priority = self.router.priority(inputs)
+        limit = self.router.threshold(self.share if share is None else share)
+        if self.config.routing.budget_unit == "requests":
+            _, code, size = np.unique(samples.user, return_inverse=True, return_counts=True)
+            return inputs.crm, priority, (np.bincount(code, weights=priority) / size)[code] >= limit
+        return inputs.crm, priority, priority >= limit
+
+    def _combine(
+        self, crm: npt.NDArray[np.float64], z_llm: Floats, priority: npt.NDArray[np.float64], routed: npt.NDArray[np.bool_]
+    ) -> Predictions:
+        llm, final = self.router.llm(z_llm), crm.copy()
+        final[routed] = self.router.combine(crm[routed], llm[routed])
+        return Predictions(final, crm, llm, priority, routed)
+
+    # Training, in order.
+
+    def _attach(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.spec = make_spec(dataset)
+        self.encoder = CRMEncoder(self.spec, dataset)
+        torch.manual_seed(self.config.seed)
+        self.crm = build_crm(self.spec, self.config.crm)
+
+    def _attach_llm(self) -> None:
+        self.backbone = add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
+        style = TimelinePrompts if self.config.llm.prompt == "timeline" else PointwisePrompts
+        self.prompts = style(self.dataset, self.backbone, self.config.llm)
+        self.text = TextSignals(self.dataset, self.backbone)
+
+    def _stage1(self, checkpoints: Path | None, reporter: Reporter) -> None:
+        path = checkpoints / "stage1.safetensors" if checkpoints else None
+        if 1 not in self.config.joint.stages:
+            return
+        if path is not None and path.is_file():
+            tensors, facts = load_tensors(path)
+            self.crm.load_state_dict(tensors)
+            self.facts = Facts(**facts)
+            return
+        train, valid = self.dataset.samples("train"), self.dataset.samples("valid")
+        with self._timed("stage 1"), reporter.task("stage 1, CRM: rows", self.config.crm.epochs * len(train)) as task:
+            fit = train_crm(
+                self.crm, self.encoder, train, valid, self.config.crm, self.config.seed,
+                lambda done, total, loss: task.update(done, f"loss {loss:.3f}"),
+            )  # fmt: skip
+        self.facts.crm_valid_auc["stage 1"] = max(fit.valid_auc)
+        self.facts.crm_rows_per_second = fit.rows / fit.seconds
+        reporter.say(f"stage 1: validation AUC {max(fit.valid_auc):.4f} after {fit.rows:,} rows")
+        reporter.log("stage 1", valid_auc=fit.valid_auc, rows=fit.rows, seconds=fit.seconds)
+        if path is not None:
+            save_tensors(path, self.crm.state_dict(), asdict(self.facts))
+
+    def _joint(self, checkpoints: Path | None, reporter: Reporter) -> None:
+        self._attach_llm()
+        train = self.dataset.samples("train")
+        stage1 = {name: value.clone() for name, value in self.crm.state_dict().items()}
+        trainer = JointTrainer(self.backbone, self.prompts, self.crm, self.encoder, train, self.config)
+        if not trainer.steps:
+            self.head = None
+            return
+        total = sum(step.targets for step in trainer.steps)
+        smooth: dict[str, float] = {}
+        with self._timed("stages 2 and 3"), reporter.task("stages 2 and 3: targets", total) as task:
+
+            def show(p: JointProgress) -> None:
+                for name, value in p.losses.items():
+                    smooth[name] = 0.95 * smooth.get(name, value) + 0.05 * value
+                losses = ", ".join(f"{name} {value:.3f}" for name, value in smooth.items() if name in p.losses)
+                task.update(p.targets, f"stage {p.stage}, loss {losses}")
+                reporter.log("step", step=p.step, stage=p.stage, targets=p.targets, tokens=p.tokens, **p.losses)
+
+            result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show)
+        self.facts.llm_targets, self.facts.llm_tokens = result.targets, result.tokens
+        self.facts.llm_seconds = result.seconds
+        self._keep_better_crm(stage1, reporter)
+        self.head = self._fit_head(train, result.first_logits, result.first_step)
+
+    def _keep_better_crm(self, stage1: dict[str, torch.Tensor], reporter: Reporter) -> None:
+        """The see-saw of the paper: in stage 2 the CRM may lose what it had. Keep what validation prefers. [ours]"""
+        if 2 not in self.config.joint.stages:
+            return
+        valid = self.dataset.samples("valid")
+        after = float(roc_auc_score(valid.label, crm_logits(self.crm, self.encoder, valid)))
+        before = self.facts.crm_valid_auc.get("stage 1", 0.0)
+        self.facts.crm_valid_auc["stage 2"] = after
+        reporter.say(f"stage 2: CRM's validation AUC {after:.4f} ({before:.4f} before)")
+        if after < before:
+            self.crm.load_state_dict(stage1)
+
+    def _fit_head(
+        self, train: Samples, first_logits: Floats, first_step: npt.NDArray[np.int64]
+    ) -> DistilledHead | None:
+        read = np.flatnonzero(first_step >= 0)
+        if len(read) < MINIMUM_READ:
+            return None
+        # The first answers come from a model that has learned little.
+        weight = (first_step[read] / max(first_step.max(), 1)).clip(0.05).astype(np.float32)
+        features = cheap_features(self.encoder, self.dataset, self.text, train.take(read))
+        return fit_distilled_head(features, first_logits[read], weight, self.config.seed)
+
+    def _read_validation(self, checkpoints: Path | None, reporter: Reporter) -> None:
+        path = checkpoints / "valid.safetensors" if checkpoints else None
+        if path is not None and path.is_file():
+            tensors, facts = load_tensors(path)
+            self.valid_rows, self.valid_llm = tensors["rows"].numpy(), tensors["logits"].numpy()
+            self.facts = Facts(**facts)
+            return
+        valid = self.dataset.samples("valid")
+        valid = valid.take(sample_users(valid, self.config.evaluation.max_valid, self.config.seed))
+        began = time.perf_counter()
+        with self._timed("validation"):
+            self.valid_llm = self.llm_logits(valid, reporter, "language model, validation")
+        self.valid_rows = valid.row
+        self.facts.milliseconds_per_sample = 1000 * (time.perf_counter() - began) / len(valid)
+        self.facts.samples_per_request = len(valid) / len(np.unique(valid.user))
+        if path is not None:
+            tensors = {"rows": torch.from_numpy(self.valid_rows), "logits": torch.from_numpy(self.valid_llm)}
+            save_tensors(path, tensors, asdict(self.facts))
+
+    def _fit_router(self) -> None:
+        valid = self.dataset.samples(self.valid_rows)
+        self.projection = fit_projection(crm_hidden(self.crm, self.encoder, valid))
+        z_crm = crm_logits(self.crm, self.encoder, valid)
+        features, guess = self.router_features(valid)
+        self.router = fit_router(
+            z_crm, self.valid_llm, valid.label, features, guess, self.config.routing, self.config.seed
+        )
+
+    def _timed(self, name: str) -> "_Timer":
+        return _Timer(self.facts.seconds, name)
+
+    # Files.
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model as a folder of safetensors, JSON and YAML with a manifest of hashes; replaces what is there."""
+        folder = Path(folder)
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_text(partial / "config.yaml", to_yaml(self.config))
+        write_json(partial / "crm.json", asdict(self.spec))
+        save_tensors(partial / "crm.safetensors", self.crm.state_dict(), {})
+        save_tensors(partial / "lora.safetensors", lora_weights(self.backbone), {})
+        router = {"projection": asdict(self.projection), "head": self.head.text if self.head else None}
+        write_json(partial / "router.json", {**self.router.state(), **router})
+        write_json(partial / "facts.json", asdict(self.facts))
+        write_manifest(partial, {"format": FORMAT, "dataset": self.dataset.manifest.get("files", {})})
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+
+    @classmethod
+    def load(cls, folder: Path | str, dataset: Dataset | None = None) -> "CoReLLa":
+        """Read a saved model after checking its hashes; `dataset` unset: prepared (or found in the cache) from its configuration."""
+        folder = Path(folder)
+        manifest = verify_manifest(folder)
+        if manifest.get("format") != FORMAT:
+            raise UserError(f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}")
+        self = cls(load_config(folder / "config.yaml"))
+        self._attach(dataset or load_dataset(self.config))
+        self.spec = CRMSpec(**read_json(folder / "crm.json"))
+        self.encoder = CRMEncoder(self.spec, self.dataset)
+        self.crm = build_crm(self.spec, self.config.crm)
+        self.crm.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
+        self._attach_llm()
+        weights = load_tensors(folder / "lora.safetensors")[0]
+        with torch.no_grad():
+            for name, p in lora_weights(self.backbone).items():
+                p.copy_(weights[name])
+        state: dict[str, Any] = read_json(folder / "router.json")
+        self.projection = HiddenProjection(**state.pop("projection"))
+        head = state.pop("head")
+        self.head = DistilledHead(head) if head else None
+        self.router = Router.from_state(state, self.config.routing, self.config.seed)
+        self.facts = Facts(**read_json(folder / "facts.json"))
+        return self
+
+
+class _Timer:
+    """Adds the seconds of a `with` block to a mapping."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._began
+
+
+def set_threads(config: Config) -> None:
+    """Let torch use the configured threads, or all that this process may run on."""
+    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+
+
+def sample_users(samples: Samples, most: int | None, seed: int) -> npt.NDArray[np.int64]:
+    """Positions of the samples of users drawn at random until `most` samples are reached (all, where it is None)."""
+    if most is None or most >= len(samples):
+        return np.arange(len(samples))
+    users, counts = np.unique(samples.user, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(users))
+    until = int(np.searchsorted(np.cumsum(counts[order]), most)) + 1
+    return np.flatnonzero(np.isin(samples.user, users[order[:until]]))
+
+
+def predictions_frame(frame: pl.DataFrame, predictions: Predictions) -> pl.DataFrame:
+    """Columns of a scored table: final and CRM probability, entropy, whether and how the language model answered."""
+    from corella.collaboration.routing import entropy
+
+    crm = 1 / (1 + np.exp(-predictions.crm))
+    llm = 1 / (1 + np.exp(-predictions.llm))
+    return frame.with_columns(
+        probability=pl.Series(predictions.probability),
+        crm_probability=pl.Series(crm),
+        entropy=pl.Series(entropy(crm)),
+        routed=pl.Series(predictions.routed),
+        llm_probability=pl.Series(llm, nan_to_null=True),
+    )

@@ -1,0 +1,1 @@
+"""Conventional recommender models: feature vocabularies, DCNv2 and its peers, their training."""

@@ -1,0 +1,160 @@
+"""What a conventional model reads: vocabularies of the training rows, and batches of tensors from samples.
+
+A vocabulary holds the values that training rows show; every other value is index 0, `unknown`. All
+categorical columns share one table of embeddings, each column with an offset. Nothing here learns anything.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, Samples
+from corella.data.schema import ITEM, SPLIT, USER
+
+ANSWERS = 3
+"""Kinds of history entries: 0 dislike, 1 like, 2 padding."""
+
+
+@dataclass(frozen=True)
+class CRMSpec:
+    """Vocabularies and scales, fixed by the training rows; plain data that JSON can hold."""
+
+    user_columns: dict[str, list[str]]
+    """Column of the user table -> its known values (index 1, 2, ...)."""
+    item_columns: dict[str, list[str]]
+    list_columns: dict[str, list[str]]
+    count_mean: list[float]
+    count_scale: list[float]
+    history_length: int
+    likes_only: bool
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """First index of each column in the shared table."""
+        result, total = {}, 0
+        for name, values in {**self.user_columns, **self.item_columns, **self.list_columns}.items():
+            result[name] = total
+            total += len(values) + 1
+        return result
+
+    @property
+    def table_size(self) -> int:
+        """Rows of the shared table of embeddings."""
+        columns = (*self.user_columns.values(), *self.item_columns.values(), *self.list_columns.values())
+        return sum(len(values) + 1 for values in columns)
+
+
+@dataclass(frozen=True)
+class CRMBatch:
+    """Tensors of B samples."""
+
+    fields: Tensor
+    """[B, F] int64: indices into the shared table, user columns first, then item columns."""
+    lists: tuple[Tensor, ...]
+    """For each list column [B, M] int64: indices into the shared table, its column's index 0 where padded."""
+    history: Tensor
+    """[B, L] int64: item ids in the shared table, oldest first, padding at the left."""
+    answers: Tensor
+    """[B, L] int64: see `ANSWERS`."""
+    counts: Tensor
+    """[B, K] float32: standardised counting features."""
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+
+def make_spec(dataset: Dataset) -> CRMSpec:
+    """Vocabularies and scales from the training rows of a dataset (their histories included)."""
+    config = dataset.config
+    # A history row counts if one of its user's training rows follows: that one shows it.
+    is_train = pl.col(SPLIT) == "train"
+    shown = (pl.col(SPLIT) == "history") & is_train.cum_sum(reverse=True).over(USER_CODE).gt(0)
+    train = dataset.log.filter(is_train | shown)
+    users = dataset.users[train[USER_CODE].unique().sort()]
+    items = dataset.items[train[ITEM_CODE].unique().sort()]
+    counts = dataset.counts[dataset.rows("train")]
+    scale = counts.std(axis=0)
+    return CRMSpec(
+        {name: _values(users[name]) for name in (USER, *config.user_fields)},
+        {name: _values(items[name]) for name in (ITEM, *config.item_fields)},
+        {name: _values(items[name].explode()) for name in config.list_fields},
+        counts.mean(axis=0).astype(float).tolist(),
+        np.where(scale > 0, scale, 1.0).astype(float).tolist(),
+        config.history_length,
+        config.history_answers == "likes",
+    )
+
+
+def _values(column: pl.Series) -> list[str]:
+    return column.cast(pl.String).drop_nulls().unique().sort().to_list()
+
+
+class CRMEncoder:
+    """Turns samples of one dataset into batches, by looking up index tables made once.
+
+    `history` and `answers` come from the events strictly before each sample (`Samples.history_end`).
+    """
+
+    def __init__(self, spec: CRMSpec, dataset: Dataset) -> None:
+        offsets = spec.offsets
+        self.spec = spec
+        self._user = _index(dataset.users, spec.user_columns, offsets)
+        self._item = _index(dataset.items, spec.item_columns, offsets)
+        lists = spec.list_columns.items()
+        self._lists = [_list_index(dataset.items, name, values, offsets[name]) for name, values in lists]
+        self._mean = torch.tensor(spec.count_mean, dtype=torch.float32)
+        self._scale = torch.tensor(spec.count_scale, dtype=torch.float32)
+        events = dataset.events
+        kept = events.label == 1 if spec.likes_only else np.ones(len(events.label), dtype=bool)
+        self._kept_before = np.r_[0, np.cumsum(kept)]
+        self._start = self._kept_before[events.start]
+        # One entry more, so that there is one to look up (and then mask) where no event is kept.
+        self._event_item = self._item[torch.from_numpy(np.r_[events.item[kept], -1]), 0]
+        self._event_label = torch.from_numpy(np.r_[events.label[kept], 0])
+
+    def batch(self, samples: Samples) -> CRMBatch:
+        """Tensors of these samples; codes of -1 (unknown user or item) become `unknown`."""
+        user, item = torch.from_numpy(samples.user), torch.from_numpy(samples.item)
+        end = self._kept_before[samples.history_end]
+        start = np.where(samples.user >= 0, self._start[samples.user], end)
+        position = end[:, None] + np.arange(-self.spec.history_length, 0)
+        padded = torch.from_numpy(position < start[:, None])
+        position_t = torch.from_numpy(np.maximum(position, 0))
+        return CRMBatch(
+            torch.cat([self._user[user], self._item[item]], dim=1),
+            tuple(index[item] for index in self._lists),
+            self._event_item[position_t].masked_fill(padded, self.spec.offsets[ITEM]),
+            self._event_label[position_t].masked_fill(padded, 2),
+            (torch.from_numpy(samples.counts) - self._mean) / self._scale,
+        )
+
+
+def _lookup(column: pl.Series, values: list[str], offset: int) -> npt.NDArray[np.int64]:
+    table = pl.DataFrame({"v": pl.Series(values, dtype=pl.String)}).with_row_index("i", offset=1)
+    found = pl.DataFrame({"v": column.cast(pl.String)}).join(table, on="v", how="left", maintain_order="left")
+    return found["i"].fill_null(0).to_numpy().astype(np.int64) + offset
+
+
+def _index(table: pl.DataFrame, columns: dict[str, list[str]], offsets: dict[str, int]) -> Tensor:
+    """[rows + 1, columns] indices; the last row (code -1) is all unknown."""
+    parts = [
+        np.r_[_lookup(table[name], values, offsets[name]), offsets[name]] for name, values in columns.items()
+    ]
+    return torch.from_numpy(np.stack(parts, axis=1))
+
+
+def _list_index(items: pl.DataFrame, name: str, values: list[str], offset: int) -> Tensor:
+    """[items + 1, longest list] indices, padded with the column's index 0."""
+    long = (
+        items.select(pl.int_range(pl.len()).alias("row"), pl.col(name).alias("v")).explode("v").drop_nulls()
+    )
+    row = long["row"].to_numpy()
+    place = long.select(pl.int_range(pl.len()).over("row")).to_series().to_numpy()
+    longest = int(place.max()) + 1 if len(place) else 1
+    index = np.full((items.height + 1, longest), offset, dtype=np.int64)
+    index[row, place] = _lookup(long["v"], values, offset)
+    return torch.from_numpy(index)

@@ -1,0 +1,171 @@
+"""The parts that conventional models share: embeddings, pooled histories, a linear and a deep part.
+
+`Embedder` turns a batch into `Features`; a model only decides how features interact.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from corella.config import CRMConfig
+from corella.crm.inputs import ANSWERS, CRMBatch, CRMSpec
+
+
+@dataclass(frozen=True)
+class CRMOutput:
+    """What every conventional model returns."""
+
+    logit: Tensor
+    """[B] float32; the probability is its sigmoid."""
+    hidden: tuple[Tensor, ...]
+    """Hidden layers [B, width] that alignment and the router read, from the input side up."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Embedded inputs of B samples."""
+
+    indices: Tensor
+    """[B, columns]: the categorical columns as they were read, hidden ids included."""
+    fields: Tensor
+    """[B, F, d]: columns, means of list columns, mean and attended history; where asked, the counts."""
+    flat: Tensor
+    """[B, D]: the same, concatenated, with the counting features as plain numbers."""
+    attended: Tensor
+    """[B, d]: the attended history."""
+
+
+class Columns(nn.Module):
+    """The categorical columns as a model reads them: ids may be left out, or hidden at random in training."""
+
+    def __init__(self, spec: CRMSpec, config: CRMConfig) -> None:
+        super().__init__()
+        names = [*spec.user_columns, *spec.item_columns]
+        self.item = len(spec.user_columns)
+        ids = (0, self.item)
+        self.unknown = {c: spec.offsets[names[c]] for c in ids}
+        self.kept = [c for c in range(len(names)) if config.ids or c not in ids]
+        self.dropout = config.embedding_dropout
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Replace ids by `unknown` at random, so that the model learns to do without them."""
+        if not self.training or self.dropout == 0:
+            return fields
+        fields = fields.clone()
+        for column, unknown in self.unknown.items():
+            fields[torch.rand(len(fields), device=fields.device) < self.dropout, column] = unknown
+        return fields
+
+
+class DotAttention(nn.Module):
+    """Target attention: the softmax of scaled dot products with the target; an empty history gives zeros."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(size, size, bias=False)
+
+    def forward(self, target: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+        """`target` [B, d], `history` [B, L, d], `mask` [B, L] true where there is an entry -> [B, d]."""
+        score = torch.einsum("bd,bld->bl", self.query(target), history) * history.shape[-1] ** -0.5
+        weight = torch.softmax(score.masked_fill(~mask, -1e4), dim=1) * mask
+        return torch.einsum("bl,bld->bd", weight, history)
+
+
+class Embedder(nn.Module):
+    """Embeds a batch. `field_count` and `flat_size` are the sizes that models build on.
+
+    `attention`: how a history is pooled for a target, `DotAttention` if unset. `count_field`: whether a
+    linear map of the counting features is a field too, so that they meet the other fields.
+    """
+
+    def __init__(
+        self, spec: CRMSpec, config: CRMConfig, attention: nn.Module | None = None, count_field: bool = False
+    ) -> None:
+        super().__init__()
+        d = config.embedding_size
+        self.table = nn.Embedding(spec.table_size, d)
+        self.answer = nn.Embedding(ANSWERS, d)
+        nn.init.normal_(self.table.weight, std=0.05)
+        nn.init.normal_(self.answer.weight, std=0.05)
+        self.attention = attention or DotAttention(d)
+        self.columns = Columns(spec, config)
+        self.list_unknown = [spec.offsets[name] for name in spec.list_columns]
+        self.counts = len(spec.count_mean) if config.counts else 0
+        self.field_count = len(self.columns.kept) + len(spec.list_columns) + 2
+        self.flat_size = self.field_count * d + self.counts
+        self.count_field = nn.Linear(self.counts, d) if count_field and self.counts else None
+        self.field_count += self.count_field is not None
+
+    def forward(self, batch: CRMBatch) -> Features:
+        indices = self.columns(batch.fields)
+        columns = self.table(indices)
+        mask = batch.answers != ANSWERS - 1
+        history = self.table(batch.history) + self.answer(batch.answers)
+        present = mask.unsqueeze(-1).to(history.dtype)
+        mean = (history * present).sum(1) / present.sum(1).clamp(min=1)
+        attended = self.attention(columns[:, self.columns.item], history, mask)
+        lists = mean_lists(self.table, batch, self.list_unknown)
+        kept = (columns[:, c] for c in self.columns.kept)
+        fields = torch.stack([*kept, *lists, mean, attended], dim=1)
+        flat = torch.cat([fields.flatten(1), batch.counts], dim=1) if self.counts else fields.flatten(1)
+        if self.count_field is not None:
+            fields = torch.cat([fields, self.count_field(batch.counts).unsqueeze(1)], dim=1)
+        return Features(indices, fields, flat, attended)
+
+
+class LinearPart(nn.Module):
+    """A weight for every categorical value, list value, liked or disliked history item, and count.
+
+    Weights of a list and of a history are averaged. Returns the contributions [B, size]; a model adds them
+    up.
+    """
+
+    def __init__(self, spec: CRMSpec, config: CRMConfig) -> None:
+        super().__init__()
+        self.kept = Columns(spec, config).kept
+        self.list_unknown = [spec.offsets[name] for name in spec.list_columns]
+        self.weight = nn.Embedding(spec.table_size, 1)
+        self.history = nn.Embedding(spec.table_size, ANSWERS - 1)
+        nn.init.zeros_(self.weight.weight)
+        nn.init.zeros_(self.history.weight)
+        counts = len(spec.count_mean) if config.counts else 0
+        self.count_weight = nn.Parameter(torch.zeros(counts)) if counts else None
+        self.size = len(self.kept) + len(self.list_unknown) + (ANSWERS - 1) + counts
+
+    def forward(self, indices: Tensor, batch: CRMBatch) -> Tensor:
+        answered = batch.answers.unsqueeze(-1) == torch.arange(ANSWERS - 1, device=batch.answers.device)
+        history = (self.history(batch.history) * answered).sum(1) / answered.sum((1, 2)).clamp(
+            min=1
+        ).unsqueeze(1)
+        lists = mean_lists(self.weight, batch, self.list_unknown)
+        parts = [self.weight(indices[:, self.kept]).squeeze(-1), *lists, history]
+        if self.count_weight is not None:
+            parts.append(batch.counts * self.count_weight)
+        return torch.cat(parts, dim=1)
+
+
+def mean_lists(table: nn.Embedding, batch: CRMBatch, unknown: list[int]) -> list[Tensor]:
+    """For each list column [B, d]: the mean over its known values, zeros where it has none."""
+    means = []
+    for index, padding in zip(batch.lists, unknown, strict=True):
+        present = (index != padding).unsqueeze(-1).float()
+        means.append((table(index) * present).sum(1) / present.sum(1).clamp(min=1))
+    return means
+
+
+def deep(sizes: list[int], dropout: float) -> nn.Sequential:
+    """A multilayer perceptron; each of its layers is a linear map, ReLU and dropout."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(sizes):
+        layers.append(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Dropout(dropout)))
+    return nn.Sequential(*layers)
+
+
+def layer_outputs(perceptron: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """The input of a `deep` part and the output of each of its layers."""
+    outputs = [x]
+    for layer in perceptron:
+        outputs.append(layer(outputs[-1]))
+    return outputs

@@ -1,0 +1,110 @@
+"""Train a conventional model alone (stage 1 of the paper): AdamW, early stopping, best weights kept."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from corella.config import CRMConfig
+from corella.crm.inputs import CRMEncoder
+from corella.data.dataset import Samples
+
+Floats = npt.NDArray[np.float32]
+
+_EVAL_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class CRMFit:
+    """What training did."""
+
+    valid_auc: list[float]
+    """Validation AUC at each evaluation."""
+    best: int
+    """Position of the best of them; its weights were kept."""
+    rows: int
+    """Training rows read."""
+    seconds: float
+
+
+def batches(samples: Samples, size: int, order: npt.NDArray[np.int64] | None = None) -> Iterator[Samples]:
+    """Consecutive parts of the samples, or of their given order."""
+    index = np.arange(len(samples)) if order is None else order
+    for start in range(0, len(index), size):
+        yield samples.take(index[start : start + size])
+
+
+def train_crm(
+    model: nn.Module,
+    encoder: CRMEncoder,
+    train: Samples,
+    valid: Samples,
+    config: CRMConfig,
+    seed: int,
+    on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
+) -> CRMFit:
+    """Train `model` in place and leave the weights of the best validation AUC in it.
+
+    `on_step(rows read, rows at most, loss)` is called after every step. Deterministic for a seed and a
+    machine.
+    """
+    began = time.perf_counter()
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    per_evaluation = -(-len(train) // (config.batch_size * config.evaluations_per_epoch))
+    history: list[float] = []
+    best: dict[str, Tensor] = {}
+    rows = steps = 0
+    for _ in range(config.epochs):
+        for part in batches(train, config.batch_size, rng.permutation(len(train))):
+            model.train()
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                model(encoder.batch(part)).logit, torch.from_numpy(part.label).float()
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            rows, steps = rows + len(part), steps + 1
+            on_step(rows, config.epochs * len(train), float(loss.detach()))
+            if steps % per_evaluation == 0:
+                history.append(float(roc_auc_score(valid.label, crm_logits(model, encoder, valid))))
+                if int(np.argmax(history)) == len(history) - 1:
+                    best = copy.deepcopy(model.state_dict())
+                if len(history) - 1 - int(np.argmax(history)) >= config.patience:
+                    break
+        else:
+            continue
+        break
+    if best:
+        model.load_state_dict(best)
+    return CRMFit(history, int(np.argmax(history)) if history else -1, rows, time.perf_counter() - began)
+
+
+@torch.inference_mode()
+def crm_logits(model: nn.Module, encoder: CRMEncoder, samples: Samples) -> Floats:
+    """Logits of samples, float32 [n]; dropout off."""
+    model.eval()
+    parts = [model(encoder.batch(part)).logit.float().numpy() for part in batches(samples, _EVAL_BATCH)]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
+@torch.inference_mode()
+def crm_hidden(model: nn.Module, encoder: CRMEncoder, samples: Samples) -> Floats:
+    """The last hidden layer of samples, float32 [n, width]; dropout off."""
+    model.eval()
+    parts = [model(encoder.batch(part)).hidden[-1].float().numpy() for part in batches(samples, _EVAL_BATCH)]
+    return np.concatenate(parts) if parts else np.zeros((0, _last_width(model)), dtype=np.float32)
+
+
+def _last_width(model: nn.Module) -> int:
+    sizes: list[int] = model.hidden_sizes  # type: ignore[assignment]
+    return sizes[-1]

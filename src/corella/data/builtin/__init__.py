@@ -1,0 +1,27 @@
+"""The built-in datasets: each module has a `PRESET` of settings and a `load(path)` that yields raw tables."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from corella.data.builtin import amazon_books, bookcrossing, ml_1m, ml_1m_collm, ml_100k
+from corella.data.schema import RawTables
+
+_MODULES: dict[str, Any] = {
+    "ml-100k": ml_100k,
+    "ml-1m": ml_1m,
+    "ml-1m-collm": ml_1m_collm,
+    "bookcrossing": bookcrossing,
+    "amazon-books": amazon_books,
+}
+
+
+def preset(source: str) -> dict[str, Any]:
+    """The default `data` settings of a built-in dataset; empty for any other name."""
+    return deepcopy(_MODULES[source].PRESET) if source in _MODULES else {}
+
+
+def load_builtin(source: str, path: Path | None) -> RawTables:
+    """Raw tables of a built-in dataset from the folder `path` (not used by `ml-100k`)."""
+    tables: RawTables = _MODULES[source].load(path)
+    return tables

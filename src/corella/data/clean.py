@@ -1,0 +1,239 @@
+"""Check raw tables and turn them into a clean log: casts, labels, duplicates, unknown items, empty texts.
+
+Bad rows are dropped, counted and named by their first occurrence; what makes a dataset useless is a
+`UserError`.
+"""
+
+import re
+import string
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from corella.config import DataConfig
+from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, SPLITS, TIME, USER, RawTables
+from corella.errors import UserError, suggest
+
+_COMPARE = {">=": pl.Expr.ge, "<=": pl.Expr.le, ">": pl.Expr.gt, "<": pl.Expr.lt, "==": pl.Expr.eq}
+
+
+@dataclass
+class Ledger:
+    """What was read, kept and dropped, and why; printed by `corella prepare` and kept in the manifest."""
+
+    facts: dict[str, int] = field(default_factory=dict)
+    dropped: list[dict[str, str | int]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def drop(self, frame: pl.DataFrame, bad: pl.Expr, reason: str, table: str, column: str) -> pl.DataFrame:
+        """Return `frame` without the rows where `bad` holds; note their number and the first of them."""
+        marked = frame.filter(bad)
+        if marked.height == 0:
+            return frame
+        first = marked.row(0, named=True)
+        where = f"row {first[FILE_ROW]}, column {column}: {first.get(column)!r}"
+        self.dropped.append({"reason": reason, "rows": marked.height, "first": f"{table}, {where}"})
+        return frame.filter(~bad)
+
+
+def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]:
+    """Return (interactions, users, items, ledger).
+
+    Interactions have USER, ITEM (strings), LABEL (int8), and RATING (float64), TIME (int64 or float64),
+    SPLIT where given; users and items have a row for every id in the interactions (users without a row get
+    nulls).
+    """
+    ledger = Ledger()
+    table = raw.names.get("interactions", "interactions")
+    log = raw.interactions
+    ledger.facts["interactions read"] = log.height
+    _require(log, [USER, ITEM], table)
+    log = _cast_ids(log, ledger, table)
+    log = _label(log, config, ledger, table)
+    log = _order_columns(log, config, ledger, table)
+    if config.split.by == "column":
+        _require(log, [SPLIT], table)
+        known = pl.col(SPLIT).is_in(list(SPLITS))
+        log = ledger.drop(
+            log, ~known.fill_null(False), f"split is not one of {', '.join(SPLITS)}", table, SPLIT
+        )
+    users = _entities(raw.users, USER, log, raw.names.get("users", "users"), ledger)
+    items = _entities(raw.items, ITEM, log, raw.names.get("items", "items"), ledger)
+    if raw.items is None:
+        raise UserError("no item table: the language model needs a text for every item; give `data.items`")
+    items = _lists(items, config, raw.names.get("items", "items"))
+    items = _texts(items, config, ledger, raw.names.get("items", "items"))
+    log = ledger.drop(
+        log,
+        ~pl.col(ITEM).is_in(items[ITEM].implode()),
+        "item without a row or a text in the item table",
+        table,
+        ITEM,
+    )
+    log = _duplicates(log, config, ledger, table)
+    if log.height == 0:
+        raise UserError(f"{table}: no row is left; {_reasons(ledger)}")
+    answers = log[LABEL].n_unique()
+    if answers < 2:
+        raise UserError(f"{table}: with the label rule '{config.label}' every row has label {log[LABEL][0]}")
+    _require(users, [*config.user_fields, *_placeholders(config.user_text)], raw.names.get("users", "users"))
+    _require(items, config.item_fields, raw.names.get("items", "items"))
+    ledger.facts["interactions kept"] = log.height
+    users = users.join(log.select(USER).unique(), on=USER, how="semi")
+    return log, users.sort(USER), items.sort(ITEM), ledger
+
+
+def item_text(template: str, lists: list[str]) -> pl.Expr:
+    """The item text: the template filled with columns, lists joined by spaces, all white space collapsed."""
+    return _fill(template, lists)
+
+
+def fill_users(template: str) -> pl.Expr:
+    """The user text: the template filled with user columns."""
+    return _fill(template, [])
+
+
+def _fill(template: str, lists: list[str]) -> pl.Expr:
+    parts: list[pl.Expr] = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        parts.append(pl.lit(literal))
+        if name:
+            column = pl.col(name).list.join(" ") if name in lists else pl.col(name).cast(pl.String)
+            parts.append(column.fill_null("unknown"))
+    text = pl.concat_str(parts).str.replace_all(r"\s+", " ").str.strip_chars()
+    return text.str.strip_chars(" ,")
+
+
+def _placeholders(template: str) -> list[str]:
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(template) if name]
+    except ValueError as error:
+        raise UserError(f"text template {template!r}: {error}; write names of columns in braces") from None
+
+
+def _require(frame: pl.DataFrame, columns: list[str], table: str) -> None:
+    for name in columns:
+        if name not in frame.columns:
+            shown = [c for c in frame.columns if c != FILE_ROW]
+            raise UserError(f"{table}: no column '{name}'; {suggest(name, shown)}")
+
+
+def _cast_ids(frame: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
+    for name in (USER, ITEM):
+        frame = frame.with_columns(pl.col(name).cast(pl.String))
+        frame = ledger.drop(frame, pl.col(name).is_null() | (pl.col(name) == ""), "empty id", table, name)
+    return frame
+
+
+def _number(frame: pl.DataFrame, column: str, ledger: Ledger, table: str) -> pl.DataFrame:
+    parsed = pl.col(column).cast(pl.Float64, strict=False)
+    frame = ledger.drop(frame, ~parsed.is_finite().fill_null(False), "not a number", table, column)
+    return frame.with_columns(parsed)
+
+
+def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
+    if config.label == LABEL:
+        _require(log, [LABEL], table)
+        log = _number(log, LABEL, ledger, table)
+        log = ledger.drop(log, ~pl.col(LABEL).is_in([0.0, 1.0]), "label is neither 0 nor 1", table, LABEL)
+        if RATING in log.columns:
+            log = _number(log, RATING, ledger, table)
+        return log.with_columns(pl.col(LABEL).cast(pl.Int8))
+    match = re.fullmatch(r"(\w+)\s*(>=|<=|==|>|<)\s*(-?\d+(?:\.\d+)?)", config.label)
+    if match is None:
+        raise UserError(f"label rule '{config.label}' is not of the form `rating >= 4`")
+    column, sign, value = match.groups()
+    _require(log, [column], table)
+    log = _number(log, column, ledger, table)
+    if column != RATING and RATING in log.columns:
+        log = _number(log, RATING, ledger, table)
+    return log.with_columns(_COMPARE[sign](pl.col(column), float(value)).cast(pl.Int8).alias(LABEL))
+
+
+def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
+    """Times as whole seconds; other columns of the order as numbers where all are (10 after 9)."""
+    _require(log, config.order, table)
+    for name in config.order:
+        if name not in (TIME, USER, ITEM) and log[name].dtype == pl.String:
+            numbers = log[name].cast(pl.Float64, strict=False)
+            log = log if numbers.null_count() else log.with_columns(numbers)
+    if TIME not in log.columns:
+        return log
+    if log[TIME].dtype.is_temporal():
+        return log.with_columns(pl.col(TIME).cast(pl.Datetime("us")).dt.epoch("s"))
+    log = _number(log, TIME, ledger, table)
+    return log.with_columns(pl.col(TIME).round(0).cast(pl.Int64))
+
+
+def _entities(
+    frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: str, ledger: Ledger
+) -> pl.DataFrame:
+    ids = log.select(key).unique()
+    if frame is None:
+        return ids
+    _require(frame, [key], table)
+    frame = frame.with_columns(pl.col(key).cast(pl.String))
+    frame = ledger.drop(frame, pl.col(key).is_null() | (pl.col(key) == ""), "empty id", table, key)
+    repeated = pl.col(key).is_duplicated() & ~pl.col(key).is_first_distinct()
+    frame = ledger.drop(frame, repeated, f"{key} comes more than once; the first is kept", table, key)
+    if key == USER:
+        unknown = ids.join(frame, on=key, how="anti")
+        if unknown.height:
+            ledger.warnings.append(
+                f"{unknown.height} users of the interactions have no row in {table}, "
+                f"e.g. {unknown[key].min()!r}; "
+                "their fields are unknown"
+            )
+            frame = pl.concat([frame, unknown], how="diagonal")
+    return frame
+
+
+def _lists(items: pl.DataFrame, config: DataConfig, table: str) -> pl.DataFrame:
+    """Lists of any type become lists of strings; a list field that is none is an error."""
+    _require(items, config.list_fields, table)
+    for name in config.list_fields:
+        if not isinstance(items.schema[name], pl.List):
+            raise UserError(f"{table}: column '{name}' is not a list; name its separator in data.items.lists")
+    return items.with_columns(pl.col(n).cast(pl.List(pl.String)) for n in _list_columns(items))
+
+
+def _list_columns(frame: pl.DataFrame) -> list[str]:
+    return [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)]
+
+
+def _texts(items: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
+    _require(items, _placeholders(config.item_text), table)
+    main = _placeholders(config.item_text)[:1]
+    lists = _list_columns(items)
+    if main and main[0] not in lists:
+        column = pl.col(main[0]).cast(pl.String).str.strip_chars()
+        items = ledger.drop(items, column.is_null() | (column == ""), "empty item text", table, main[0])
+    return items.with_columns(item_text(config.item_text, lists).alias("text"))
+
+
+def _duplicates(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
+    """Drop repeated user-item pairs; first and last are meant in the configured order, not the file's."""
+    if config.duplicates == "keep" or not log.select(pl.struct(USER, ITEM).is_duplicated().any()).item():
+        return log
+    log = log.sort(config.order, maintain_order=True) if config.order else log
+    if config.duplicates == "last":
+        repeated = ~pl.struct(USER, ITEM).is_last_distinct()
+    else:
+        repeated = ~pl.struct(USER, ITEM).is_first_distinct()
+    if config.duplicates == "error" and log.select(repeated.any()).item():
+        first = log.filter(repeated).row(0, named=True)
+        raise UserError(
+            f"{table}, row {first[FILE_ROW]}: user {first[USER]!r} and item {first[ITEM]!r} come more than "
+            "once; "
+            "set data.duplicates to first, last or keep"
+        )
+    return ledger.drop(
+        log, repeated, f"duplicated user-item pair; the {config.duplicates} is kept", table, ITEM
+    )
+
+
+def _reasons(ledger: Ledger) -> str:
+    return (
+        "; ".join(f"{d['rows']} rows: {d['reason']} ({d['first']})" for d in ledger.dropped)
+        or "the file is empty"
+    )

@@ -1,0 +1,190 @@
+"""Counting features: what was known of a key (user, item, user x genre) strictly before each row.
+
+Two ways to the same numbers: `batch_counts` in one vectorised pass over the ordered log, and `CountState`,
+kept up to date one event at a time (serving). A property test holds them equal.
+
+For a group, a row's keys are the values of its columns (one list column multiplies them). With n answers and
+s positives of all its keys before the row, and the running average answer r, the features are log(1+n) and
+(s + k r) / (n + k).
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.config import CountsConfig
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys of one group: entry e says that row `row[e]` has key `code[e]`."""
+
+    name: str
+    row: Ints
+    """Ascending; no key comes twice in a row, or a row would count its own answer."""
+    code: Ints
+    by_user: bool
+    """Whether the user is part of the key; such counts stay up to date where others are frozen."""
+
+
+def feature_names(config: CountsConfig) -> list[str]:
+    """Names of the features, in the order of the columns."""
+    names = []
+    for group in config.groups:
+        key = "_x_".join(group)
+        names += [f"{key}_answers", f"{key}_share"]
+    names += [f"user_last_{k}_share" for k in config.last]
+    return [*names, "user_log_seconds", "item_log_seconds"]
+
+
+@dataclass(frozen=True)
+class Log:
+    """The ordered log as arrays, one entry a row. `known`: 0 where nobody may count the answer (a query)."""
+
+    user: Ints
+    item: Ints
+    time: Ints
+    label: Ints
+    known: Ints
+    shared: Ints
+    """1 where groups without the user may count the row too (fewer than `known` if counts are frozen)."""
+
+
+def running_average(label: Ints, known: Ints) -> npt.NDArray[np.float64]:
+    """The share of positives before each row, starting from one positive and one negative answer."""
+    answers = np.cumsum(known) - known
+    positives = np.cumsum(label * known) - label * known
+    return (positives + 1.0) / (answers + 2.0)
+
+
+def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig) -> Floats:
+    """Features of every row, float32 [rows, len(feature_names)]."""
+    rows = len(log.user)
+    average = running_average(log.label, log.shared)
+    columns: list[npt.NDArray[np.float64]] = []
+    for group in keys:
+        known = log.known if group.by_user else log.shared
+        answers, positives = _before(group, rows, log.label, known)
+        columns.append(np.log1p(answers))
+        columns.append((positives + config.smoothing * average) / (answers + config.smoothing))
+    columns += _recent(log, average, config)
+    for code, known in ((log.user, log.known), (log.item, log.shared)):
+        columns.append(_log_seconds(code, log.time, known))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def before(code: Ints, label: Ints, known: Ints) -> tuple[Ints, Ints]:
+    """Answers and positives of each row's key before the row; int64 [rows] each."""
+    keys = Keys("", np.arange(len(code)), code, by_user=True)
+    return _before(keys, len(code), label, known)
+
+
+def _before(keys: Keys, rows: int, label: Ints, known: Ints) -> tuple[Ints, Ints]:
+    order = np.argsort(keys.code, kind="stable")
+    row = keys.row[order]
+    first = _group_start(keys.code[order])
+    sums = []
+    for weight in (known[row], known[row] * label[row]):
+        exclusive = np.cumsum(weight) - weight
+        entry = np.empty(len(order), dtype=np.int64)
+        entry[order] = exclusive - exclusive[first]
+        sums.append(np.bincount(keys.row, weights=entry, minlength=rows).astype(np.int64))
+    return sums[0], sums[1]
+
+
+def _group_start(sorted_code: Ints) -> Ints:
+    """For every entry of a sorted array, the position of its key's first entry."""
+    if len(sorted_code) == 0:
+        return np.zeros(0, dtype=np.int64)
+    new = np.r_[True, sorted_code[1:] != sorted_code[:-1]]
+    return np.maximum.accumulate(np.where(new, np.arange(len(sorted_code)), 0))
+
+
+def _recent(
+    log: Log, average: npt.NDArray[np.float64], config: CountsConfig
+) -> list[npt.NDArray[np.float64]]:
+    """Smoothed share of positives among the user's last k answers."""
+    order = np.argsort(log.user, kind="stable")
+    known, label = log.known[order], log.label[order] * log.known[order]
+    first = _group_start(log.user[order])
+    answers = np.cumsum(known) - known
+    events = np.r_[0, np.cumsum(label[known == 1])]
+    columns = []
+    for k in config.last:
+        begin = np.maximum(answers - k, answers[first])
+        share = (events[answers] - events[begin] + average[order]) / (answers - begin + 1.0)
+        column = np.empty(len(order))
+        column[order] = share
+        columns.append(column)
+    return columns
+
+
+def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:
+    """log(1 + seconds since the key's last known row); -1 where there is none."""
+    order = np.argsort(code, kind="stable")
+    first = _group_start(code[order])
+    position = np.where(known[order] == 1, np.arange(len(order)), -1)
+    latest = np.r_[-1, np.maximum.accumulate(position)[:-1]] if len(order) else position
+    seen = latest >= first
+    elapsed = np.maximum(time[order] - time[order][np.maximum(latest, 0)], 0)
+    column = np.empty(len(order))
+    column[order] = np.where(seen, np.log1p(elapsed), -1.0)
+    return column
+
+
+class CountState:
+    """The same features, one event at a time.
+
+    Keys are given by the caller as hashable values, a sequence for each group, in the order of
+    `config.groups`.
+    """
+
+    def __init__(self, config: CountsConfig) -> None:
+        self.config = config
+        self._tally: list[dict[object, list[int]]] = [defaultdict(lambda: [0, 0]) for _ in config.groups]
+        self._total = [0, 0]
+        self._last: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
+        self._user_time: dict[object, int] = {}
+        self._item_time: dict[object, int] = {}
+        self.frozen = False
+        """When true, events still count for the user's own keys but for nothing else."""
+
+    def features(self, user: object, item: object, time: int, keys: Sequence[Sequence[object]]) -> Floats:
+        """Features of a sample at `time`, float32 [features]; changes nothing."""
+        average = (self._total[1] + 1.0) / (self._total[0] + 2.0)
+        smoothing = self.config.smoothing
+        row: list[float] = []
+        for tally, group in zip(self._tally, keys, strict=True):
+            found = [tally[key] for key in set(group) if key in tally]
+            answers, positives = sum(f[0] for f in found), sum(f[1] for f in found)
+            row += [float(np.log1p(answers)), (positives + smoothing * average) / (answers + smoothing)]
+        recent = list(self._last.get(user, ()))
+        for k in self.config.last:
+            answers_k = recent[-k:]
+            row.append((sum(answers_k) + average) / (len(answers_k) + 1.0))
+        for times, key in ((self._user_time, user), (self._item_time, item)):
+            row.append(float(np.log1p(max(time - times[key], 0))) if key in times else -1.0)
+        return np.array(row, dtype=np.float32)
+
+    def update(
+        self, user: object, item: object, time: int, label: int, keys: Sequence[Sequence[object]]
+    ) -> None:
+        """Count one answer (label 0 or 1)."""
+        for tally, group, columns in zip(self._tally, keys, self.config.groups, strict=True):
+            if self.frozen and "user" not in columns:
+                continue
+            for key in set(group):
+                tally[key][0] += 1
+                tally[key][1] += label
+        self._last[user].append(label)
+        self._user_time[user] = time
+        if not self.frozen:
+            self._total[0] += 1
+            self._total[1] += label
+            self._item_time[item] = time

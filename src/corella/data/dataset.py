@@ -1,0 +1,287 @@
+"""The prepared dataset: the ordered log, the catalogue, and samples that see only what came before them.
+
+One data type flows through everything: `Samples`, arrays of users, items, and a pointer to the end of each
+sample's history in the user-major `Events`. Rows of the log and new rows to score become the same `Samples`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from corella.config import DataConfig
+from corella.data.counts import Keys, Log, batch_counts, before, feature_names
+from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER
+from corella.errors import UserError, suggest
+from corella.files import verify_manifest
+
+Ints = npt.NDArray[np.int64]
+
+USER_CODE = "user"
+ITEM_CODE = "item"
+"""Row numbers in the tables of users and of items."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one dataset, all arrays of length n (counts [n, features])."""
+
+    user: Ints
+    item: Ints
+    history_end: Ints
+    """The sample's history is `Events[start of its user : history_end]`."""
+    counts: npt.NDArray[np.float32]
+    popularity: Ints
+    """[n, 2]: the item's answers and positive answers before the sample."""
+    label: Ints
+    """0 or 1; -1 where the answer is not known."""
+    row: Ints
+    """Row in the log; -1 for a new row."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, index: npt.NDArray[Any]) -> "Samples":
+        """The samples at `index` (positions or a mask)."""
+        return Samples(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Events:
+    """All known answers, user by user, in order. `start[u] : start[u + 1]` are the events of user u."""
+
+    start: Ints
+    item: Ints
+    label: Ints
+    row: Ints
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset in memory.
+
+    log: ordered rows with user_id, item_id, their codes, label, split, rating and timestamp where given;
+    users, items: row i is code i; items has `text`, users has `text`.
+    """
+
+    log: pl.DataFrame
+    users: pl.DataFrame
+    items: pl.DataFrame
+    config: DataConfig
+    counts: npt.NDArray[np.float32]
+    popularity: Ints
+    manifest: dict[str, Any]
+
+    @cached_property
+    def count_names(self) -> list[str]:
+        return feature_names(self.config.counts)
+
+    @cached_property
+    def label(self) -> Ints:
+        return self.log[LABEL].to_numpy().astype(np.int64)
+
+    @cached_property
+    def user(self) -> Ints:
+        return self.log[USER_CODE].to_numpy().astype(np.int64)
+
+    @cached_property
+    def item(self) -> Ints:
+        return self.log[ITEM_CODE].to_numpy().astype(np.int64)
+
+    @cached_property
+    def events(self) -> Events:
+        order = np.argsort(self.user, kind="stable")
+        start = np.searchsorted(self.user[order], np.arange(self.users.height + 1))
+        return Events(start, self.item[order], self.label[order], order)
+
+    @cached_property
+    def _position(self) -> Ints:
+        """Where each row of the log stands among the events."""
+        position = np.empty(self.log.height, dtype=np.int64)
+        position[self.events.row] = np.arange(self.log.height)
+        return position
+
+    def rows(self, split: str) -> Ints:
+        """Row numbers of a split, in order."""
+        if split not in ("train", "valid", "test", "history"):
+            raise UserError(f"no split '{split}'; {suggest(split, ['train', 'valid', 'test', 'history'])}")
+        return np.flatnonzero((self.log[SPLIT] == split).to_numpy())
+
+    def samples(self, split_or_rows: str | Ints) -> Samples:
+        """Samples of a split, or of given rows of the log."""
+        row = (
+            self.rows(split_or_rows)
+            if isinstance(split_or_rows, str)
+            else np.asarray(split_or_rows, np.int64)
+        )
+        return Samples(
+            self.user[row], self.item[row], self._position[row], self.counts[row], self.popularity[row],
+            self.label[row], row,
+        )  # fmt: skip
+
+    def query(self, frame: pl.DataFrame) -> Samples:
+        """Samples of new rows: user_id, item_id, and optionally timestamp.
+
+        Histories end strictly before the timestamp; without one, or where the log is not ordered by time,
+        they are whole. Ids that the dataset does not know get code -1: a user without history, an item
+        without a text of its own.
+        """
+        for name in (USER, ITEM):
+            if name not in frame.columns:
+                raise UserError(f"the rows to score have no column '{name}'; {suggest(name, frame.columns)}")
+        user = _codes(frame[USER], self.users[USER])
+        item = _codes(frame[ITEM], self.items[ITEM])
+        end_of_time = np.iinfo(np.int64).max // 4
+        now = np.full(len(user), end_of_time)
+        if TIME in frame.columns and TIME in self.log.columns and self.config.order[:1] == [TIME]:
+            now = frame[TIME].cast(pl.Int64).fill_null(end_of_time).to_numpy().astype(np.int64)
+        log_time = _times(self.log)
+        shown = np.where(now == end_of_time, log_time.max(initial=0), now)
+        order = _insert(log_time, now)
+        none = np.zeros_like(user)
+        columns = (
+            (self.user, user), (self.item, item), (log_time, shown), (self.label, none),
+            (np.ones_like(self.user), none), (_shared(self.log, self.config), none),
+        )  # fmt: skip
+        mixed = Log(*(np.concatenate(pair)[order] for pair in columns))
+        keys = group_keys(mixed.user, mixed.item, self.users, self.items, self.config)
+        counts = batch_counts(mixed, keys, self.config.counts)
+        popularity = _popularity(mixed)
+        own, _ = before(mixed.user, mixed.label, mixed.known)
+        back = np.argsort(order)[len(self.user) :]
+        begin = np.where(user >= 0, self.events.start[np.maximum(user, 0)], 0)
+        return Samples(
+            user, item, begin + np.where(user >= 0, own[back], 0), counts[back], popularity[back],
+            np.full(len(user), -1), np.full(len(user), -1),
+        )  # fmt: skip
+
+
+def _insert(log_time: Ints, now: Ints) -> Ints:
+    """The order of (log rows, new rows) where each new row stands before the first log row not earlier.
+
+    Log rows keep their order, whatever their times.
+    """
+    reached = np.maximum.accumulate(log_time) if len(log_time) else log_time
+    place = np.searchsorted(reached, now, side="left")
+    slot = np.r_[2 * np.arange(len(log_time)) + 1, 2 * place]
+    return np.argsort(slot, kind="stable")
+
+
+def load_prepared(folder: Path) -> Dataset:
+    """Read a folder that `prepare` wrote, after checking its hashes."""
+    manifest = verify_manifest(folder)
+    log = pl.read_parquet(folder / "log.parquet")
+    names = [c for c in log.columns if c.startswith("count:")]
+    counts = log.select(names).to_numpy().astype(np.float32)
+    popularity = log.select("item_answers", "item_likes").to_numpy().astype(np.int64)
+    return Dataset(
+        log.drop(*names, "item_answers", "item_likes"),
+        pl.read_parquet(folder / "users.parquet"),
+        pl.read_parquet(folder / "items.parquet"),
+        DataConfig.model_validate(manifest["config"]),
+        counts,
+        popularity,
+        manifest,
+    )
+
+
+def make_dataset(
+    log: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig, manifest: dict[str, Any]
+) -> Dataset:
+    """Add codes, counting features and popularity to an ordered, split log."""
+    log = log.with_columns(
+        pl.Series(USER_CODE, _codes(log[USER], users[USER])),
+        pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
+    )
+    user, item = log[USER_CODE].to_numpy(), log[ITEM_CODE].to_numpy()
+    label = log[LABEL].to_numpy().astype(np.int64)
+    arrays = Log(user, item, _times(log), label, np.ones(log.height, dtype=np.int64), _shared(log, config))
+    keys = group_keys(user, item, users, items, config)
+    return Dataset(
+        log, users, items, config, batch_counts(arrays, keys, config.counts), _popularity(arrays), manifest
+    )
+
+
+def group_keys(
+    user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig
+) -> list[Keys]:
+    """The keys of every group of counting features, for rows with these user and item codes."""
+    return [_keys(group, user, item, users, items, config) for group in config.counts.groups]
+
+
+def _keys(
+    group: list[str], user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig
+) -> Keys:
+    row = np.arange(len(user))
+    code = np.zeros(len(user), dtype=np.int64)
+    lists = [name for name in group if isinstance(items.schema.get(name), pl.List)]
+    if len(lists) > 1:
+        raise UserError(f"counts group {group}: at most one list column, here {', '.join(lists)}")
+    if lists:
+        exploded = (
+            items.select(pl.int_range(pl.len()).alias("i"), pl.col(lists[0]).list.unique().alias("v"))
+            .explode("v")
+            .drop_nulls()
+        )
+        values = _rank(exploded["v"])
+        start = np.searchsorted(exploded["i"].to_numpy(), np.arange(items.height + 1))
+        length = np.where(item >= 0, np.diff(start)[np.maximum(item, 0)], 0)
+        row = np.repeat(row, length)
+        offset = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+        code = values[start[item[row]] + offset].astype(np.int64)
+    for name in group:
+        if name in lists:
+            continue
+        if name in ("user", "item"):
+            value = (user if name == "user" else item)[row]
+        elif name in items.columns:
+            value = np.r_[_rank(items[name]), -1][item[row]]
+        elif name in users.columns:
+            value = np.r_[_rank(users[name]), -1][user[row]]
+        else:
+            valid = ["user", "item", *users.columns, *items.columns]
+            raise UserError(f"counts group {group}: no column '{name}'; {suggest(name, valid)}")
+        size = int(value.max(initial=0)) + 2
+        code = code * size + (value + 1)
+    return Keys("_x_".join(group), row, code, by_user="user" in group)
+
+
+def _rank(column: pl.Series) -> Ints:
+    return column.cast(pl.String).fill_null("").rank("dense").to_numpy().astype(np.int64)
+
+
+def _popularity(log: Log) -> Ints:
+    return np.stack(before(log.item, log.label, log.shared), axis=1)
+
+
+def _shared(log: pl.DataFrame, config: DataConfig) -> Ints:
+    """1 for the rows that counts without the user may see.
+
+    All of them; or, where counts are frozen, training rows and the histories of users who have training rows.
+    Frozen is the default where the split is not in the order of time: there a test row can stand before a
+    training row.
+    """
+    frozen = config.counts.frozen
+    if frozen is None:
+        frozen = config.split.by in ("user", "leave-last-out")
+    if not frozen:
+        return np.ones(log.height, dtype=np.int64)
+    train = pl.col(SPLIT) == "train"
+    history = (pl.col(SPLIT) == "history") & train.any().over(USER)
+    return log.select(train | history).to_series().to_numpy().astype(np.int64)
+
+
+def _times(log: pl.DataFrame) -> Ints:
+    if TIME in log.columns:
+        return log[TIME].to_numpy().astype(np.int64)
+    return np.zeros(log.height, dtype=np.int64)
+
+
+def _codes(ids: pl.Series, table: pl.Series) -> Ints:
+    codes = pl.DataFrame({"id": table.cast(pl.String)}).with_row_index("code")
+    found = pl.DataFrame({"id": ids.cast(pl.String)}).join(codes, on="id", how="left", maintain_order="left")
+    return found["code"].cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64)

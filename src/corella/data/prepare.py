@@ -1,0 +1,144 @@
+"""Prepare a dataset once: read, clean, order, split, count, and write Parquet plus a manifest.
+
+`load_dataset` is the front door: it prepares into a cache folder named by a hash of the settings and the
+input files, so that the same settings never prepare twice.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from corella.config import Config, DataConfig, TableConfig, load_config
+from corella.data.builtin import load_builtin
+from corella.data.clean import Ledger, clean, fill_users
+from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
+from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
+from corella.data.sources import read_table
+from corella.data.split import order_log, split_log
+from corella.errors import UserError
+from corella.files import atomic_path, write_manifest
+
+_FORMAT = 1
+"""Raised when the files of a prepared dataset change their meaning."""
+
+
+def load_dataset(config: Config | str | Path = "ml-100k", folder: Path | None = None) -> Dataset:
+    """The prepared dataset of a configuration, a built-in name, or a YAML file; prepared on first use.
+
+    `folder`: where to keep it; unset: a cache folder under `$CORELLA_CACHE` or `~/.cache/corella`.
+    """
+    if isinstance(config, str) and not config.endswith((".yaml", ".yml")):
+        config = load_config(settings={"data": {"source": config}})
+    elif not isinstance(config, Config):
+        config = load_config(Path(config))
+    folder = folder or cache_folder() / "prepared" / f"{config.data.source}-{_fingerprint(config)}"
+    # What a database holds cannot be part of the folder's name, so it is read each time.
+    if any(table.uri for table in _tables(config.data)) or not (folder / "manifest.json").is_file():
+        prepare(config.data, config.seed, folder)
+    return load_prepared(folder)
+
+
+def cache_folder() -> Path:
+    """Where prepared datasets and converted models are kept."""
+    return Path(os.environ.get("CORELLA_CACHE", Path.home() / ".cache" / "corella"))
+
+
+def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
+    """Prepare into `folder`, replacing a dataset that is there. Raises `UserError` for bad input."""
+    raw = read_raw(config)
+    log, users, items, ledger = clean(raw, config)
+    log = split_log(order_log(log, config), config.split, seed)
+    keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME) if c in log.columns]
+    users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
+    dataset = make_dataset(log.select(keep), users, items.drop(FILE_ROW, strict=False), config, {})
+    facts = _facts(dataset, ledger)
+    _write(dataset, facts, folder)
+    return Dataset(dataset.log, users, dataset.items, config, dataset.counts, dataset.popularity, facts)
+
+
+def read_raw(config: DataConfig) -> RawTables:
+    """The raw tables of a built-in source or of the user's files."""
+    if config.source != "tables":
+        return load_builtin(config.source, config.path)
+    parts = {"interactions": config.interactions, "users": config.users, "items": config.items}
+    frames = {name: read_table(table) for name, table in parts.items() if table is not None}
+    names = {name: str(table.path or name) for name, table in parts.items() if table is not None}
+    return RawTables(frames["interactions"], frames.get("users"), frames.get("items"), names)
+
+
+def _facts(dataset: Dataset, ledger: Ledger) -> dict[str, object]:
+    log = dataset.log
+    parts = log.group_by(SPLIT).agg(
+        rows=pl.len(),
+        users=pl.col(USER_CODE).n_unique(),
+        items=pl.col(ITEM_CODE).n_unique(),
+        positive=pl.col(LABEL).mean(),
+    )
+    order = {"train": 0, "valid": 1, "test": 2, "history": 3}
+    return {
+        "format": _FORMAT,
+        "config": _without_passwords(dataset.config),
+        "facts": {**ledger.facts, "users": dataset.users.height, "items": dataset.items.height},
+        "splits": sorted(parts.to_dicts(), key=lambda part: order[part["split"]]),
+        "dropped": ledger.dropped,
+        "warnings": ledger.warnings,
+        "counts": dataset.count_names,
+    }
+
+
+def _without_passwords(config: DataConfig) -> dict[str, Any]:
+    values = config.model_dump(mode="json")
+    for table in (values["interactions"], values["users"], values["items"]):
+        if table and table["uri"]:
+            table["uri"] = re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:***@", table["uri"])
+    return values
+
+
+def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:
+    _make_room(folder)
+    counts = pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names])
+    popularity = pl.DataFrame(dataset.popularity, schema=["item_answers", "item_likes"])
+    tables = {"log": pl.concat([dataset.log, counts, popularity], how="horizontal"), "users": dataset.users}
+    for name, table in {**tables, "items": dataset.items}.items():
+        with atomic_path(folder / f"{name}.parquet") as path:
+            table.write_parquet(path)
+    write_manifest(folder, facts)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = [folder / name for name in ("manifest.json", "log.parquet", "users.parquet", "items.parquet")]
+    other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
+    if other:
+        raise UserError(
+            f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder"
+        )
+    for path in ours:
+        path.unlink(missing_ok=True)
+
+
+def _tables(config: DataConfig) -> list[TableConfig]:
+    return [t for t in (config.interactions, config.users, config.items) if t is not None]
+
+
+def _fingerprint(config: Config) -> str:
+    """Hash of the data settings, the seed (for a split by user), and size and time of every input file."""
+    settings = json.dumps(
+        [_FORMAT, config.seed if config.data.split.by == "user" else 0, config.data.model_dump(mode="json")]
+    )
+    paths = [config.data.path, *(table.path for table in _tables(config.data))]
+    files = [
+        f
+        for p in paths
+        if p is not None
+        for f in (sorted(p.rglob("*")) if p.is_dir() else [p])
+        if f.is_file()
+    ]
+    stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return hashlib.sha256((settings + repr(stamps)).encode()).hexdigest()[:12]

@@ -1,0 +1,90 @@
+"""Read one table from Parquet, CSV, TSV, a RecBole atomic file, or a database.
+
+Knows file formats; knows nothing of what the columns mean. Text files are read as strings, so that a value
+that does not parse is found, counted and named later instead of stopping the reader.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+
+from corella.config import TableConfig
+from corella.data.schema import FILE_ROW
+from corella.errors import UserError, suggest
+
+_ATOMIC = {".inter", ".user", ".item"}
+
+
+def read_table(config: TableConfig) -> pl.DataFrame:
+    """Read and rename a table; adds `FILE_ROW`. Raises `UserError` naming the file and the missing column."""
+    frame = _read_uri(config) if config.path is None else read_file(config.path)
+    source = str(config.path or "the query")
+    for ours, theirs in config.columns.items():
+        if theirs not in frame.columns:
+            raise UserError(f"{source}: no column '{theirs}' (for {ours}); {suggest(theirs, frame.columns)}")
+        if ours != theirs and ours in frame.columns and ours not in config.columns.values():
+            frame = frame.drop(ours)
+    frame = frame.rename({theirs: ours for ours, theirs in config.columns.items()})
+    for name, separator in config.lists.items():
+        if name not in frame.columns:
+            raise UserError(
+                f"{source}: no column '{name}' to split into a list; {suggest(name, frame.columns)}"
+            )
+        if not isinstance(frame.schema[name], pl.List):
+            frame = frame.with_columns(split_list(pl.col(name).cast(pl.String), separator))
+    return frame
+
+
+def read_file(path: Path) -> pl.DataFrame:
+    """Read a file by its suffix."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is not a file")
+    try:
+        if path.suffix in _ATOMIC:
+            return read_atomic(path)
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        elif path.suffix in (".csv", ".tsv", ".txt"):
+            separator = "\t" if path.suffix == ".tsv" else ","
+            frame = pl.read_csv(path, separator=separator, infer_schema=False)
+        else:
+            raise UserError(
+                f"{path}: unknown format '{path.suffix}'; use .parquet, .csv, .tsv, .inter, .user, .item"
+            )
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    return _with_file_row(frame)
+
+
+def read_atomic(path: Path) -> pl.DataFrame:
+    """Read a RecBole atomic file: tab-separated, header `name:type`; `token_seq` columns keep spaces."""
+    frame = pl.read_csv(path, separator="\t", infer_schema=False, quote_char=None)
+    return _with_file_row(frame.rename({name: name.split(":")[0] for name in frame.columns}))
+
+
+def split_list(column: pl.Expr, separator: str) -> pl.Expr:
+    """Split text into a list of trimmed, non-empty strings; null becomes an empty list."""
+    parts = column.fill_null("").str.split(separator).list.eval(pl.element().str.strip_chars())
+    return parts.list.eval(pl.element().filter(pl.element() != ""))
+
+
+def _read_uri(config: TableConfig) -> pl.DataFrame:
+    if not all(find_spec(name) for name in ("connectorx", "pyarrow")):
+        raise UserError("reading a database needs: pip install 'corella-rec[database]'")
+    try:
+        frame = pl.read_database_uri(str(config.query), str(config.uri))
+    except Exception as error:  # every driver raises its own; the URI may hold a password, so it is not shown
+        raise UserError(
+            f"the database query failed: {type(error).__name__}: {_redact(error, config.uri)}"
+        ) from None
+    return _with_file_row(frame)
+
+
+def _redact(error: Exception, uri: str | None) -> str:
+    first = str(error).splitlines()[0] if str(error) else ""
+    return first.replace(str(uri), "<uri>")
+
+
+def _with_file_row(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.drop(FILE_ROW, strict=False).with_row_index(FILE_ROW, offset=2)

@@ -1,0 +1,91 @@
+"""Order the log and split it. Adds the column `split`; never looks at labels."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+
+from corella.config import DataConfig, SplitConfig
+from corella.data.schema import LABEL, SPLIT, TIME, USER
+from corella.errors import UserError
+
+
+def order_log(log: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
+    """Sort by the configured columns; ties keep the file's row order."""
+    ordered = log.sort(config.order, maintain_order=True) if config.order else log
+    return ordered.head(config.max_rows) if config.max_rows else ordered
+
+
+def split_log(log: pl.DataFrame, config: SplitConfig, seed: int) -> pl.DataFrame:
+    """Add `split` to an ordered log. Raises `UserError` where a part is empty or holds one class only."""
+    if config.by != "column":
+        earlier = pl.int_range(pl.len()).over(USER)
+        sample = earlier >= config.min_history
+        log = log.with_columns(
+            pl.when(sample).then(_PARTS[config.by](log, config, sample, seed)).alias(SPLIT)
+        )
+        log = log.with_columns(pl.col(SPLIT).fill_null("history"))
+    for part in ("train", "valid", "test"):
+        labels = log.filter(pl.col(SPLIT) == part)[LABEL]
+        if labels.len() == 0:
+            raise UserError(f"split by {config.by}: no {part} rows; change data.split")
+        if labels.n_unique() < 2:
+            raise UserError(f"split by {config.by}: all {labels.len()} {part} rows have label {labels[0]}")
+    return log
+
+
+def _by_time(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:
+    del seed
+    if config.dates is not None:
+        if TIME not in log.columns:
+            raise UserError("split by dates needs a column 'timestamp'")
+        begin = [_seconds(date) for date in config.dates]
+        return _cut(pl.col(TIME), begin[0], begin[1])
+    total = int(log.select(sample.sum()).item())
+    return _cut(sample.cast(pl.Int64).cum_sum() - 1, *_cuts(total, config))
+
+
+def _seconds(date: str) -> float:
+    try:
+        return datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise UserError(f"data.split.dates: '{date}' is not an ISO date such as 2020-01-31") from None
+
+
+def _by_user(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:
+    del sample
+    users = np.random.default_rng(seed).permutation(log[USER].unique().sort().to_numpy())
+    parts = np.split(users, _cuts(len(users), config))
+    mapping = {str(u): name for name, ids in zip(("train", "valid", "test"), parts, strict=True) for u in ids}
+    return pl.col(USER).replace_strict(mapping, return_dtype=pl.String)
+
+
+def _leave_last_out(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:
+    del log, config, sample, seed
+    from_end = pl.len().over(USER) - 1 - pl.int_range(pl.len()).over(USER)
+    return (
+        pl.when(from_end == 0)
+        .then(pl.lit("test"))
+        .when(from_end == 1)
+        .then(pl.lit("valid"))
+        .otherwise(pl.lit("train"))
+    )
+
+
+def _cuts(total: int, config: SplitConfig) -> tuple[int, int]:
+    """Where validation and test begin; each part is rounded down by itself, and test takes what is left."""
+    train, valid = (int(total * fraction + 1e-9) for fraction in config.fractions[:2])
+    return train, train + valid
+
+
+def _cut(value: pl.Expr, first: float, second: float) -> pl.Expr:
+    return (
+        pl.when(value < first)
+        .then(pl.lit("train"))
+        .when(value < second)
+        .then(pl.lit("valid"))
+        .otherwise(pl.lit("test"))
+    )
+
+
+_PARTS = {"time": _by_time, "user": _by_user, "leave-last-out": _leave_last_out}

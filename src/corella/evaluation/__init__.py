@@ -1,0 +1,1 @@
+"""Metrics, intervals, routing curves, and the report."""

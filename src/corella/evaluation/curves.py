@@ -1,0 +1,76 @@
+"""Routing curves: quality against the share of samples that went to the language model, for every policy and its controls.
+
+The headline is the *captured gain*: (AUC at a share - AUC of the CRM) / (AUC of the blend everywhere - AUC of the CRM).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import log_loss, roc_auc_score
+
+from corella.collaboration.calibration import probability
+from corella.collaboration.router import Router
+from corella.collaboration.routing import RouterInputs, priority, route_top
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+SHARES = [i / 20 for i in range(21)]
+_RANDOM_DRAWS = 10
+
+
+@dataclass(frozen=True)
+class RoutedSet:
+    """Test samples with both models' calibrated logits and what the router knows of them."""
+
+    label: Ints
+    crm: npt.NDArray[np.float64]
+    llm: npt.NDArray[np.float64]
+    blended: npt.NDArray[np.float64]
+    inputs: RouterInputs
+    history_length: Ints
+    popularity: Ints
+
+
+def policies(router: Router, data: RoutedSet) -> dict[str, list[npt.NDArray[np.float64]]]:
+    """Priorities of every policy and control; several draws where a policy is random.
+
+    `oracle` knows the true difference of the logits, which nobody knows before asking: an upper guide, not a policy.
+    """
+    draws = [priority("random", data.inputs, None, seed) for seed in range(_RANDOM_DRAWS)]
+    return {
+        "learned": [priority("learned", data.inputs, router.learned, router.seed)],
+        "entropy": [priority("entropy", data.inputs, None, router.seed)],
+        "random": draws,
+        "longest history": [data.history_length.astype(np.float64)],
+        "least popular": [-data.popularity.astype(np.float64)],
+        "oracle": [np.abs(data.blended - data.crm)],
+    }
+
+
+def routing_curves(router: Router, data: RoutedSet) -> list[dict[str, float | str]]:
+    """One row for each policy, way of combining, and share: policy, combine, share, auc, logloss, captured."""
+    rows: list[dict[str, float | str]] = []
+    base = float(roc_auc_score(data.label, data.crm))
+    full = float(roc_auc_score(data.label, data.blended))
+    for name, scores in policies(router, data).items():
+        for combine, other in (("blend", data.blended), ("replace", data.llm)):
+            for share in SHARES:
+                mixed = [np.where(route_top(score, share), other, data.crm) for score in scores]
+                auc = float(np.mean([roc_auc_score(data.label, z) for z in mixed]))
+                loss = float(np.mean([log_loss(data.label, probability(z), labels=[0, 1]) for z in mixed]))
+                captured = (auc - base) / (full - base) if full > base else float("nan")
+                rows.append({
+                    "policy": name, "combine": combine, "share": share, "auc": auc, "logloss": loss,
+                    "captured": captured if np.isfinite(captured) else 0.0,
+                })  # fmt: skip
+    return rows
+
+
+def at(rows: list[dict[str, float | str]], policy: str, combine: str, share: float) -> dict[str, float | str]:
+    """The row of a curve at a share."""
+    return next(
+        r for r in rows
+        if r["policy"] == policy and r["combine"] == combine and abs(float(r["share"]) - share) < 1e-9
+    )  # fmt: skip

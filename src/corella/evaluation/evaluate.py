@@ -1,0 +1,200 @@
+"""Evaluate a trained system on test rows: every baseline and control, curves, groups, significance and cost, as one JSON.
+
+Whatever is fitted here (calibrators, blends, routers for the other CRMs, LightGBM's early stopping) is fitted on validation rows.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from corella.collaboration.calibration import fit_calibrator, probability
+from corella.collaboration.checkpoint import load_tensors, save_tensors
+from corella.collaboration.router import Router, fit_router
+from corella.collaboration.router_inputs import fit_projection
+from corella.collaboration.system import CoReLLa, sample_users
+from corella.config import CRMConfig
+from corella.crm.lightgbm import lightgbm_logits
+from corella.crm.models import build_crm
+from corella.crm.training import crm_hidden, crm_logits, train_crm
+from corella.data.dataset import Samples
+from corella.evaluation.curves import RoutedSet, routing_curves
+from corella.evaluation.groups import bins, confidence_groups, group_table
+from corella.evaluation.intervals import paired_bootstrap
+from corella.evaluation.metrics import quality
+from corella.progress import Reporter
+
+Floats = npt.NDArray[np.floating]
+
+PLAIN_NAME = "dcnv2"
+PLAIN = CRMConfig(counts=False, embedding_dropout=0.4)
+"""The paper's DCNv2: ids, fields and history."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model's logits and, where it has them, its last hidden layer, on validation and test rows."""
+
+    valid: Floats
+    test: Floats
+    valid_hidden: npt.NDArray[np.float32] | None = None
+    test_hidden: npt.NDArray[np.float32] | None = None
+
+
+def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None = None) -> dict[str, Any]:
+    """All figures of a run as JSON-able data; with a run folder, also `predictions.parquet` there."""
+    reporter = reporter or Reporter(quiet=True)
+    valid = model.dataset.samples(model.valid_rows)
+    test = model.dataset.samples("test")
+    test = test.take(sample_users(test, model.config.evaluation.max_test, model.config.seed))
+    z_llm, llm_cost = _read_test(model, test, run, reporter)
+    reporter.say("evaluation: conventional models, curves, intervals")
+    main = model.config.crm.model + ("+counts" if model.config.crm.counts else "")
+    raw = {**_conventional(model, valid, test, main), "llm": Scores(model.valid_llm, z_llm)}
+    calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}
+    systems, conventional = _systems(calibrated, valid, test, main)
+    routed = {name: _route(model, raw[name], raw["llm"], valid, test) for name in dict.fromkeys((PLAIN_NAME, main))}
+    result = {
+        "main_crm": main,
+        "samples": {"valid": len(valid), "test": len(test), "test_users": len(np.unique(test.user))},
+        "systems": [{"system": name, **quality(test.label, z, test.user).row()} for name, z in systems.items()],
+        "best_conventional": max(conventional, key=lambda name: float(roc_auc_score(test.label, systems[name]))),
+        "curves": {name: routing_curves(router, data) for name, (router, data) in routed.items()},
+        "groups": _groups(model, test, systems, main),
+        "cost": {**llm_cost, **asdict(model.facts)},
+    }
+    final = model.predict_from(raw[main].test, z_llm, test)
+    systems["final"] = final.logit
+    result["final"] = {
+        "policy": model.config.routing.policy, "combine": model.config.routing.combine, "share_wanted": model.share,
+        "share_routed": float(final.routed.mean()), **quality(test.label, final.logit, test.user).row(),
+    }  # fmt: skip
+    result["differences"] = _differences(model, test, systems, str(result["best_conventional"]), main)
+    if run is not None:
+        _predictions(model, test, systems, final.routed).write_parquet(run / "predictions.parquet")
+    return result
+
+
+def _read_test(model: CoReLLa, test: Samples, run: Path | None, reporter: Reporter) -> tuple[Floats, dict[str, float]]:
+    """Raw logits of the language model on all test rows, kept in the run folder so that a killed evaluation goes on."""
+    path = run / "checkpoints" / "test.safetensors" if run else None
+    if path is not None and path.is_file():
+        tensors, cost = load_tensors(path)
+        if np.array_equal(tensors["rows"].numpy(), test.row):
+            return tensors["logits"].numpy(), cost
+    began = time.perf_counter()
+    logits = model.llm_logits(test, reporter, "language model, test")
+    cost = {"test_seconds": time.perf_counter() - began, "test_samples": float(len(test))}
+    if path is not None:
+        save_tensors(path, {"rows": torch.from_numpy(test.row), "logits": torch.from_numpy(logits)}, cost)
+    return logits, cost
+
+
+def _conventional(model: CoReLLa, valid: Samples, test: Samples, main: str) -> dict[str, Scores]:
+    """LightGBM on the counting features, the paper's DCNv2, and the system's own CRM."""
+    train, whole_valid = model.dataset.samples("train"), model.dataset.samples("valid")
+    _, tree_valid, tree_test = lightgbm_logits(model.encoder, train, whole_valid, [valid, test], model.config.seed)
+    result = {"lightgbm": Scores(tree_valid, tree_test)}
+    if main != PLAIN_NAME:
+        torch.manual_seed(model.config.seed)
+        plain = build_crm(model.spec, PLAIN)
+        train_crm(plain, model.encoder, train, whole_valid, PLAIN, model.config.seed)
+        result[PLAIN_NAME] = _neural(plain, model, valid, test)
+    result[main] = _neural(model.crm, model, valid, test)
+    return result
+
+
+def _neural(crm: nn.Module, model: CoReLLa, valid: Samples, test: Samples) -> Scores:
+    logits = [crm_logits(crm, model.encoder, part) for part in (valid, test)]
+    hidden = [crm_hidden(crm, model.encoder, part) for part in (valid, test)]
+    return Scores(*logits, *hidden)
+
+
+def _calibrate(model: CoReLLa, valid: Samples, scores: Scores) -> Scores:
+    fitted = fit_calibrator(scores.valid, valid.label, model.config.routing.calibration)
+    return Scores(fitted(scores.valid), fitted(scores.test))
+
+
+def _systems(calibrated: dict[str, Scores], valid: Samples, test: Samples, main: str) -> tuple[dict[str, Floats], list[str]]:
+    """Calibrated test logits of every system, and the names of those without a language model."""
+    systems = {name: scores.test for name, scores in calibrated.items()}
+    systems[f"lightgbm & {main}"] = _stack(["lightgbm", main], calibrated, valid)
+    conventional = [name for name in systems if name != "llm"]
+    for name in ("lightgbm", PLAIN_NAME, main):
+        systems[f"{name} & llm"] = _stack([name, "llm"], calibrated, valid)
+    systems[f"mean of {main} and llm"] = (calibrated[main].test + calibrated["llm"].test) / 2
+    systems[f"lightgbm & {main} & llm"] = _stack(["lightgbm", main, "llm"], calibrated, valid)
+    return systems, conventional
+
+
+def _stack(names: list[str], calibrated: dict[str, Scores], valid: Samples) -> Floats:
+    """Logistic regression on calibrated validation logits, applied to test logits."""
+    model = LogisticRegression(C=1.0).fit(np.stack([calibrated[n].valid for n in names], axis=1), valid.label)
+    return model.decision_function(np.stack([calibrated[n].test for n in names], axis=1))
+
+
+def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Samples) -> tuple[Router, RoutedSet]:
+    """Fit a router for this CRM on validation rows and lay out the test rows for the curves."""
+    features, guesses = [], []
+    projection = fit_projection(crm.valid_hidden) if crm.valid_hidden is not None else None
+    for part, hidden in ((valid, crm.valid_hidden), (test, crm.test_hidden)):
+        cheap, guess = model.cheap(part)
+        reduced = [projection(hidden)] if projection is not None and hidden is not None else []
+        features.append(np.concatenate([cheap, *reduced], axis=1))
+        guesses.append(guess)
+    router = fit_router(
+        crm.valid, llm.valid, valid.label, features[0], guesses[0], model.config.routing, model.config.seed
+    )
+    inputs = router.inputs(crm.test, features[1], guesses[1])
+    z_llm = router.llm(llm.test)
+    length = test.history_end - model.dataset.events.start[test.user]
+    blended = router.blend(inputs.crm, z_llm)
+    return router, RoutedSet(test.label, inputs.crm, z_llm, blended, inputs, length, test.popularity[:, 0])
+
+
+def _groups(
+    model: CoReLLa, test: Samples, systems: dict[str, Floats], main: str
+) -> dict[str, list[dict[str, float | int | str]]]:
+    """The paper's confidence groups for both CRMs, and groups by item popularity and history length."""
+    result = {}
+    for crm in dict.fromkeys((PLAIN_NAME, main)):
+        shown = {crm: systems[crm], "llm": systems["llm"], f"{crm} & llm": systems[f"{crm} & llm"]}
+        result[f"confidence of {crm}"] = group_table(confidence_groups(probability(systems[crm])), test.label, shown)
+    shown = {name: systems[name] for name in ("lightgbm", main, "llm", f"{main} & llm")}
+    popular = bins(test.popularity[:, 0], [0, 5, 20, 50, 100, 200], "answers")
+    result["item popularity"] = group_table(popular, test.label, shown)
+    length = test.history_end - model.dataset.events.start[test.user]
+    result["history length"] = group_table(bins(length, [0, 5, 20, 50, 100, 200], "answers"), test.label, shown)
+    return result
+
+
+def _differences(
+    model: CoReLLa, test: Samples, systems: dict[str, Floats], best: str, main: str
+) -> list[dict[str, float | str]]:
+    """Paired bootstraps of AUC differences: rows resampled, and whole users resampled."""
+    pairs = [(main, "final"), (main, f"{main} & llm"), (best, f"{main} & llm"), (best, f"lightgbm & {main} & llm"),
+             (PLAIN_NAME, f"{PLAIN_NAME} & llm"), ("lightgbm", main)]  # fmt: skip
+    rows: list[dict[str, float | str]] = []
+    for a, b in dict.fromkeys(pairs):
+        for unit, cluster in (("rows", None), ("users", test.user)):
+            d = paired_bootstrap(
+                test.label, systems[a], systems[b], model.config.evaluation.bootstrap, model.config.seed, cluster
+            )
+            rows.append({"a": a, "b": b, "resampled": unit, **asdict(d)})
+    return rows
+
+
+def _predictions(model: CoReLLa, test: Samples, systems: dict[str, Floats], routed: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    """One row a test sample: ids, label, what was known, and every system's probability."""
+    log = model.dataset.log[test.row]
+    facts = {"answers_before": test.history_end - model.dataset.events.start[test.user], "item_answers": test.popularity[:, 0]}
+    columns = {name: probability(z).astype(np.float32) for name, z in systems.items()}
+    return log.with_columns(**facts, routed=routed).with_columns(pl.Series(n, v) for n, v in columns.items())

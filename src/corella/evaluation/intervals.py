@@ -1,0 +1,87 @@
+"""Confidence: DeLong's interval of one AUC, and a paired bootstrap of the difference of two."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm, rankdata
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+
+def auc_interval(label: Ints, score: Floats, level: float = 0.95) -> tuple[float, float]:
+    """DeLong's interval of the AUC (DeLong et al. 1988, by the mid-ranks of Sun and Xu 2014), cut to [0, 1]."""
+    positive, negative = score[label == 1], score[label == 0]
+    m, n = len(positive), len(negative)
+    if m < 2 or n < 2:
+        return 0.0, 1.0
+    ranks = rankdata(np.concatenate([positive, negative]))
+    above = (ranks[:m] - rankdata(positive)) / n
+    below = 1 - (ranks[m:] - rankdata(negative)) / m
+    auc = float(above.mean())
+    error = float(np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n))
+    half = float(norm.ppf(0.5 + level / 2)) * error
+    return max(auc - half, 0.0), min(auc + half, 1.0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """AUC of b minus AUC of a on the same samples."""
+
+    mean: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    p_value: float
+    """Two-sided: how often a resample disagrees with the sign, doubled."""
+
+
+def paired_bootstrap(
+    label: Ints, a: Floats, b: Floats, resamples: int, seed: int, cluster: Ints | None = None
+) -> Difference:
+    """Resample rows (or whole clusters, such as users) and take the difference of the two AUCs each time.
+
+    A resample is a weight for each row, so both AUCs come from sorting once.
+    """
+    rng = np.random.default_rng(seed)
+    unit = np.arange(len(label)) if cluster is None else np.unique(cluster, return_inverse=True)[1]
+    units = int(unit.max()) + 1
+    curves = [_Ordered.of(label, score) for score in (a, b)]
+    observed = curves[1].auc(np.ones(len(label))) - curves[0].auc(np.ones(len(label)))
+    differences = np.empty(resamples)
+    for i in range(resamples):
+        weight = np.bincount(rng.integers(0, units, units), minlength=units)[unit].astype(float)
+        differences[i] = curves[1].auc(weight) - curves[0].auc(weight)
+    low, high = np.nanquantile(differences, [0.025, 0.975])
+    tail = min(np.mean(differences <= 0), np.mean(differences >= 0))
+    return Difference(float(observed), float(low), float(high), float(min(1.0, 2 * max(tail, 1 / resamples))))
+
+
+@dataclass(frozen=True)
+class _Ordered:
+    """Rows sorted by score, so that a weighted AUC is two cumulative sums."""
+
+    order: npt.NDArray[np.int64]
+    label: npt.NDArray[np.float64]
+    last: npt.NDArray[np.int64]
+    """Position of the last row of the same score (ties count half)."""
+    first: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, label: Ints, score: Floats) -> "_Ordered":
+        order = np.argsort(score, kind="stable")
+        ranked = score[order]
+        return cls(
+            order, label[order].astype(float), np.searchsorted(ranked, ranked, "right"), np.searchsorted(ranked, ranked, "left")
+        )
+
+    def auc(self, weight: npt.NDArray[np.float64]) -> float:
+        """Weighted AUC; nan where a class has no weight."""
+        w = weight[self.order]
+        negative = np.r_[0.0, np.cumsum(w * (1 - self.label))]
+        below = (negative[self.first] + negative[self.last]) / 2
+        positives, negatives = float(w @ self.label), float(negative[-1])
+        if positives == 0 or negatives == 0:
+            return float("nan")
+        return float((w * self.label) @ below) / (positives * negatives)

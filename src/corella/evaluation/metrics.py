@@ -1,0 +1,105 @@
+"""Quality of probabilities: AUC, per-user AUC, log loss, accuracy, calibration error, NDCG within each user's items.
+
+All functions take arrays of one length: labels (0 or 1), scores (any order-preserving number, probabilities where said).
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+from sklearn.metrics import log_loss, roc_auc_score
+
+from corella.evaluation.intervals import auc_interval
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What one system reaches on one set of samples."""
+
+    auc: float
+    auc_low: float
+    """Lower end of the 95 % interval (DeLong)."""
+    auc_high: float
+    user_auc: float
+    """Mean AUC over the users who have both answers, weighted by their samples."""
+    logloss: float
+    accuracy: float
+    """At probability 0.5."""
+    ece: float
+    """Expected calibration error, ten bins of equal size."""
+    ndcg10: float
+    """NDCG@10 of each user's samples ranked by score; mean over users with a positive and more than one sample."""
+
+    def row(self) -> dict[str, float]:
+        """As a flat mapping."""
+        return asdict(self)
+
+
+def quality(label: Ints, logit: Floats, user: Ints) -> Quality:
+    """Every metric of a system whose probabilities are `expit(logit)`."""
+    probability = expit(logit.astype(np.float64))
+    low, high = auc_interval(label, logit)
+    return Quality(
+        auc=float(roc_auc_score(label, logit)),
+        auc_low=low,
+        auc_high=high,
+        user_auc=user_auc(label, logit, user),
+        logloss=float(log_loss(label, probability, labels=[0, 1])),
+        accuracy=float(np.mean((probability >= 0.5) == (label == 1))),
+        ece=calibration_error(label, probability),
+        ndcg10=ndcg(label, logit, user, 10),
+    )
+
+
+def user_auc(label: Ints, score: Floats, user: Ints) -> float:
+    """AUC within each user who has both answers, averaged with the number of samples as weight; nan where no user has.
+
+    >>> user_auc(np.array([1, 0, 1, 0]), np.array([.9, .1, .2, .8]), np.array([1, 1, 2, 2]))
+    0.5
+    """
+    total = weight = 0.0
+    for index in _by_user(user):
+        answers = label[index]
+        if answers.min() != answers.max():
+            total += len(index) * float(roc_auc_score(answers, score[index]))
+            weight += len(index)
+    return total / weight if weight else float("nan")
+
+
+def calibration_error(label: Ints, probability: Floats, bins: int = 10) -> float:
+    """Mean distance between predicted and observed share of positives, over bins of equally many samples.
+
+    >>> calibration_error(np.array([0, 1] * 50), np.full(100, .5))
+    0.0
+    """
+    order = np.argsort(probability, kind="stable")
+    parts = [p for p in np.array_split(order, bins) if len(p)]
+    gaps = [abs(float(np.mean(probability[p])) - float(np.mean(label[p]))) * len(p) for p in parts]
+    return sum(gaps) / len(label)
+
+
+def ndcg(label: Ints, score: Floats, user: Ints, k: int) -> float:
+    """NDCG@k of each user's samples ranked by score, binary gains; users without a positive or with one sample are left out.
+
+    >>> round(ndcg(np.array([0, 1]), np.array([.9, .1]), np.array([1, 1]), 10), 4)
+    0.6309
+    """
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    values = []
+    for index in _by_user(user):
+        gains = label[index]
+        if len(index) < 2 or gains.sum() == 0:
+            continue
+        ranked = gains[np.argsort(-score[index], kind="stable")][:k]
+        ideal = np.sort(gains)[::-1][:k]
+        values.append(float(ranked @ discount[: len(ranked)]) / float(ideal @ discount[: len(ideal)]))
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _by_user(user: Ints) -> list[npt.NDArray[np.int64]]:
+    order = np.argsort(user, kind="stable")
+    return list(np.split(order, np.flatnonzero(np.diff(user[order])) + 1))

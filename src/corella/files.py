@@ -1,0 +1,81 @@
+"""Files on disk: atomic writes, JSON, and folders whose manifest holds a SHA-256 of every file.
+
+Knows nothing of what the files mean. Every write goes to a temporary name in the same folder, is flushed to
+the disk, and is renamed, so that a kill leaves the old file or the new one and never half of either.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from corella.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given, numbers as they are."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or broken file is a `UserError` that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `manifest.json`: the given facts and the SHA-256 of every other file in the folder (recursively)."""
+    files = {
+        str(p.relative_to(folder)): sha256(p)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p != folder / "manifest.json" and not p.name.endswith(".tmp")
+    }
+    write_json(folder / "manifest.json", {**facts, "files": files})
+
+
+def verify_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of `folder` after checking every hash in it; a mismatch is a `UserError`."""
+    manifest: dict[str, Any] = read_json(folder / "manifest.json")
+    root = folder.resolve()
+    for name, expected in manifest.get("files", {}).items():
+        path = (folder / name).resolve()
+        if not path.is_relative_to(root):
+            raise UserError(f"{folder}/manifest.json names a file outside the folder: {name}")
+        if not path.is_file():
+            raise UserError(f"{folder}: {name} is in the manifest but not on disk; make the folder again")
+        if sha256(path) != expected:
+            raise UserError(f"{folder}: {name} differs from its SHA-256 in the manifest; make the folder again")
+    return manifest

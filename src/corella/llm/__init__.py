@@ -1,0 +1,1 @@
+"""The language model: backbone, prompts, and yes/no logits at answer positions."""

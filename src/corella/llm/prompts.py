@@ -1,0 +1,88 @@
+"""What both prompt styles share: item lines as tokens, and prompts as token ids with answer positions.
+
+Pieces of text are tokenised once and joined as ids, so that training and serving see the same tokens whatever stands around
+a piece.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.data.dataset import Dataset
+from corella.llm.backbone import Backbone
+
+Ints = npt.NDArray[np.int64]
+
+SHARE_WORDS = (*(str(i) for i in range(10)), "few", "new")
+"""How an item's past counts are written: tenths of positive answers, few (under five answers), new (none)."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One sequence with its targets."""
+
+    ids: Ints
+    position: Ints
+    """Where each target's answer is predicted: the position before the answer."""
+    sample: Ints
+    """The samples that the targets are, as positions in the `Samples` that were planned."""
+
+
+class Texts:
+    """Token ids of the dataset's items and users, tokenised once."""
+
+    def __init__(self, dataset: Dataset, backbone: Backbone, lead: str) -> None:
+        """`lead`: what stands before every item text (a space after a word, else nothing)."""
+        self._backbone = backbone
+        self._lead = lead
+        self._users = dataset.users["text"]
+        items = [lead + text for text in dataset.items["text"].to_list()]
+        self.items: list[Ints] = [np.asarray(ids, dtype=np.int64) for ids in _encode_all(backbone, items)]
+        self._user_ids: dict[int, Ints] = {}
+
+    @cached_property
+    def unknown_item(self) -> Ints:
+        """For an item that is not in the catalogue."""
+        return self.piece(self._lead + "unknown item")
+
+    def item(self, code: int) -> Ints:
+        """Token ids of an item's text."""
+        return self.items[code] if code >= 0 else self.unknown_item
+
+    def user(self, code: int) -> Ints:
+        """Token ids of a user's introduction."""
+        if code not in self._user_ids:
+            text = self._users[code] if code >= 0 else "A user. Likes it?"
+            self._user_ids[code] = self.piece(text)
+        return self._user_ids[code]
+
+    def piece(self, text: str) -> Ints:
+        """Token ids of any text."""
+        return np.asarray(self._backbone.encode(text), dtype=np.int64)
+
+
+def begin_ids(backbone: Backbone) -> Ints:
+    """The token that the model expects first, where its tokenizer adds one."""
+    ids = backbone.tokenizer("a")["input_ids"]
+    first = backbone.tokenizer.bos_token_id
+    return np.array([first] if first is not None and ids and ids[0] == first else [], dtype=np.int64)
+
+
+def share_word(answers: Ints, positives: Ints) -> Ints:
+    """Index into `SHARE_WORDS` for past counts, elementwise.
+
+    >>> share_word(np.array([0, 3, 10, 10]), np.array([0, 3, 7, 10])).tolist()
+    [11, 10, 7, 9]
+    """
+    tenth = np.minimum(10 * positives // np.maximum(answers, 1), 9)
+    return np.where(answers == 0, 11, np.where(answers < 5, 10, tenth))
+
+
+def _encode_all(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    ids: list[list[int]] = backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return ids

@@ -1,0 +1,101 @@
+"""Yes/no logits at answer positions: batches of prompts, one forward pass, two rows of the output matrix.
+
+Prompts are padded at the right; under causal attention no real position sees the padding, so no mask is needed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from corella.data.dataset import Samples
+from corella.llm.backbone import Backbone
+from corella.llm.prompts import Prompt
+
+Floats = npt.NDArray[np.float32]
+
+
+class Planned(Protocol):
+    """A prompt that has not been rendered: a window or a question."""
+
+    @property
+    def tokens(self) -> int: ...
+
+
+class Prompts(Protocol):
+    """A prompt style."""
+
+    def plan(self, samples: Samples, context_share: float) -> Sequence[Any]: ...
+
+    def render(self, planned: Any, samples: Samples) -> Prompt: ...
+
+
+@dataclass(frozen=True)
+class LLMOutput:
+    """What the language model says of n targets."""
+
+    logit: Tensor
+    """[n] float32: logit of Yes minus logit of No, so that its sigmoid is the paper's p_llm."""
+    hidden: tuple[Tensor, ...]
+    """For each block asked for, [n, hidden]: the state at the answer positions."""
+
+
+def answer_logits(backbone: Backbone, prompts: Sequence[Prompt], blocks: Sequence[int] = ()) -> LLMOutput:
+    """One forward pass over the prompts; targets in the order of the prompts and of their positions.
+
+    `blocks`: the transformer blocks (1 is the first) whose output is returned too.
+    """
+    width = max(len(p.ids) for p in prompts)
+    ids = np.zeros((len(prompts), width), dtype=np.int64)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt.ids)] = prompt.ids
+    device = next(backbone.decoder.parameters()).device
+    row_t = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p.position) for p in prompts])).to(device)
+    position = torch.from_numpy(np.concatenate([p.position for p in prompts])).to(device)
+    out = backbone.decoder(
+        input_ids=torch.from_numpy(ids).to(device), use_cache=False, output_hidden_states=bool(blocks)
+    )
+    state = out.last_hidden_state[row_t, position].float()
+    logit = state @ backbone.answer_direction.to(device)
+    return LLMOutput(logit, tuple(out.hidden_states[b][row_t, position] for b in blocks))
+
+
+@torch.inference_mode()
+def score_samples(
+    backbone: Backbone,
+    prompts: Prompts,
+    samples: Samples,
+    batch_tokens: int,
+    context_share: float,
+    on_batch: Callable[[int, int], None] = lambda done, tokens: None,
+) -> Floats:
+    """Logits of samples, float32 [n], dropout off. `on_batch(targets scored, tokens read)` after every pass."""
+    backbone.model.eval()
+    logits = np.full(len(samples), np.nan, dtype=np.float32)
+    done = tokens = 0
+    planned = sorted(prompts.plan(samples, context_share), key=lambda p: p.tokens)
+    for group in group_by_tokens(planned, batch_tokens):
+        rendered = [prompts.render(p, samples) for p in group]
+        index = np.concatenate([p.sample for p in rendered])
+        logits[index] = answer_logits(backbone, rendered).logit.cpu().numpy()
+        done, tokens = done + len(index), tokens + sum(len(p.ids) for p in rendered)
+        on_batch(done, tokens)
+    return logits
+
+
+def group_by_tokens(planned: Sequence[Any], batch_tokens: int) -> Iterator[list[Any]]:
+    """Consecutive groups whose padded size stays within `batch_tokens` (a longer prompt goes alone)."""
+    group: list[Any] = []
+    longest = 0
+    for p in planned:
+        longest = max(longest, p.tokens)
+        if group and longest * (len(group) + 1) > batch_tokens:
+            yield group
+            group, longest = [], p.tokens
+        group.append(p)
+    if group:
+        yield group

@@ -1,0 +1,140 @@
+"""A run is a folder: configuration, log, checkpoints, the trained model, predictions, metrics.json, report.html.
+
+The commands of the command line, as functions. Each can be killed at any moment and called again.
+"""
+
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from corella.collaboration.system import CoReLLa, predictions_frame
+from corella.config import Config, load_config, to_yaml
+from corella.data.dataset import Dataset
+from corella.data.prepare import load_dataset
+from corella.errors import UserError
+from corella.evaluation.evaluate import evaluate
+from corella.files import atomic_path, read_json, write_json, write_text
+from corella.progress import Reporter
+
+_CHUNK = 50_000
+
+
+def start_run(run: Path, config: Config) -> None:
+    """Make the run folder, or check that an existing one has this configuration. Raises `UserError` where it has another."""
+    path = run / "config.yaml"
+    if path.is_file():
+        if load_config(path) != config:
+            raise UserError(f"{run} was started with another configuration; choose another folder or delete it")
+        return
+    write_text(path, to_yaml(config))
+
+
+def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> CoReLLa:
+    """Train into a run folder, going on where an earlier call was stopped."""
+    start_run(run, config)
+    reporter = reporter or Reporter(run / "log.jsonl")
+    if (run / "model" / "manifest.json").is_file():
+        reporter.say(f"{run}: trained already")
+        return CoReLLa.load(run / "model")
+    dataset = load_dataset(config)
+    reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
+    model = CoReLLa(config).fit(dataset, run, reporter)
+    model.save(run / "model")
+    return model
+
+
+def evaluate_run(run: Path, model: CoReLLa | None = None, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Evaluate a trained run on its test rows; writes metrics.json, predictions.parquet and report.html."""
+    reporter = reporter or Reporter(run / "log.jsonl")
+    model = model or load_run(run)
+    metrics = evaluate(model, run, reporter)
+    metrics["machine"] = machine()
+    metrics["seed"] = model.config.seed
+    metrics["dataset"] = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
+    write_json(run / "metrics.json", metrics)
+    write_report(run)
+    return metrics
+
+
+def write_report(run: Path) -> None:
+    """Draw report.html from metrics.json and predictions.parquet (needs the extra `report`)."""
+    try:
+        from corella.evaluation.report import render_report
+    except ImportError:
+        raise UserError("the report needs: pip install 'corella-rec[report]'") from None
+    metrics, config = read_json(run / "metrics.json"), load_config(run / "config.yaml")
+    write_text(run / "report.html", render_report(metrics, config, pl.read_parquet(run / "predictions.parquet")))
+
+
+def load_run(run: Path, dataset: Dataset | None = None) -> CoReLLa:
+    """The trained model of a run folder."""
+    if not (run / "model" / "manifest.json").is_file():
+        raise UserError(f"{run} holds no trained model; run `corella train --run {run}` first")
+    return CoReLLa.load(run / "model", dataset)
+
+
+def score_file(run: Path, source: Path, target: Path, share: float | None = None, reporter: Reporter | None = None) -> int:
+    """Score new rows of a Parquet or CSV file in chunks of bounded memory; returns how many. The target is Parquet."""
+    reporter = reporter or Reporter()
+    if not source.is_file():
+        raise UserError(f"{source} does not exist")
+    readers = {".parquet": pl.scan_parquet, ".csv": pl.scan_csv}
+    if source.suffix not in readers:
+        raise UserError(f"{source}: rows to score are read from .parquet or .csv, not '{source.suffix}'")
+    rows = readers[source.suffix](source)
+    total = int(rows.select(pl.len()).collect().item())
+    model = load_run(run)
+    parts: list[Path] = []
+    unknown = 0
+    with atomic_path(target) as temporary:
+        for start in range(0, max(total, 1), _CHUNK):
+            frame = rows.slice(start, _CHUNK).collect()
+            samples = model.dataset.query(frame)
+            unknown += int((samples.item < 0).sum())
+            part = temporary.with_name(f"{temporary.name}.{len(parts)}")
+            parts.append(part)
+            predictions_frame(frame, model.predict(samples, share, reporter)).write_parquet(part)
+            reporter.say(f"scored {min(start + _CHUNK, total):,} of {total:,} rows")
+        try:
+            pl.scan_parquet(parts).sink_parquet(temporary)
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
+    if unknown:
+        reporter.say(f"warning: {unknown:,} rows have an item that is not in the catalogue; scored as an unknown item")
+    return total
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        name = next((x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if x.startswith("model name")), name)
+    return {
+        "processor": name, "threads": torch.get_num_threads(), "gpu": torch.cuda.is_available(),
+        "python": platform.python_version(), "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def peak_gib() -> float:
+    """Peak resident memory of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
+
+
+def demo_config(overrides: Sequence[str] = ()) -> Config:
+    """The demo: MovieLens-100K and SmolLM2, sized for minutes on two cores."""
+    settings = {
+        "llm": {"context_share": 0.1, "eval_context_share": 0.3, "lora_first_layer": 15},
+        "joint": {"stage2_targets": 8000, "stage3_targets": 12_500, "targets_per_step": 64},
+        "evaluation": {"max_valid": 3000, "max_test": 3000},
+    }
+    return load_config(overrides=overrides, settings=settings)

@@ -1,0 +1,64 @@
+"""A small dataset that every part of the system can be tried on in a second."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from corella.config import Config
+from corella.data.dataset import Dataset, make_dataset
+from corella.data.split import order_log, split_log
+
+_USERS, _ITEMS, _ROWS = 30, 40, 900
+_GENRES = ["Action", "Comedy", "Drama"]
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """A configuration that fits `tiny_dataset`, its models small."""
+    return Config.model_validate(
+        {
+            "data": {
+                "source": "tables",
+                "interactions": {"path": "log.parquet"},
+                "label": "label",
+                "user_fields": ["gender"],
+                "list_fields": ["genres"],
+                "history_length": 8,
+                "counts": {"groups": [["user"], ["item"], ["user", "genres"]]},
+            },
+            "crm": {"embedding_size": 4, "hidden": [16, 8], "batch_size": 64, "learning_rate": 0.01},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_config: Config) -> Dataset:
+    """900 answers of 30 users to 40 items. Men like Action, women Comedy, with few exceptions.
+
+    Times have ties; the last user and the last item come only after the training rows; item 0 has no genre.
+    """
+    rng = np.random.default_rng(3)
+    pairs = rng.choice(_USERS * _ITEMS, _ROWS, replace=False)
+    user, item = pairs // _ITEMS, pairs % _ITEMS
+    late = (user == _USERS - 1) | (item == _ITEMS - 1)
+    time = np.where(late, rng.integers(950, 1000, _ROWS), rng.integers(0, 1000, _ROWS))
+    first = np.arange(_ITEMS) % 2
+    liked = np.where(rng.random(_ROWS) < 0.05, rng.integers(0, 2, _ROWS), first[item] == user % 2)
+    extra = rng.integers(0, 2, _ITEMS)
+    genres = [[_GENRES[f], "Drama"] if e else [_GENRES[f]] for f, e in zip(first, extra, strict=True)]
+    genres[0] = []
+    users = pl.DataFrame({"user_id": [f"u{i:02}" for i in range(_USERS)], "gender": ["M", "F"] * 15})
+    items = pl.DataFrame(
+        {"item_id": [f"i{i:02}" for i in range(_ITEMS)], "title": [f"Film {i}" for i in range(_ITEMS)]}
+    ).with_columns(pl.Series("genres", genres), text="title")
+    log = pl.DataFrame(
+        {
+            "user_id": users["user_id"].gather(user),
+            "item_id": items["item_id"].gather(item),
+            "timestamp": time,
+            "label": pl.Series(liked, dtype=pl.Int8),
+        }
+    )
+    config = tiny_config.data
+    log = split_log(order_log(log, config), config.split, seed=1)
+    return make_dataset(log, users.with_columns(text="gender"), items, config, {})

@@ -1,0 +1,322 @@
+"""The built-in datasets: tiny folders of each shape with known answers, and MovieLens-100K itself."""
+
+import gzip
+import importlib.metadata
+import json
+import random
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from corella.config import load_config
+from corella.data.builtin import amazon_books, bookcrossing, load_builtin, ml_1m, preset
+from corella.data.dataset import Dataset
+from corella.data.prepare import load_dataset
+from corella.errors import UserError
+
+USERS = "1::F::1::10::48067\n2::M::56::16::70072\n10::M::25::0::55117\n"
+MOVIES = "1::Toy Story (1995)::Animation|Comedy\n2::Misérables, Les (1998)::Drama\n" + "".join(
+    f"{m}::Film {m} (19{m})::Drama|War\n" for m in range(50, 70)
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORELLA_CACHE", str(tmp_path / "cache"))
+
+
+def dataset_of(source: str, path: Path | None = None, **given: Any) -> Dataset:
+    return load_dataset(load_config(settings={"data": {"source": source, "path": path, **given}}))
+
+
+@pytest.mark.parametrize("source", ["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon-books"])
+def test_presets_merge(source: str, tmp_path: Path) -> None:
+    given = {"source": source, "path": str(tmp_path), "history_length": 7}
+    config = load_config(settings={"data": given}, overrides=["data.counts.smoothing=2"])
+    assert (config.data.history_length, config.data.counts.smoothing) == (7, 2)
+    assert config.data.source == source
+    assert [list(g) for g in config.data.counts.groups] == preset(source)["counts"]["groups"]
+    assert preset("tables") == {}
+    if source != "ml-100k":
+        with pytest.raises(UserError, match=r"needs `data\.path`"):
+            load_config(settings={"data": {"source": source}})
+        with pytest.raises(UserError, match=str(tmp_path)):
+            load_dataset(config)
+
+
+def test_ml_100k() -> None:
+    try:
+        importlib.metadata.version("recbole")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("recbole is not installed")
+    dataset = dataset_of("ml-100k")
+    assert (dataset.users.height, dataset.items.height, dataset.log.height) == (943, 1682, 100_000)
+    assert [p["rows"] for p in dataset.manifest["splits"]] == [80_000, 10_000, 10_000]
+    assert (
+        dataset.items.filter(pl.col("item_id") == "1")["text"].item()
+        == "Toy Story, Animation Children's Comedy"
+    )
+    user = dataset.users.filter(pl.col("user_id") == "1")["text"].item()
+    assert user == "A 18-24 year old man, technician, rates movies. Likes it?"
+
+
+# MovieLens-1M
+
+
+@pytest.fixture
+def ml_1m_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "ml-1m"
+    folder.mkdir()
+    (folder / "users.dat").write_text(USERS, encoding="latin-1")
+    (folder / "movies.dat").write_text(MOVIES, encoding="latin-1")
+    # 3 users answer 20 movies, all three at the same times: ids decide the order. The file is reversed.
+    rows = [(u, m, 3 + (u + m) % 2, 1000 + m) for m in range(50, 70) for u in (1, 2, 10)]
+    lines = [f"{u}::{m}::{r}::{t}\n" for u, m, r, t in reversed(rows)]
+    (folder / "ratings.dat").write_text("".join(lines), encoding="latin-1")
+    return folder
+
+
+def test_ml_1m(ml_1m_folder: Path) -> None:
+    dataset = dataset_of("ml-1m", ml_1m_folder)
+    assert dataset.log["user_id"].to_list() == ["1", "2", "10"] * 20  # numeric: 2 before 10
+    assert dataset.log["item_id"].to_list() == [str(m) for m in range(50, 70) for _ in range(3)]
+    assert dataset.log["label"].to_list() == [(u + m) % 2 for m in range(50, 70) for u in (1, 2, 10)]
+    rows = {p["split"]: p["rows"] for p in dataset.manifest["splits"]}
+    assert rows == {"history": 15, "train": 36, "valid": 4, "test": 5}
+    assert dataset.log["split"].head(16).to_list() == ["history"] * 15 + ["train"]
+    users = dataset.users.select("user_id", "gender", "age_group", "occupation", "zip", "text").rows()
+    assert users == [
+        ("1", "F", "under 18", "K-12 student", "48067",
+         "A under 18 year old woman, K-12 student, rates movies. Likes it?"),
+        ("10", "M", "25-34", "other", "55117", "A 25-34 year old man, other, rates movies. Likes it?"),
+        ("2", "M", "over 55", "self-employed", "70072",
+         "A over 55 year old man, self-employed, rates movies. Likes it?"),
+    ]  # fmt: skip
+    movie = dataset.items.filter(pl.col("item_id") == "2").select("title", "year", "genres", "text").row(0)
+    assert movie == ("Misérables, Les", "1998", ["Drama"], "Misérables, Les, Drama")
+
+
+def test_ml_1m_messages_name_the_line_of_the_file(ml_1m_folder: Path) -> None:
+    with (ml_1m_folder / "ratings.dat").open("a", encoding="latin-1") as file:
+        file.write("1::1::bad::1\n")
+    dataset = dataset_of("ml-1m", ml_1m_folder)
+    assert dataset.manifest["dropped"] == [
+        {"reason": "not a number", "rows": 1, "first": "ratings.dat, row 61, column rating: 'bad'"}
+    ]
+    (ml_1m_folder / "movies.dat").unlink()
+    with pytest.raises(UserError, match=r"movies\.dat does not exist; data\.path must be the folder"):
+        ml_1m.load(ml_1m_folder)
+
+
+# The CoLLM slice
+
+
+def write_collm(folder: Path, member: str = "collm_ml1m.csv") -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "users.dat").write_text(USERS, encoding="latin-1")
+    (folder / "movies.dat").write_text(MOVIES, encoding="latin-1")
+    header = "split,uid,iid,user_id,movie_id,label,rating,timestamp,not_cold,in_valid_small,title,his"
+    parts = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
+    rows = [
+        f'{part},9,9,{(1, 2, 10)[n % 3]},{62 - n},{n % 2},{3 + n % 2},{100 + n // 3},1,0,"Film, The (1950)",0'
+        for n, part in enumerate(parts)
+    ]
+    with zipfile.ZipFile(folder / "interactions.csv.zip", "w") as archive:
+        archive.writestr(member, "\n".join([header, *rows]) + "\n")
+
+
+def test_ml_1m_collm(tmp_path: Path) -> None:
+    write_collm(tmp_path / "collm")
+    dataset = dataset_of("ml-1m-collm", tmp_path / "collm")
+    assert {p["split"]: p["rows"] for p in dataset.manifest["splits"]} == {"train": 6, "valid": 3, "test": 3}
+    assert dataset.log["item_id"].to_list() == [str(62 - n) for n in range(12)]  # ties keep the file's order
+    assert dataset.log["user_id"].to_list() == ["1", "2", "10"] * 4
+    assert dataset.log["label"].to_list() == [0, 1] * 6
+    assert dataset.log["rating"].to_list() == [3.0, 4.0] * 6
+    assert dataset.users.height == 3
+    assert dataset.items.height == 22
+
+
+def test_ml_1m_collm_says_what_is_wrong(tmp_path: Path) -> None:
+    write_collm(tmp_path / "collm", member="other.csv")
+    with pytest.raises(UserError, match=r"interactions\.csv\.zip must hold collm_ml1m\.csv"):
+        load_builtin("ml-1m-collm", tmp_path / "collm")
+    (tmp_path / "collm" / "interactions.csv.zip").write_text("no archive", encoding="utf-8")
+    with pytest.raises(UserError, match=r"interactions\.csv\.zip must hold"):
+        load_builtin("ml-1m-collm", tmp_path / "collm")
+
+
+# BookCrossing
+
+
+@pytest.fixture
+def books_folder(tmp_path: Path) -> Path:
+    """60 users with 4 to 75 ratings of 80 books, one book with a bad ISBN, one rating of an unknown book."""
+    rng = random.Random(5)
+    books = [f"{i:09d}X" for i in range(80)]
+    lines = ['"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication";"Publisher";"Image-URL-S"']
+    lines += [
+        f'"{b}";"A \\"quoted\\"; title {i}";"Café & Söhne";"{1990 + i % 3}";"Holt &amp; Co";"http://x"'
+        for i, b in enumerate(books)
+    ]
+    lines.append('"0385722206  0";"Balzac";"Dai";"0";"P";"http://x"')
+    users = ['"User-ID";"Location";"Age"']
+    users += [
+        f'"{u}";"nyc, new york, {"usa" if u % 2 else "n/a"}";{"NULL" if u % 3 else chr(34) + "30" + chr(34)}'
+        for u in range(100, 160)
+    ]
+    ratings = ['"User-ID";"ISBN";"Book-Rating"', '"100";"unknown";"9"', '"101";"0385722206  0";"9"']
+    rows = [(u, b) for u in range(100, 160) for b in rng.sample(books, rng.choice([4, 5, 6, 7, 20, 75]))]
+    rng.shuffle(rows)
+    ratings += [f'"{u}";"{b}";"{rng.randrange(11)}"' for u, b in rows]
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for name, text in {"BX-Books": lines, "BX-Users": users, "BX-Book-Ratings": ratings}.items():
+        (folder / f"{name}.csv").write_text("\r\n".join(text) + "\r\n", encoding="cp1252", newline="")
+    return folder
+
+
+def protocol(folder: Path) -> dict[str, list[tuple[str, list[tuple[str, str]]]]]:
+    """The protocol as it is written down, one user at a time: part -> (user, the last 60 and the target)."""
+    answers: dict[str, list[tuple[str, str]]] = {}
+    for line in (folder / "BX-Book-Ratings.csv").read_text(encoding="cp1252").splitlines()[1:]:
+        user, isbn, rating = (value.strip('"') for value in line.split(";"))
+        if isbn.isalnum() and isbn != "unknown":
+            answers.setdefault(user, []).append((isbn, rating))
+    samples = []
+    for user, rated in answers.items():
+        if len(rated) > 5:
+            random.seed(42)
+            random.shuffle(rated)
+            samples.append((user, rated[-61:]))
+    random.seed(42)
+    random.shuffle(samples)
+    train = int(len(samples) * 0.9)
+    fit = int(train * 0.9)
+    return {"train": samples[:fit], "valid": samples[fit:train], "test": samples[train:]}
+
+
+def test_bookcrossing_follows_the_protocol(books_folder: Path) -> None:
+    log = bookcrossing.load(books_folder).interactions
+    expected = protocol(books_folder)
+    pairs = log.select("user_id", "item_id", "rating", "split")
+    for part, samples in expected.items():
+        targets = [(user, *rated[-1], part) for user, rated in samples]
+        assert pairs.filter(pl.col("split") == part).rows() == targets
+        for user, rated in samples:
+            history = pairs.filter(pl.col("user_id") == user, pl.col("split") == "history")
+            assert history.select("item_id", "rating").rows() == rated[:-1]
+    assert log.height == sum(len(rated) for samples in expected.values() for _, rated in samples)
+    blocks = pl.when(pl.col("user_id").is_in([u for u, _ in expected["test"]])).then(3).otherwise(0)
+    place = pl.col("split").replace_strict(
+        {"history": 0, "train": 1, "valid": 2, "test": 1}, return_dtype=pl.Int32
+    )
+    assert log.select(blocks + place).to_series().is_sorted()
+
+
+def test_bookcrossing_prepared(books_folder: Path) -> None:
+    dataset = dataset_of("bookcrossing", books_folder)
+    book = dataset.items.row(0, named=True)
+    assert dataset.items.height == 80
+    assert book["text"] == 'A "quoted"; title 0 by Café & Söhne'
+    assert (book["publisher"], book["year"]) == ("Holt & Co", "1990")
+    users = {u["user_id"]: (u["country"], u["age_group"]) for u in dataset.users.to_dicts()}
+    for user, fields in users.items():
+        assert fields == ("usa" if int(user) % 2 else None, None if int(user) % 3 else "25-34")
+    assert dataset.manifest["dropped"] == []
+    assert dataset.config.counts.frozen
+    samples = dataset.samples("test")
+    lengths = samples.history_end - dataset.events.start[samples.user]
+    assert lengths.tolist() == [len(rated) - 1 for _, rated in protocol(books_folder)["test"]]
+
+
+def test_bookcrossing_archive_is_the_same(books_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "zipped").mkdir()
+    with zipfile.ZipFile(tmp_path / "zipped" / "bookcrossing.zip", "w") as archive:
+        for file in books_folder.iterdir():
+            archive.write(file, file.name)
+    plain, zipped = bookcrossing.load(books_folder), bookcrossing.load(tmp_path / "zipped")
+    assert plain.interactions.equals(zipped.interactions)
+    (books_folder / "BX-Users.csv").unlink()
+    with pytest.raises(UserError, match=r"holds neither BX-Users\.csv nor bookcrossing\.zip"):
+        bookcrossing.load(books_folder)
+
+
+# Amazon Books
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def review(user: str, book: str, time: int, stars: float = 5.0) -> dict[str, Any]:
+    return {"overall": stars, "reviewText": "good", "reviewerID": user, "asin": book, "unixReviewTime": time}
+
+
+def test_amazon_books_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amazon_books, "_CHUNK", 200)  # some two lines at a time
+    books: list[dict[str, Any]] = [
+        {
+            "asin": "A",
+            "title": "T" * 200,
+            "brand": "Visit Amazon's Ann Lee Page",
+            "category": ["Books", "Arts"],
+        },
+        {"asin": "B", "title": "Bee", "brand": ""},
+        {"asin": "C", "title": "Sea", "brand": "X", "category": []},
+        {"asin": "D", "title": " ", "brand": "X", "category": []},
+        {"asin": "E", "title": "var x = getTime()", "brand": "X", "category": []},
+        {"asin": "B", "title": "Bee again", "brand": "X", "category": []},
+    ]
+    write_lines(tmp_path / "meta_Books.json.gz", books)
+    # w has one pair (A, twice) left; C has x alone, and without C x has B alone.
+    rows = [("u", "A"), ("u", "B"), ("v", "A"), ("v", "B"), ("w", "A"), ("w", "A"), ("x", "C"), ("x", "B"),
+            ("w", "D"), ("w", "E"), ("w", "Z"), ("u", "A")]  # fmt: skip
+    write_lines(
+        tmp_path / "Books_5.json.gz", [review(u, b, t, float(t % 5 + 1)) for t, (u, b) in enumerate(rows)]
+    )
+    raw = amazon_books.load(tmp_path, user_core=2, item_core=2)
+    log = raw.interactions.select("user_id", "item_id", "rating", "timestamp", "_file_row").rows()
+    assert log == [("u", "A", 1, 0, 1), ("u", "B", 2, 1, 2), ("v", "A", 3, 2, 3), ("v", "B", 4, 3, 4)]
+    assert raw.items is not None
+    assert raw.items.select("item_id", "title", "brand", "category").rows() == [
+        ("A", "T" * 150, "Ann Lee", ["Arts"]), ("B", "Bee", None, []),
+    ]  # fmt: skip
+
+
+def test_amazon_books_prepared(tmp_path: Path) -> None:
+    """60 users who all rate the same 60 books are their own core; one user more is not in it."""
+    books = [
+        {"asin": f"{b}", "title": f"T{b}", "brand": "X", "category": ["Books", "Arts"]} for b in range(60)
+    ]
+    write_lines(tmp_path / "meta_Books.json.gz", books)
+    rows = [review(f"u{u}", f"{b}", 60 * b + u, 4 + (u + b) % 2) for u in range(60) for b in range(60)]
+    write_lines(tmp_path / "Books_5.json.gz", [*rows, review("more", "1", 5)])
+    dataset = dataset_of("amazon-books", tmp_path)
+    rows_of = {p["split"]: p["rows"] for p in dataset.manifest["splits"]}
+    assert rows_of == {"history": 300, "train": 2640, "valid": 330, "test": 330}
+    assert dataset.items["text"][0] == "T0 by X"
+    assert dataset.users.height == 60
+
+
+def test_amazon_books_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"no file matches meta_\*Books\*\.json\.gz \(the metadata\); set data\.path"
+    ):
+        amazon_books.load(tmp_path)
+    write_lines(tmp_path / "meta_Books.json.gz", [{"asin": "A", "title": "T"}])
+    with pytest.raises(UserError, match=r"no file matches \*Books\*\.json\.gz \(the reviews\)"):
+        amazon_books.load(tmp_path)
+    write_lines(tmp_path / "Books_5.json.gz", [review("u", "A", 1)] * 3)
+    whole = (tmp_path / "Books_5.json.gz").read_bytes()
+    (tmp_path / "Books_5.json.gz").write_bytes(whole[:-9])
+    with pytest.raises(UserError, match=r"Books_5\.json\.gz cannot be read after line 0"):
+        amazon_books.load(tmp_path)
+    shutil.copy(tmp_path / "meta_Books.json.gz", tmp_path / "Books.json.gz")
+    with pytest.raises(UserError, match=r"2 files match \*Books\*"):
+        amazon_books.load(tmp_path)

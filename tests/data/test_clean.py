@@ -1,0 +1,217 @@
+"""What is dropped is counted and named; what makes a dataset useless is an error that says what to do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+from corella.config import DataConfig
+from corella.data.clean import Ledger, clean
+from corella.data.schema import RawTables
+from corella.errors import UserError
+
+Clean = Callable[..., tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]]
+
+
+@pytest.fixture
+def run(settings: Callable[..., DataConfig], raw_tables: Callable[..., RawTables]) -> Clean:
+    def make(
+        log: pl.DataFrame, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None, **given: Any
+    ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]:
+        return clean(raw_tables(log, items, users), settings(**{"label": "rating >= 4", **given}))
+
+    return make
+
+
+@pytest.fixture
+def log() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "user_id": ["u", "u", "v", "v"],
+            "item_id": ["a", "b", "a", "b"],
+            "rating": ["5", "4", "3", "1"],
+            "timestamp": ["40", "30", "20", "10"],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "labels"),
+    [
+        ("rating >= 4", [1, 1, 0, 0]), ("rating > 4", [1, 0, 0, 0]), ("rating <= 3", [0, 0, 1, 1]),
+        ("rating < 3", [0, 0, 0, 1]), ("rating == 3.0", [0, 0, 1, 0]),
+    ],
+)  # fmt: skip
+def test_label_rules(run: Clean, log: pl.DataFrame, rule: str, labels: list[int]) -> None:
+    cleaned, _, _, ledger = run(log, label=rule)
+    assert cleaned["label"].to_list() == labels
+    assert cleaned.schema["rating"] == pl.Float64
+    assert cleaned.schema["timestamp"] == pl.Int64
+    assert ledger.facts == {"interactions read": 4, "interactions kept": 4}
+    assert ledger.dropped == []
+
+
+def test_label_column(run: Clean, log: pl.DataFrame) -> None:
+    labelled = log.with_columns(label=pl.Series(["1", "0", "2", "1"]))
+    cleaned, _, _, ledger = run(labelled, label="label")
+    assert cleaned["label"].to_list() == [1, 0, 1]
+    assert cleaned["rating"].to_list() == [5.0, 4.0, 1.0]  # numbers here too
+    assert ledger.dropped == [
+        {"reason": "label is neither 0 nor 1", "rows": 1, "first": "log.csv, row 4, column label: 2.0"}
+    ]
+
+
+def test_missing_columns_are_named(run: Clean, log: pl.DataFrame) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b"], "name": ["A", "B"]})
+    cases: list[tuple[pl.DataFrame, dict[str, Any], str]] = [
+        (log.rename({"user_id": "userid"}), {}, r"log\.csv: no column 'user_id'; did you mean 'userid'\?"),
+        (log.rename({"rating": "ratings"}), {}, r"no column 'rating'; did you mean 'ratings'\?"),
+        (log.rename({"timestamp": "times"}), {}, "no column 'timestamp'"),
+        (log, {"items": items}, r"items\.csv: no column 'title'; valid names: item_id, name"),
+        (log, {"split": {"by": "column"}}, "no column 'split'"),
+        (log, {"user_fields": ["gender"]}, "no column 'gender'"),
+        (log, {"item_fields": ["titel"]}, r"items\.csv: no column 'titel'; did you mean 'title'\?"),
+    ]
+    for frame, given, message in cases:
+        with pytest.raises(UserError, match=message):
+            run(frame, **given)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("rating", "five", "not a number"), ("rating", "nan", "not a number"),
+        ("rating", "inf", "not a number"),
+        ("timestamp", "monday", "not a number"), ("user_id", "", "empty id"), ("item_id", None, "empty id"),
+    ],
+)  # fmt: skip
+def test_bad_rows_are_dropped_counted_and_named(
+    run: Clean, log: pl.DataFrame, column: str, value: str | None, reason: str
+) -> None:
+    row = pl.int_range(pl.len()) == 2
+    cleaned, _, _, ledger = run(
+        log.with_columns(pl.when(row).then(pl.lit(value)).otherwise(column).alias(column))
+    )
+    assert cleaned.height == 3
+    assert ledger.dropped == [
+        {"reason": reason, "rows": 1, "first": f"log.csv, row 4, column {column}: {value!r}"}
+    ]
+    assert ledger.facts["interactions read"] - ledger.facts["interactions kept"] == 1
+
+
+def test_when_nothing_is_left_the_reasons_are_given(run: Clean, log: pl.DataFrame) -> None:
+    with pytest.raises(
+        UserError, match=r"no row is left; 4 rows: not a number \(log\.csv, row 2, column rating: 'x'"
+    ):
+        run(log.with_columns(rating=pl.lit("x")))
+
+
+def test_unknown_item_and_empty_text(run: Clean, log: pl.DataFrame) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", " "]})
+    more = pl.concat([log, log.with_columns(item_id=pl.lit("z"))])
+    cleaned, _, kept, ledger = run(more, items)
+    assert kept["item_id"].to_list() == ["a"]
+    assert cleaned["item_id"].to_list() == ["a", "a"]
+    assert ledger.dropped[0]["first"] == "items.csv, row 3, column title: ' '"
+    assert ledger.dropped[1] == {
+        "reason": "item without a row or a text in the item table",
+        "rows": 6,
+        "first": "log.csv, row 3, column item_id: 'b'",
+    }
+
+
+def test_no_item_table(
+    settings: Callable[..., DataConfig], raw_tables: Callable[..., RawTables], log: pl.DataFrame
+) -> None:
+    raw = raw_tables(log)
+    with pytest.raises(UserError, match=r"no item table.*give `data\.items`"):
+        clean(RawTables(raw.interactions, None, None), settings(label="rating >= 4"))
+
+
+def test_texts_join_lists_and_fill_what_is_missing(run: Clean, log: pl.DataFrame) -> None:
+    items = pl.DataFrame(
+        {"item_id": ["a", "b"], "title": ["A\n film", "B"], "genres": [["X", "Y"], []], "year": [1990, None]}
+    )
+    _, _, kept, _ = run(log, items, list_fields=["genres"], item_text="{title} ({year}), {genres}")
+    assert kept["text"].to_list() == ["A film (1990), X Y", "B (unknown)"]
+
+
+def test_repeated_and_empty_rows_of_the_item_table(run: Clean, log: pl.DataFrame) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b", "a", None], "title": ["A", "B", "A again", "nobody"]})
+    _, _, kept, ledger = run(log, items)
+    assert kept.select("item_id", "title").rows() == [("a", "A"), ("b", "B")]
+    assert [d["reason"] for d in ledger.dropped] == [
+        "empty id",
+        "item_id comes more than once; the first is kept",
+    ]
+
+
+def test_users_without_a_row_are_kept_and_warned_of(run: Clean, log: pl.DataFrame) -> None:
+    users = pl.DataFrame({"user_id": ["u", "w"], "city": ["Rome", "Oslo"]})
+    cleaned, kept, _, ledger = run(log, None, users, user_fields=["city"])
+    assert cleaned.height == 4
+    assert kept.select("user_id", "city").rows() == [("u", "Rome"), ("v", None)]
+    assert "1 users of the interactions have no row in users.csv, e.g. 'v'" in ledger.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("keep", "times"), [("first", [10, 20, 35]), ("last", [20, 30, 35]), ("keep", [10, 20, 30, 35])]
+)
+def test_duplicates_are_first_and_last_in_order_of_time(run: Clean, keep: str, times: list[int]) -> None:
+    log = pl.DataFrame(
+        {
+            "user_id": ["u", "u", "u", "v"],
+            "item_id": ["a", "b", "a", "a"],
+            "rating": [5, 1, 1, 4],
+            "timestamp": [30, 20, 10, 35],
+        }
+    )
+    cleaned, _, _, ledger = run(log, duplicates=keep)
+    assert sorted(cleaned["timestamp"]) == times
+    assert len(ledger.dropped) == (keep != "keep")
+
+
+def test_duplicates_as_an_error(run: Clean, log: pl.DataFrame) -> None:
+    assert run(log, duplicates="error")[0].height == 4
+    with pytest.raises(
+        UserError, match=r"log\.csv, row \d: user 'v' and item 'b' come more than once; set data\.dupl"
+    ):
+        run(pl.concat([log, log.tail(1)]), duplicates="error")
+
+
+def test_one_class_only(run: Clean, log: pl.DataFrame) -> None:
+    with pytest.raises(UserError, match="with the label rule 'rating >= 1' every row has label 1"):
+        run(log, label="rating >= 1")
+
+
+def test_datetimes_become_seconds(run: Clean, log: pl.DataFrame) -> None:
+    times = pl.from_epoch(pl.col("timestamp").cast(pl.Int64))
+    cleaned, _, _, _ = run(log.with_columns(times))
+    assert cleaned["timestamp"].to_list() == [40, 30, 20, 10]
+
+
+def test_bad_split_value_is_dropped(run: Clean, log: pl.DataFrame) -> None:
+    log = log.with_columns(split=pl.Series(["train", "valid", "test", "Test"]))
+    cleaned, _, _, ledger = run(log, split={"by": "column"})
+    assert cleaned["split"].to_list() == ["train", "valid", "test"]
+    assert ledger.dropped[0]["first"] == "log.csv, row 5, column split: 'Test'"
+
+
+def test_a_list_field_must_be_a_list(run: Clean, log: pl.DataFrame) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "genres": ["X|Y", "Z"]})
+    with pytest.raises(
+        UserError, match=r"column 'genres' is not a list; name its separator in data\.items\.lists"
+    ):
+        run(log, items, list_fields=["genres"])
+
+
+def test_lists_need_not_be_fields_nor_text(run: Clean, log: pl.DataFrame) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "codes": [[1, 2], []]})
+    _, _, kept, _ = run(log, items, item_text="{title} {codes}")
+    assert kept["text"].to_list() == ["A 1 2", "B"]
+
+
+def test_broken_template(run: Clean, log: pl.DataFrame) -> None:
+    with pytest.raises(UserError, match=r"text template '\{title': .*write names of columns in braces"):
+        run(log, item_text="{title")

@@ -1,0 +1,162 @@
+"""Counting features: a case by hand, both ways to the same numbers, and what a query sees."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corella.config import CountsConfig, DataConfig
+from corella.data.counts import CountState, Log, batch_counts, feature_names
+from corella.data.dataset import Dataset, group_keys
+from corella.errors import UserError
+
+
+def test_by_hand(build: Callable[..., Dataset]) -> None:
+    log = pl.DataFrame(
+        {
+            "user_id": ["u", "u", "v", "u"],
+            "item_id": ["a", "b", "a", "c"],
+            "timestamp": [10, 13, 20, 25],
+            "label": [1, 0, 1, 0],
+            "split": ["history", "train", "valid", "test"],
+        }
+    )
+    log = pl.concat(
+        [log, log.with_columns(pl.col("timestamp") + 100, label=1 - pl.col("label"))]
+    )  # both classes
+    dataset = build(
+        log,
+        duplicates="keep",
+        split={"by": "column"},
+        counts={"groups": [["user"], ["item"]], "smoothing": 1, "last": [2], "frozen": False},
+    )
+    assert dataset.count_names == [
+        "user_answers", "user_share", "item_answers", "item_share", "user_last_2_share",
+        "user_log_seconds", "item_log_seconds",
+    ]  # fmt: skip
+    expected = [
+        [0, 1 / 2, 0, 1 / 2, 1 / 2, -1, -1],
+        [np.log(2), (1 + 2 / 3) / 2, 0, 2 / 3, (1 + 2 / 3) / 2, np.log1p(3), -1],
+        [0, 1 / 2, np.log(2), (1 + 1 / 2) / 2, 1 / 2, -1, np.log1p(10)],
+        [np.log(3), (1 + 3 / 5) / 3, 0, 3 / 5, (1 + 3 / 5) / 3, np.log1p(12), -1],
+    ]
+    np.testing.assert_allclose(dataset.counts[:4], expected, rtol=1e-6)
+    np.testing.assert_array_equal(dataset.popularity[:4], [[0, 0], [0, 0], [1, 1], [0, 0]])
+
+
+GROUPS = [["user"], ["item"], ["genres"], ["user", "genres"], ["user", "item"], ["brand"], ["user", "brand"]]
+ROW = st.tuples(
+    st.integers(-1, 3), st.integers(-1, 4), st.integers(0, 50), st.integers(0, 1), st.integers(0, 2)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=40),
+    genres=st.lists(
+        st.one_of(st.none(), st.lists(st.sampled_from("ABC"), max_size=3)), min_size=5, max_size=5
+    ),
+    brands=st.lists(st.one_of(st.none(), st.sampled_from("XY")), min_size=5, max_size=5),
+    smoothing=st.floats(0.1, 20),
+    last=st.lists(st.integers(1, 6), max_size=2),
+)
+def test_batch_equals_one_event_at_a_time(
+    rows: list[tuple[int, ...]],
+    genres: list[list[str] | None],
+    brands: list[str | None],
+    smoothing: float,
+    last: list[int],
+) -> None:
+    """Rows are answers that all may count (2), that only the user's own counts see (1), or queries (0)."""
+    counts = CountsConfig(groups=GROUPS, smoothing=smoothing, last=last)
+    config = DataConfig(list_fields=["genres"], counts=counts)
+    schema: dict[str, Any] = {"item_id": pl.String, "genres": pl.List(pl.String), "brand": pl.String}
+    items = pl.DataFrame({"item_id": list("abcde"), "genres": genres, "brand": brands}, schema=schema)
+    users = pl.DataFrame({"user_id": list("wxyz")})
+    user, item, time, label, visible = np.array(rows, dtype=np.int64).T
+    visible = np.where((user < 0) | (item < 0), 0, visible)  # unknown ids are only ever asked about
+    log = Log(user, item, time, label, (visible >= 1).astype(np.int64), (visible == 2).astype(np.int64))
+    batch = batch_counts(log, group_keys(user, item, users, items, config), counts)
+
+    state = CountState(counts)
+    for r in range(len(rows)):
+        u, i = int(user[r]), int(item[r])
+        mine = (genres[i] or []) if i >= 0 else []
+        brand = (brands[i] or "") if i >= 0 else "unknown item"
+        keys: list[list[Any]] = [[u], [i], mine, [(u, g) for g in mine], [(u, i)], [brand], [(u, brand)]]
+        features = state.features(u, i, int(time[r]), keys)
+        np.testing.assert_allclose(features, batch[r], rtol=1e-5, atol=1e-6)
+        if visible[r]:
+            state.frozen = visible[r] == 1
+            state.update(u, i, int(time[r]), int(label[r]), keys)
+    assert batch.shape == (len(rows), len(feature_names(counts)))
+
+
+def test_unknown_group_column_is_named(build: Callable[..., Dataset], random_log: pl.DataFrame) -> None:
+    with pytest.raises(UserError, match=r"counts group \['user', 'titel'\].*did you mean 'title'"):
+        build(random_log, counts={"groups": [["user", "titel"]]})
+
+
+def test_two_list_columns_in_a_group_are_refused(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame
+) -> None:
+    items = genre_items.with_columns(tags="genres")
+    with pytest.raises(UserError, match="at most one list column, here genres, tags"):
+        build(random_log, items, list_fields=["genres", "tags"], counts={"groups": [["genres", "tags"]]})
+
+
+def test_query_sees_only_strictly_earlier_rows(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame
+) -> None:
+    dataset = build(
+        random_log,
+        genre_items,
+        list_fields=["genres"],
+        counts={"groups": [["user"], ["item"], ["user", "genres"]]},
+    )
+    rows = dataset.log.select("user_id", "item_id", "timestamp")
+    asked = dataset.query(rows)
+    time = dataset.log["timestamp"].to_numpy()
+    for r in range(len(time)):
+        earlier = time < time[r]
+        mine = earlier & (dataset.user == dataset.user[r])
+        seen = slice(dataset.events.start[dataset.user[r]], asked.history_end[r])
+        np.testing.assert_array_equal(dataset.events.row[seen], np.flatnonzero(mine))
+        answers = dataset.label[earlier & (dataset.item == dataset.item[r])]
+        np.testing.assert_array_equal(asked.popularity[r], [len(answers), answers.sum()])
+        assert asked.counts[r, 0] == pytest.approx(np.log1p(mine.sum()))
+
+
+def test_query_equals_the_prepared_row_where_times_differ(
+    build: Callable[..., Dataset], random_log: pl.DataFrame
+) -> None:
+    dataset = build(random_log.with_columns(timestamp=pl.int_range(pl.len()) * 3))
+    asked = dataset.query(dataset.log.select("user_id", "item_id", "timestamp"))
+    prepared = dataset.samples(np.arange(dataset.log.height))
+    np.testing.assert_array_equal(asked.history_end, prepared.history_end)
+    np.testing.assert_array_equal(asked.popularity, prepared.popularity)
+    np.testing.assert_allclose(asked.counts, prepared.counts, rtol=1e-6)
+    assert set(asked.label) == {-1}
+
+
+def test_query_without_time_sees_everything_and_unknown_ids_nothing(
+    build: Callable[..., Dataset], random_log: pl.DataFrame
+) -> None:
+    dataset = build(random_log)
+    asked = dataset.query(pl.DataFrame({"user_id": ["3", "nobody"], "item_id": ["4", "nothing"]}))
+    assert asked.history_end[0] == dataset.events.start[dataset.user[dataset.log["user_id"] == "3"][0] + 1]
+    assert (asked.user[1], asked.item[1], asked.history_end[1]) == (-1, -1, 0)
+    np.testing.assert_array_equal(asked.popularity[1], [0, 0])
+    assert asked.counts[1, 0] == 0
+
+
+def test_query_of_a_log_that_is_not_ordered_by_time(
+    build: Callable[..., Dataset], random_log: pl.DataFrame
+) -> None:
+    dataset = build(random_log, order=[], split={"by": "leave-last-out"})
+    asked = dataset.query(dataset.log.select("user_id", "item_id", "timestamp"))
+    np.testing.assert_array_equal(asked.history_end, dataset.events.start[dataset.user + 1])

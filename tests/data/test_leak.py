@@ -1,0 +1,133 @@
+"""Planted leaks: no answer reaches a row at or before it, no test answer training or validation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+
+from corella.data.dataset import Dataset
+
+SPLITS: dict[str, dict[str, Any]] = {
+    "time": {"by": "time", "min_history": 2},
+    "user": {"by": "user", "fractions": [0.5, 0.25, 0.25]},
+    "leave-last-out": {"by": "leave-last-out"},
+    "column": {"by": "column"},
+}
+COUNTS = [["user"], ["item"], ["genres"], ["user", "genres"]]
+Make = Callable[[npt.NDArray[np.int64]], Dataset]
+
+
+def seen(dataset: Dataset, rows: npt.NDArray[np.int64]) -> list[Any]:
+    """All that a model is given about these rows, their own answers apart."""
+    samples = dataset.samples(rows)
+    starts = dataset.events.start[samples.user]
+    histories = [
+        list(zip(dataset.events.item[a:b], dataset.events.label[a:b], strict=True))
+        for a, b in zip(starts, samples.history_end, strict=True)
+    ]
+    return [samples.counts.tolist(), samples.popularity.tolist(), histories, samples.user.tolist()]
+
+
+def maker(
+    build: Callable[..., Dataset], log: pl.DataFrame, items: pl.DataFrame, split: str, **counts: Any
+) -> tuple[Make, Dataset]:
+    """A function that prepares the log with other labels (given in the prepared order), and the original."""
+    rng = np.random.default_rng(3)
+    log = log.sort("timestamp", maintain_order=True)
+    parts = rng.choice(["history", "train", "valid", "test"], log.height)
+    log = log.with_columns(split=pl.Series(parts.astype(str)))
+
+    def make(labels: npt.NDArray[np.int64]) -> Dataset:
+        return build(
+            log.with_columns(label=pl.Series(labels)),
+            items,
+            list_fields=["genres"],
+            split=SPLITS[split],
+            counts={"groups": COUNTS, **counts},
+        )
+
+    return make, make(log["label"].to_numpy())
+
+
+@pytest.mark.parametrize("frozen", [None, False, True])
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_answer_reaches_no_row_at_or_before_it(
+    build: Callable[..., Dataset],
+    random_log: pl.DataFrame,
+    genre_items: pl.DataFrame,
+    split: str,
+    frozen: bool | None,
+) -> None:
+    make, before = maker(build, random_log, genre_items, split, frozen=frozen)
+    reached = 0
+    for row in range(0, before.log.height, 13):
+        labels = before.label.copy()
+        labels[row] = 1 - labels[row]
+        after = make(labels)
+        earlier, later = np.arange(row + 1), np.arange(row + 1, before.log.height)
+        assert seen(after, earlier) == seen(before, earlier)
+        assert after.log["split"].equals(before.log["split"])
+        reached += seen(after, later) != seen(before, later)
+    assert reached > 5  # the test can see a leak: answers do reach later rows
+
+
+@pytest.mark.parametrize("split", ["time", "user", "leave-last-out"])
+def test_test_answers_reach_no_training_or_validation_row(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame, split: str
+) -> None:
+    make, before = maker(build, random_log, genre_items, split)
+    labels = before.label.copy()
+    labels[before.rows("test")] = 1 - labels[before.rows("test")]
+    after = make(labels)
+    for part in ("train", "valid"):
+        assert seen(after, before.rows(part)) == seen(before, before.rows(part))
+
+
+@pytest.mark.parametrize("split", ["user", "leave-last-out"])
+def test_without_freezing_a_test_answer_would_leak(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame, split: str
+) -> None:
+    """The reason why counts are frozen by default in these splits."""
+    make, before = maker(build, random_log, genre_items, split, frozen=False)
+    labels = before.label.copy()
+    labels[before.rows("test")] = 1 - labels[before.rows("test")]
+    assert seen(make(labels), before.rows("train")) != seen(before, before.rows("train"))
+
+
+def test_frozen_counts_see_only_training_users(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame
+) -> None:
+    """Histories of users without a training row are no statistics: their answers stay with their user."""
+    log = random_log.sort("timestamp", maintain_order=True)
+    tested = pl.col("user_id") >= 8
+    last = pl.int_range(pl.len()).over("user_id") == pl.len().over("user_id") - 1
+    part = pl.when(tested).then(pl.lit("test")).when(pl.col("user_id") >= 5).then(pl.lit("valid"))
+    log = log.with_columns(
+        split=pl.when(last).then(part.otherwise(pl.lit("train"))).otherwise(pl.lit("history"))
+    )
+    log = log.with_columns(label=pl.when(last).then(pl.col("user_id") % 2).otherwise("label"))
+
+    def make(frame: pl.DataFrame) -> Dataset:
+        return build(frame, genre_items, list_fields=["genres"], split={"by": "column"},
+                     counts={"groups": COUNTS, "frozen": True})  # fmt: skip
+
+    before = make(log)
+    after = make(log.with_columns(label=pl.when(tested & ~last).then(1 - pl.col("label")).otherwise("label")))
+    others = np.flatnonzero((before.log["user_id"].cast(pl.Int64) < 8).to_numpy())
+    np.testing.assert_array_equal(after.popularity, before.popularity)
+    assert seen(after, others) == seen(before, others)
+    assert seen(after, before.rows("test")) != seen(before, before.rows("test"))
+
+
+def test_tables_of_users_and_items_know_no_answers(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame
+) -> None:
+    make, before = maker(build, random_log, genre_items, "time")
+    after = make(1 - before.label)
+    assert after.users.equals(before.users)
+    assert after.items.equals(before.items)
+    np.testing.assert_array_equal(after.user, before.user)
+    np.testing.assert_array_equal(after.item, before.item)
