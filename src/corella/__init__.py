@@ -1,12 +1,12 @@
 """Corella: a recommender that asks a language model only when it pays.
 
-    from corella import CoReLLa, load_config, load_dataset
+from corella import CoReLLa, load_config, load_dataset
 
-    config = load_config(overrides=["joint.stage3_targets=10000"])
-    dataset = load_dataset(config)
-    model = CoReLLa(config).fit(dataset)
-    probability = model.predict_proba(dataset.samples("test"))
-    model.save("model")
+config = load_config(overrides=["joint.stage3_targets=10000"])
+dataset = load_dataset(config)
+model = CoReLLa(config).fit(dataset)
+probability = model.predict_proba(dataset.samples("test"))
+model.save("model")
 """
 
 from corella.collaboration.system import CoReLLa, Predictions

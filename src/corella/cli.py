@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,7 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
 
-ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of settings; see `corella explain-config`.")]
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file of settings; see `corella explain-config`.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one setting: section.key=value.")]
 RunFolder = Annotated[Path, typer.Option("--run", "-r", help="The run folder.")]
 
@@ -37,7 +39,9 @@ def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> Non
 @app.command()
 def prepare(
     config: ConfigPath = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the prepared dataset; unset: the cache.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the prepared dataset; unset: the cache.")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Read, check, order, split and count; say what was kept and dropped, and why."""
@@ -124,7 +128,7 @@ def _train_and_evaluate(run: Path, config: Config) -> None:
     _summary(evaluate_run(run, train_run(run, config)))
 
 
-def _summary(metrics: dict) -> None:  # type: ignore[type-arg]
+def _summary(metrics: dict[str, Any]) -> None:
     table = Table("test samples: " + f"{metrics['samples']['test']:,}", "AUC", "95 % interval", "log loss", "accuracy")
     final = {"system": f"final, {metrics['final']['share_routed']:.0%} routed", **metrics["final"]}
     for row in [*metrics["systems"], final]:

@@ -7,8 +7,9 @@ code that the paper's lab published, [ours] are choices of this project.
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -28,13 +29,21 @@ class TableConfig(Section):
     path: Path | None = None
     """A Parquet, CSV, TSV or RecBole atomic file (.inter, .user, .item)."""
     uri: str | None = None
-    """A database URI that polars can read (needs the extra `database`), used with `query`."""
+    """A database URI that polars can read (needs the extra `database`), used with `query`. Secrets stay outside: write
+    `postgresql://${DB_USER}:${DB_PASSWORD}@host/name`, and they are taken from the environment."""
     query: str | None = None
     """The SQL query to run at `uri`."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our column name -> the column's name in the file; columns not named keep their own."""
     lists: dict[str, str] = Field(default_factory=dict)
     """Columns to split into lists, each with its separator, e.g. `genres: "|"`."""
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, value: str | None) -> str | None:
+        if value is not None and re.search(r"://[^/@]*:(?!\$\{\w+\}@)[^@]*@", value):
+            raise ValueError("a password stands in the URI; write ${DB_PASSWORD} and set that environment variable")
+        return value
 
     @model_validator(mode="after")
     def _one_source(self) -> "TableConfig":
@@ -58,6 +67,13 @@ class SplitConfig(Section):
     min_history: int = Field(default=0, ge=0)
     """Rows with fewer earlier interactions of the user become history only, before the fractions are taken."""
 
+    @field_validator("dates")
+    @classmethod
+    def _iso_in_order(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
+        if value is not None and not datetime.fromisoformat(value[0]) < datetime.fromisoformat(value[1]):
+            raise ValueError("the first date must come before the second")
+        return value
+
     @field_validator("fractions")
     @classmethod
     def _sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -71,7 +87,7 @@ class CountsConfig(Section):
 
     groups: list[list[str]] = [["user"], ["item"]]
     """Each group is a list of keys: `user`, `item`, or a user or item column (at most one list column)."""
-    last: list[int] = [5, 15]
+    last: list[Annotated[int, Field(ge=1)]] = [5, 15]
     """Shares of positives among the user's last k answers, one feature for each k."""
     smoothing: float = Field(default=5.0, gt=0)
     """How many answers at the running average every share of positives starts with. [ours]"""
@@ -144,7 +160,9 @@ class CRMConfig(Section):
     counts: bool = True
     """Whether the counting features are inputs: true gives `dcnv2+counts`, false the paper's `dcnv2`."""
     ids: bool = True
-    """Whether the user's and the item's ids are inputs."""
+    """Whether the user's and the item's ids are inputs of their own (the history and its attention read item ids
+    always).
+    """
     embedding_size: int = Field(default=16, ge=1)
     """Width of every embedding."""
     cross_layers: int = Field(default=3, ge=1)
@@ -153,8 +171,9 @@ class CRMConfig(Section):
     """Widths of the deep part. [code]"""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout in the deep part."""
-    embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability with which a training row's user id, and its item id, are replaced by `unknown`."""
+    embedding_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Probability with which a training row's user id, and its item id, are replaced by `unknown`: it teaches the model
+    what to do with new users and items, and keeps it from learning ids by heart. [ours]"""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of Adam."""
     weight_decay: float = Field(default=1e-5, ge=0)
@@ -187,7 +206,9 @@ class LLMConfig(Section):
     no: str = " No"
     """The negative answer; one token."""
     counts_in_words: bool = True
-    """Start each timeline line with the share of the item's past answers that were positive: 0 to 9, few or new. [ours]"""
+    """Start each timeline line with the share of the item's past answers that were positive: 0 to 9, few or new.
+    [ours]
+    """
     show_ratings: bool = False
     """Pointwise: history items show their rating in stars, `0. Title (5 stars)` [code]; else like or dislike."""
     history_length: int = Field(default=20, ge=1)
@@ -372,7 +393,9 @@ def _explain(error: ValidationError) -> str:
                 section = next((a for a in _models(annotation)), section)
             lines.append(f"{where}: no such setting; {suggest(str(item['loc'][-1]), section.model_fields)}")
         else:
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+            secret = item["loc"][-1] == "uri" or isinstance(item["input"], dict)
+            got = "" if secret else f" (got {item['input']!r})"
+            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
     return "configuration: " + "\n  ".join(lines)
 
 

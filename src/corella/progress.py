@@ -1,4 +1,6 @@
-"""Progress for people: a bar with ETA on a terminal, a line now and then in a log file; and `log.jsonl` for machines."""
+"""Progress for people: a bar with ETA on a terminal, a line now and then in a log file; and `log.jsonl` for
+machines.
+"""
 
 import json
 import sys
@@ -9,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _LINE_SECONDS = 20.0
 

@@ -25,7 +25,9 @@ _CHUNK = 50_000
 
 
 def start_run(run: Path, config: Config) -> None:
-    """Make the run folder, or check that an existing one has this configuration. Raises `UserError` where it has another."""
+    """Make the run folder, or check that an existing one has this configuration. Raises `UserError` where it has
+    another.
+    """
     path = run / "config.yaml"
     if path.is_file():
         if load_config(path) != config:
@@ -78,15 +80,16 @@ def load_run(run: Path, dataset: Dataset | None = None) -> CoReLLa:
     return CoReLLa.load(run / "model", dataset)
 
 
-def score_file(run: Path, source: Path, target: Path, share: float | None = None, reporter: Reporter | None = None) -> int:
+def score_file(
+    run: Path, source: Path, target: Path, share: float | None = None, reporter: Reporter | None = None
+) -> int:
     """Score new rows of a Parquet or CSV file in chunks of bounded memory; returns how many. The target is Parquet."""
     reporter = reporter or Reporter()
     if not source.is_file():
         raise UserError(f"{source} does not exist")
-    readers = {".parquet": pl.scan_parquet, ".csv": pl.scan_csv}
-    if source.suffix not in readers:
+    if source.suffix not in (".parquet", ".csv"):
         raise UserError(f"{source}: rows to score are read from .parquet or .csv, not '{source.suffix}'")
-    rows = readers[source.suffix](source)
+    rows = pl.scan_parquet(source) if source.suffix == ".parquet" else pl.scan_csv(source)
     total = int(rows.select(pl.len()).collect().item())
     model = load_run(run)
     parts: list[Path] = []
@@ -117,7 +120,9 @@ def machine() -> dict[str, Any]:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        name = next((x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if x.startswith("model name")), name)
+        name = next(
+            (x.split(":")[1].strip() for x in cpuinfo.read_text().splitlines() if x.startswith("model name")), name
+        )
     return {
         "processor": name, "threads": torch.get_num_threads(), "gpu": torch.cuda.is_available(),
         "python": platform.python_version(), "torch": torch.__version__,

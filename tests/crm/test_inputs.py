@@ -124,9 +124,7 @@ def test_vocabulary_of_a_split_by_column_in_any_order(tiny_dataset: Dataset) -> 
     log = tiny_dataset.log.with_columns(pl.Series("split", parts))
     split = tiny_dataset.config.split.model_copy(update={"by": "column"})
     dataset = _rebuilt(tiny_dataset, log, tiny_dataset.config.model_copy(update={"split": split}))
-    assert make_spec(dataset).item_columns["item_id"] == sorted(
-        set(log.filter(pl.col("split") == "train")["item_id"])
-    )
+    assert make_spec(dataset).item_columns["item_id"] == sorted(set(log.filter(pl.col("split") == "train")["item_id"]))
 
 
 def test_history_rows_count_only_where_a_training_row_shows_them(tiny_dataset: Dataset) -> None:

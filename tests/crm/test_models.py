@@ -58,9 +58,7 @@ def _take(batch: CRMBatch, index: Tensor) -> CRMBatch:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("settings", _VARIANTS, ids=str)
-def test_shapes(
-    name: str, settings: dict[str, object], spec: CRMSpec, batch: CRMBatch, tiny_config: Config
-) -> None:
+def test_shapes(name: str, settings: dict[str, object], spec: CRMSpec, batch: CRMBatch, tiny_config: Config) -> None:
     model = _model(spec, tiny_config.crm, name, **settings)
     output: CRMOutput = model(batch)
     assert output.logit.shape == (64,)
@@ -88,9 +86,7 @@ def test_gradients_reach_every_parameter(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_sample_does_not_see_its_batch(
-    name: str, spec: CRMSpec, batch: CRMBatch, tiny_config: Config
-) -> None:
+def test_a_sample_does_not_see_its_batch(name: str, spec: CRMSpec, batch: CRMBatch, tiny_config: Config) -> None:
     model = _model(spec, tiny_config.crm, name)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
     logit = model(batch).logit
@@ -106,9 +102,7 @@ def test_padding_does_not_matter(name: str, spec: CRMSpec, batch: CRMBatch, tiny
         batch,
         history=torch.cat([left, batch.history], 1),
         answers=torch.cat([torch.full((64, 5), 2), batch.answers], 1),
-        lists=tuple(
-            torch.cat([part, torch.full((64, 2), spec.offsets["genres"])], 1) for part in batch.lists
-        ),
+        lists=tuple(torch.cat([part, torch.full((64, 2), spec.offsets["genres"])], 1) for part in batch.lists),
     )
     assert torch.allclose(model(longer).logit, model(batch).logit, atol=1e-5)
 
@@ -173,9 +167,7 @@ def test_cross_layers_by_hand(spec: CRMSpec, batch: CRMBatch, tiny_config: Confi
     assert output.logit.tolist() == [-2.0 - 5.0 + 2.0 - 1.0]
 
 
-def test_logistic_regression_adds_its_contributions(
-    spec: CRMSpec, batch: CRMBatch, tiny_config: Config
-) -> None:
+def test_logistic_regression_adds_its_contributions(spec: CRMSpec, batch: CRMBatch, tiny_config: Config) -> None:
     model = _model(spec, tiny_config.crm, "lr")
     output = model(batch)
     assert torch.allclose(output.logit, output.hidden[0].sum(1) + model.bias)

@@ -19,9 +19,7 @@ def encoder(tiny_dataset: Dataset) -> CRMEncoder:
     return CRMEncoder(make_spec(tiny_dataset), tiny_dataset)
 
 
-def _trained(
-    dataset: Dataset, encoder: CRMEncoder, config: CRMConfig, seed: int = 1
-) -> tuple[nn.Module, CRMFit]:
+def _trained(dataset: Dataset, encoder: CRMEncoder, config: CRMConfig, seed: int = 1) -> tuple[nn.Module, CRMFit]:
     torch.manual_seed(seed)
     model = build_crm(encoder.spec, config)
     fit = train_crm(model, encoder, dataset.samples("train"), dataset.samples("valid"), config, seed)
@@ -38,9 +36,7 @@ def test_same_seed_same_weights(tiny_dataset: Dataset, encoder: CRMEncoder, tiny
 
 def test_best_weights_are_kept(tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config) -> None:
     """Trained far into overfitting: the validation AUC of what is kept is the maximum, not the last."""
-    config = tiny_config.crm.model_copy(
-        update={"epochs": 40, "patience": 1000, "dropout": 0.0, "learning_rate": 0.03}
-    )
+    config = tiny_config.crm.model_copy(update={"epochs": 40, "patience": 1000, "dropout": 0.0, "learning_rate": 0.03})
     model, fit = _trained(tiny_dataset, encoder, config)
     valid = tiny_dataset.samples("valid")
     auc = roc_auc_score(valid.label, crm_logits(model, encoder, valid))
@@ -50,9 +46,7 @@ def test_best_weights_are_kept(tiny_dataset: Dataset, encoder: CRMEncoder, tiny_
     assert fit.rows == config.epochs * len(tiny_dataset.rows("train"))
 
 
-def test_training_stops_when_patience_is_spent(
-    tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config
-) -> None:
+def test_training_stops_when_patience_is_spent(tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config) -> None:
     config = tiny_config.crm.model_copy(update={"epochs": 200, "patience": 3})
     _, fit = _trained(tiny_dataset, encoder, config)
     assert len(fit.valid_auc) == fit.best + 1 + 3
@@ -64,9 +58,7 @@ def test_a_planted_signal_is_learned(
     name: str, tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config
 ) -> None:
     """Gender and genre decide together, neither alone; a user's likes by genre give it away, too."""
-    config = tiny_config.crm.model_copy(
-        update={"model": name, "epochs": 20, "patience": 12, "learning_rate": 0.03}
-    )
+    config = tiny_config.crm.model_copy(update={"model": name, "epochs": 20, "patience": 12, "learning_rate": 0.03})
     model, _ = _trained(tiny_dataset, encoder, config)
     held_out = tiny_dataset.samples(np.r_[tiny_dataset.rows("valid"), tiny_dataset.rows("test")])
     assert roc_auc_score(held_out.label, crm_logits(model, encoder, held_out)) > 0.9
@@ -91,9 +83,7 @@ def test_batches_are_a_partition(tiny_dataset: Dataset) -> None:
     assert {len(part) for part in parts[:-1]} == {7}
 
 
-def test_scores_and_hidden_layers_of_nothing(
-    tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config
-) -> None:
+def test_scores_and_hidden_layers_of_nothing(tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config) -> None:
     model = build_crm(encoder.spec, tiny_config.crm)
     some, none = tiny_dataset.samples("valid"), tiny_dataset.samples("valid").take(np.arange(0))
     assert crm_logits(model, encoder, none).shape == (0,)

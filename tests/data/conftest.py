@@ -36,9 +36,7 @@ def settings() -> Callable[..., DataConfig]:
 def raw_tables() -> Callable[..., RawTables]:
     """`RawTables` of frames, with file rows; items and users are made up where not given."""
 
-    def make(
-        log: pl.DataFrame, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None
-    ) -> RawTables:
+    def make(log: pl.DataFrame, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None) -> RawTables:
         if items is None:
             items = log.select("item_id").unique(maintain_order=True).drop_nulls()
             items = items.with_columns(title=pl.format("Item {}", "item_id"))

@@ -56,10 +56,7 @@ def test_ml_100k() -> None:
     dataset = dataset_of("ml-100k")
     assert (dataset.users.height, dataset.items.height, dataset.log.height) == (943, 1682, 100_000)
     assert [p["rows"] for p in dataset.manifest["splits"]] == [80_000, 10_000, 10_000]
-    assert (
-        dataset.items.filter(pl.col("item_id") == "1")["text"].item()
-        == "Toy Story, Animation Children's Comedy"
-    )
+    assert dataset.items.filter(pl.col("item_id") == "1")["text"].item() == "Toy Story, Animation Children's Comedy"
     user = dataset.users.filter(pl.col("user_id") == "1")["text"].item()
     assert user == "A 18-24 year old man, technician, rates movies. Likes it?"
 
@@ -212,9 +209,7 @@ def test_bookcrossing_follows_the_protocol(books_folder: Path) -> None:
             assert history.select("item_id", "rating").rows() == rated[:-1]
     assert log.height == sum(len(rated) for samples in expected.values() for _, rated in samples)
     blocks = pl.when(pl.col("user_id").is_in([u for u, _ in expected["test"]])).then(3).otherwise(0)
-    place = pl.col("split").replace_strict(
-        {"history": 0, "train": 1, "valid": 2, "test": 1}, return_dtype=pl.Int32
-    )
+    place = pl.col("split").replace_strict({"history": 0, "train": 1, "valid": 2, "test": 1}, return_dtype=pl.Int32)
     assert log.select(blocks + place).to_series().is_sorted()
 
 
@@ -277,9 +272,7 @@ def test_amazon_books_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     # w has one pair (A, twice) left; C has x alone, and without C x has B alone.
     rows = [("u", "A"), ("u", "B"), ("v", "A"), ("v", "B"), ("w", "A"), ("w", "A"), ("x", "C"), ("x", "B"),
             ("w", "D"), ("w", "E"), ("w", "Z"), ("u", "A")]  # fmt: skip
-    write_lines(
-        tmp_path / "Books_5.json.gz", [review(u, b, t, float(t % 5 + 1)) for t, (u, b) in enumerate(rows)]
-    )
+    write_lines(tmp_path / "Books_5.json.gz", [review(u, b, t, float(t % 5 + 1)) for t, (u, b) in enumerate(rows)])
     raw = amazon_books.load(tmp_path, user_core=2, item_core=2)
     log = raw.interactions.select("user_id", "item_id", "rating", "timestamp", "_file_row").rows()
     assert log == [("u", "A", 1, 0, 1), ("u", "B", 2, 1, 2), ("v", "A", 3, 2, 3), ("v", "B", 4, 3, 4)]
@@ -291,9 +284,7 @@ def test_amazon_books_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_amazon_books_prepared(tmp_path: Path) -> None:
     """60 users who all rate the same 60 books are their own core; one user more is not in it."""
-    books = [
-        {"asin": f"{b}", "title": f"T{b}", "brand": "X", "category": ["Books", "Arts"]} for b in range(60)
-    ]
+    books = [{"asin": f"{b}", "title": f"T{b}", "brand": "X", "category": ["Books", "Arts"]} for b in range(60)]
     write_lines(tmp_path / "meta_Books.json.gz", books)
     rows = [review(f"u{u}", f"{b}", 60 * b + u, 4 + (u + b) % 2) for u in range(60) for b in range(60)]
     write_lines(tmp_path / "Books_5.json.gz", [*rows, review("more", "1", 5)])
@@ -305,9 +296,7 @@ def test_amazon_books_prepared(tmp_path: Path) -> None:
 
 
 def test_amazon_books_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"no file matches meta_\*Books\*\.json\.gz \(the metadata\); set data\.path"
-    ):
+    with pytest.raises(UserError, match=r"no file matches meta_\*Books\*\.json\.gz \(the metadata\); set data\.path"):
         amazon_books.load(tmp_path)
     write_lines(tmp_path / "meta_Books.json.gz", [{"asin": "A", "title": "T"}])
     with pytest.raises(UserError, match=r"no file matches \*Books\*\.json\.gz \(the reviews\)"):

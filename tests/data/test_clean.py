@@ -90,20 +90,14 @@ def test_bad_rows_are_dropped_counted_and_named(
     run: Clean, log: pl.DataFrame, column: str, value: str | None, reason: str
 ) -> None:
     row = pl.int_range(pl.len()) == 2
-    cleaned, _, _, ledger = run(
-        log.with_columns(pl.when(row).then(pl.lit(value)).otherwise(column).alias(column))
-    )
+    cleaned, _, _, ledger = run(log.with_columns(pl.when(row).then(pl.lit(value)).otherwise(column).alias(column)))
     assert cleaned.height == 3
-    assert ledger.dropped == [
-        {"reason": reason, "rows": 1, "first": f"log.csv, row 4, column {column}: {value!r}"}
-    ]
+    assert ledger.dropped == [{"reason": reason, "rows": 1, "first": f"log.csv, row 4, column {column}: {value!r}"}]
     assert ledger.facts["interactions read"] - ledger.facts["interactions kept"] == 1
 
 
 def test_when_nothing_is_left_the_reasons_are_given(run: Clean, log: pl.DataFrame) -> None:
-    with pytest.raises(
-        UserError, match=r"no row is left; 4 rows: not a number \(log\.csv, row 2, column rating: 'x'"
-    ):
+    with pytest.raises(UserError, match=r"no row is left; 4 rows: not a number \(log\.csv, row 2, column rating: 'x'"):
         run(log.with_columns(rating=pl.lit("x")))
 
 
@@ -174,9 +168,7 @@ def test_duplicates_are_first_and_last_in_order_of_time(run: Clean, keep: str, t
 
 def test_duplicates_as_an_error(run: Clean, log: pl.DataFrame) -> None:
     assert run(log, duplicates="error")[0].height == 4
-    with pytest.raises(
-        UserError, match=r"log\.csv, row \d: user 'v' and item 'b' come more than once; set data\.dupl"
-    ):
+    with pytest.raises(UserError, match=r"log\.csv, row \d: user 'v' and item 'b' come more than once; set data\.dupl"):
         run(pl.concat([log, log.tail(1)]), duplicates="error")
 
 
@@ -200,9 +192,7 @@ def test_bad_split_value_is_dropped(run: Clean, log: pl.DataFrame) -> None:
 
 def test_a_list_field_must_be_a_list(run: Clean, log: pl.DataFrame) -> None:
     items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "genres": ["X|Y", "Z"]})
-    with pytest.raises(
-        UserError, match=r"column 'genres' is not a list; name its separator in data\.items\.lists"
-    ):
+    with pytest.raises(UserError, match=r"column 'genres' is not a list; name its separator in data\.items\.lists"):
         run(log, items, list_fields=["genres"])
 
 

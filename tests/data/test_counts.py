@@ -25,9 +25,7 @@ def test_by_hand(build: Callable[..., Dataset]) -> None:
             "split": ["history", "train", "valid", "test"],
         }
     )
-    log = pl.concat(
-        [log, log.with_columns(pl.col("timestamp") + 100, label=1 - pl.col("label"))]
-    )  # both classes
+    log = pl.concat([log, log.with_columns(pl.col("timestamp") + 100, label=1 - pl.col("label"))])  # both classes
     dataset = build(
         log,
         duplicates="keep",
@@ -49,17 +47,13 @@ def test_by_hand(build: Callable[..., Dataset]) -> None:
 
 
 GROUPS = [["user"], ["item"], ["genres"], ["user", "genres"], ["user", "item"], ["brand"], ["user", "brand"]]
-ROW = st.tuples(
-    st.integers(-1, 3), st.integers(-1, 4), st.integers(0, 50), st.integers(0, 1), st.integers(0, 2)
-)
+ROW = st.tuples(st.integers(-1, 3), st.integers(-1, 4), st.integers(0, 50), st.integers(0, 1), st.integers(0, 2))
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(ROW, min_size=1, max_size=40),
-    genres=st.lists(
-        st.one_of(st.none(), st.lists(st.sampled_from("ABC"), max_size=3)), min_size=5, max_size=5
-    ),
+    genres=st.lists(st.one_of(st.none(), st.lists(st.sampled_from("ABC"), max_size=3)), min_size=5, max_size=5),
     brands=st.lists(st.one_of(st.none(), st.sampled_from("XY")), min_size=5, max_size=5),
     smoothing=st.floats(0.1, 20),
     last=st.lists(st.integers(1, 6), max_size=2),
@@ -154,9 +148,7 @@ def test_query_without_time_sees_everything_and_unknown_ids_nothing(
     assert asked.counts[1, 0] == 0
 
 
-def test_query_of_a_log_that_is_not_ordered_by_time(
-    build: Callable[..., Dataset], random_log: pl.DataFrame
-) -> None:
+def test_query_of_a_log_that_is_not_ordered_by_time(build: Callable[..., Dataset], random_log: pl.DataFrame) -> None:
     dataset = build(random_log, order=[], split={"by": "leave-last-out"})
     asked = dataset.query(dataset.log.select("user_id", "item_id", "timestamp"))
     np.testing.assert_array_equal(asked.history_end, dataset.events.start[dataset.user + 1])

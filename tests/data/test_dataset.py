@@ -60,9 +60,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """The tables above as files, and a cache of the test's own."""
     monkeypatch.setenv("CORELLA_CACHE", str(tmp_path / "cache"))
     TWO_TESTS.write_csv(tmp_path / "log.csv")
-    items = pl.DataFrame(
-        {"item_id": ["a", "b", "c"], "title": ["A", "B", "C"], "genres": [["X"], ["X", "Y"], []]}
-    )
+    items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"], "genres": [["X"], ["X", "Y"], []]})
     items.write_parquet(tmp_path / "items.parquet")
     pl.DataFrame({"user_id": ["u", "v"], "city": ["Rome", None]}).write_csv(tmp_path / "users.csv")
     data = {
@@ -124,9 +122,7 @@ def test_preparing_again_replaces_the_folder_but_nothing_else(config: Config, tm
     assert load_prepared(folder).log.height == 8
 
 
-def test_the_cache_is_used_the_second_time(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_is_used_the_second_time(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
 
     def counted(data: object, seed: int, folder: Path) -> Dataset:

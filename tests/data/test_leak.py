@@ -105,9 +105,7 @@ def test_frozen_counts_see_only_training_users(
     tested = pl.col("user_id") >= 8
     last = pl.int_range(pl.len()).over("user_id") == pl.len().over("user_id") - 1
     part = pl.when(tested).then(pl.lit("test")).when(pl.col("user_id") >= 5).then(pl.lit("valid"))
-    log = log.with_columns(
-        split=pl.when(last).then(part.otherwise(pl.lit("train"))).otherwise(pl.lit("history"))
-    )
+    log = log.with_columns(split=pl.when(last).then(part.otherwise(pl.lit("train"))).otherwise(pl.lit("history")))
     log = log.with_columns(label=pl.when(last).then(pl.col("user_id") % 2).otherwise("label"))
 
     def make(frame: pl.DataFrame) -> Dataset:

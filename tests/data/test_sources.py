@@ -18,9 +18,7 @@ TABLE = pl.DataFrame({"user_id": ["u1", "u2"], "movie": ["7", "8"], "genres": ["
 
 def _atomic(path: Path) -> None:
     rows = ["\t".join(row) for row in TABLE.rows()]
-    path.write_text(
-        "\n".join(["user_id:token\tmovie:token\tgenres:token_seq", *rows]) + "\n", encoding="utf-8"
-    )
+    path.write_text("\n".join(["user_id:token\tmovie:token\tgenres:token_seq", *rows]) + "\n", encoding="utf-8")
 
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
@@ -60,9 +58,7 @@ def test_database(tmp_path: Path) -> None:
 def test_wrong_column_is_suggested(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     TABLE.write_csv(path)
-    with pytest.raises(
-        UserError, match=r"log\.csv: no column 'movei' \(for item_id\); did you mean 'movie'\?"
-    ):
+    with pytest.raises(UserError, match=r"log\.csv: no column 'movei' \(for item_id\); did you mean 'movie'\?"):
         read_table(TableConfig(path=path, columns={"item_id": "movei"}))
     with pytest.raises(UserError, match=r"no column 'genre' to split into a list; did you mean 'genres'\?"):
         read_table(TableConfig(path=path, lists={"genre": "|"}))

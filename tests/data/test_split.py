@@ -34,9 +34,7 @@ def test_time_by_fractions() -> None:
 def test_each_part_is_rounded_down_and_test_takes_the_rest() -> None:
     split = parts(log_of("a" * 28), by="time", fractions=(0.8, 0.1, 0.1))
     assert [split.count(part) for part in "tve"] == [22, 2, 4]
-    split = parts(
-        log_of("a" * 100), by="time", fractions=(0.29, 0.41, 0.3)
-    )  # 100 * .29 is just below 29 in floats
+    split = parts(log_of("a" * 100), by="time", fractions=(0.29, 0.41, 0.3))  # 100 * .29 is just below 29 in floats
     assert [split.count(part) for part in "tve"] == [29, 41, 30]
 
 
@@ -52,8 +50,7 @@ def test_time_by_dates() -> None:
 
 def test_min_history_comes_before_the_fractions() -> None:
     assert (
-        parts(log_of("aabb" + "ab" * 5), by="time", fractions=(0.6, 0.2, 0.2), min_history=2)
-        == "hhhh" + "ttttttvvee"
+        parts(log_of("aabb" + "ab" * 5), by="time", fractions=(0.6, 0.2, 0.2), min_history=2) == "hhhh" + "ttttttvvee"
     )
 
 
@@ -65,9 +62,7 @@ def test_leave_last_out() -> None:
     log = log_of("aaabbb" + "ababc" + "c").with_columns(label=pl.Series([0, 1, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1]))
     assert parts(log, by="leave-last-out") == "tttttt" + "vvee" + "ve"
     log = log_of("c" + "ababab" + "a").with_columns(label=pl.Series([1, 0, 1, 0, 0, 1, 0, 0]))
-    assert (
-        parts(log, by="leave-last-out") == "e" + "tttvvee"
-    )  # a user's only row is a test row without history
+    assert parts(log, by="leave-last-out") == "e" + "tttvvee"  # a user's only row is a test row without history
 
 
 def test_user_keeps_users_whole_and_follows_the_seed() -> None:
@@ -90,9 +85,7 @@ def test_column_is_taken_as_it_is(build: Callable[..., Dataset]) -> None:
 def test_empty_and_one_class_parts_are_named() -> None:
     with pytest.raises(UserError, match="split by time: no valid rows; change data"):
         parts(log_of("ab" * 4), by="time", dates=("1970-01-01T00:00:03", "1970-01-01T00:00:03"))
-    one_class = log_of("ab" * 10).with_columns(
-        label=(pl.int_range(pl.len()) < 16).cast(pl.Int8) * pl.col("label")
-    )
+    one_class = log_of("ab" * 10).with_columns(label=(pl.int_range(pl.len()) < 16).cast(pl.Int8) * pl.col("label"))
     with pytest.raises(UserError, match="all 4 test rows have label 0"):
         parts(one_class, by="time", fractions=(0.6, 0.2, 0.2))
 

@@ -1,4 +1,5 @@
-"""Layer-wise alignment of the language model's and the conventional model's hidden states (arXiv 2403.16378, section 3.2).
+"""Layer-wise alignment of the language model's and the conventional model's hidden states (arXiv 2403.16378,
+section 3.2).
 
     L_align = sum_i sum_j || g_llm_j(h_llm[i, S_j]) - g_crm_j(h_crm[i, T_j]) ||_2 ^ a
 

@@ -59,7 +59,11 @@ class Blend:
 
     def __call__(self, z_crm: Floats, z_llm: Floats) -> npt.NDArray[np.float64]:
         """Blended logits, float64."""
-        return self.weight_crm * np.asarray(z_crm, np.float64) + self.weight_llm * np.asarray(z_llm, np.float64) + self.bias
+        return (
+            self.weight_crm * np.asarray(z_crm, np.float64)
+            + self.weight_llm * np.asarray(z_llm, np.float64)
+            + self.bias
+        )
 
 
 def fit_blend(z_crm: Floats, z_llm: Floats, label: Ints) -> Blend:

@@ -102,8 +102,8 @@ def _targets(planned: Any) -> int:
 class JointTrainer:
     """Trains LoRA, the alignment's projections, and in stage 2 the conventional model.
 
-    LoRA weights live in the model's dtype; their optimiser works on float32 copies, since a bfloat16 weight does not move by
-    a small update.
+    LoRA weights live in the model's dtype; their optimiser works on float32 copies, since a bfloat16 weight does
+    not move by a small update.
     """
 
     def __init__(
@@ -189,7 +189,9 @@ class JointTrainer:
         align = step.stage == 2 and joint.gamma > 0
         llm = answer_logits(self.backbone, rendered, self.blocks if align else ())
         label = torch.from_numpy(self.train.label[index]).float()
-        losses: dict[str, Tensor] = {"llm": nn.functional.binary_cross_entropy_with_logits(llm.logit, label.to(llm.logit.device))}
+        losses: dict[str, Tensor] = {
+            "llm": nn.functional.binary_cross_entropy_with_logits(llm.logit, label.to(llm.logit.device))
+        }
         total = joint.alpha * losses["llm"]
         if step.stage == 2 and (joint.beta > 0 or align):
             crm = self.crm(self.encoder.batch(self.train.take(index)))

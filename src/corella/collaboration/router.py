@@ -1,4 +1,6 @@
-"""The fitted router: calibrators, blend, learned policy and thresholds, all from validation rows; and what it does to samples."""
+"""The fitted router: calibrators, blend, learned policy and thresholds, all from validation rows; and what it does
+to samples.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,7 +82,9 @@ def fit_router(
     config: RoutingConfig,
     seed: int,
 ) -> Router:
-    """Fit everything on validation rows: raw logits of both models, labels, router features, guesses of the LLM's logits."""
+    """Fit everything on validation rows: raw logits of both models, labels, router features, guesses of the LLM's
+    logits.
+    """
     crm = fit_calibrator(z_crm, label, config.calibration)
     llm = fit_calibrator(z_llm, label, config.calibration)
     blend = fit_blend(crm(z_crm), llm(z_llm), label)

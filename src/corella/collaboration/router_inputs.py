@@ -1,9 +1,10 @@
 """What is known of a sample before the language model runs, and a cheap guess of what it would say.
 
-Features: counting features, categorical fields, history length, the CRM's last hidden layer (principal components), the item text's
-embedding (mean of the language model's own input embeddings, principal components), and how near the item's text is to what
-the user liked and disliked before. The *distilled head* is boosted trees that predict the language model's logit from the features
-that do not depend on the CRM; it learns from training rows, with the logits that the language model gave them before it learned from them.
+Features: counting features, categorical fields, history length, the CRM's last hidden layer (principal components),
+the item text's embedding (mean of the language model's own input embeddings, principal components), and how near
+the item's text is to what the user liked and disliked before. The *distilled head* is boosted trees that predict
+the language model's logit from the features that do not depend on the CRM; it learns from training rows, with the
+logits that the language model gave them before it learned from them.
 """
 
 from dataclasses import dataclass
@@ -80,7 +81,9 @@ def embed_items(dataset: Dataset, backbone: Backbone) -> Floats:
 
 
 def _running(values: Floats) -> Floats:
-    return np.concatenate([np.zeros((1, values.shape[1]), np.float64), np.cumsum(values, axis=0, dtype=np.float64)]).astype(np.float32)
+    return np.concatenate(
+        [np.zeros((1, values.shape[1]), np.float64), np.cumsum(values, axis=0, dtype=np.float64)]
+    ).astype(np.float32)
 
 
 def cheap_features(encoder: CRMEncoder, dataset: Dataset, text: TextSignals, samples: Samples) -> Floats:

@@ -1,12 +1,15 @@
-"""Which samples go to the language model: policies that rank samples by what asking is worth, and budgets that cut the ranking.
+"""Which samples go to the language model: policies that rank samples by what asking is worth, and budgets that cut
+the ranking.
 
-A policy sees only what is known before the language model runs. `entropy` is the paper's; `random` is the control; `learned`
-predicts the gain in AUC. Moving a sample from its CRM logit c to the blended logit b changes the number of pairs in the right order by
+A policy sees only what is known before the language model runs. `entropy` is the paper's; `random` is the control;
+`learned` predicts the gain in AUC. Moving a sample from its CRM logit c to the blended logit b changes the number
+of pairs in the right order by
 
     gain(b, c) = s(b) (N(b) - N(c)) - (1 - s(b)) (P(b) - P(c))
 
-with s the sigmoid (b is calibrated, so it stands for the unknown answer), N and P the number of negatives and positives that the CRM
-scores below a logit [ours]. On validation rows b is known and the gain is the target; a boosted model learns it.
+with s the sigmoid (b is calibrated, so it stands for the unknown answer), N and P the number of negatives and
+positives that the CRM scores below a logit [ours]. On validation rows b is known and the gain is the target; a
+boosted model learns it.
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +33,9 @@ def entropy(probability: Floats) -> npt.NDArray[np.float64]:
 
 
 def expected_gain(blended: Floats, crm: Floats, reference: Floats) -> npt.NDArray[np.float64]:
-    """Expected AUC gain of giving each sample its blended logit instead of its CRM logit, in units of one pair in
-    a million; `reference`: calibrated CRM logits of the population, each counted as positive with its own probability."""
+    """Expected AUC gain of giving each sample its blended logit instead of its CRM logit, in units of one pair in a
+    million; `reference`: calibrated CRM logits of the population, each counted as positive with its own
+    probability."""
     ranked = np.sort(reference)
     chance = expit(ranked)
     positives, negatives = np.r_[0, np.cumsum(chance)], np.r_[0, np.cumsum(1 - chance)]

@@ -181,7 +181,11 @@ class CoReLLa:
         return inputs.crm, priority, priority >= limit
 
     def _combine(
-        self, crm: npt.NDArray[np.float64], z_llm: Floats, priority: npt.NDArray[np.float64], routed: npt.NDArray[np.bool_]
+        self,
+        crm: npt.NDArray[np.float64],
+        z_llm: Floats,
+        priority: npt.NDArray[np.float64],
+        routed: npt.NDArray[np.bool_],
     ) -> Predictions:
         llm, final = self.router.llm(z_llm), crm.copy()
         final[routed] = self.router.combine(crm[routed], llm[routed])
@@ -306,7 +310,9 @@ class CoReLLa:
     # Files.
 
     def save(self, folder: Path | str) -> None:
-        """Write the model as a folder of safetensors, JSON and YAML with a manifest of hashes; replaces what is there."""
+        """Write the model as a folder of safetensors, JSON and YAML with a manifest of hashes; replaces what is
+        there.
+        """
         folder = Path(folder)
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(partial, ignore_errors=True)
@@ -324,7 +330,9 @@ class CoReLLa:
 
     @classmethod
     def load(cls, folder: Path | str, dataset: Dataset | None = None) -> "CoReLLa":
-        """Read a saved model after checking its hashes; `dataset` unset: prepared (or found in the cache) from its configuration."""
+        """Read a saved model after checking its hashes; `dataset` unset: prepared (or found in the cache) from its
+        configuration.
+        """
         folder = Path(folder)
         manifest = verify_manifest(folder)
         if manifest.get("format") != FORMAT:

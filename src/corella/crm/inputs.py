@@ -141,17 +141,13 @@ def _lookup(column: pl.Series, values: list[str], offset: int) -> npt.NDArray[np
 
 def _index(table: pl.DataFrame, columns: dict[str, list[str]], offsets: dict[str, int]) -> Tensor:
     """[rows + 1, columns] indices; the last row (code -1) is all unknown."""
-    parts = [
-        np.r_[_lookup(table[name], values, offsets[name]), offsets[name]] for name, values in columns.items()
-    ]
+    parts = [np.r_[_lookup(table[name], values, offsets[name]), offsets[name]] for name, values in columns.items()]
     return torch.from_numpy(np.stack(parts, axis=1))
 
 
 def _list_index(items: pl.DataFrame, name: str, values: list[str], offset: int) -> Tensor:
     """[items + 1, longest list] indices, padded with the column's index 0."""
-    long = (
-        items.select(pl.int_range(pl.len()).alias("row"), pl.col(name).alias("v")).explode("v").drop_nulls()
-    )
+    long = items.select(pl.int_range(pl.len()).alias("row"), pl.col(name).alias("v")).explode("v").drop_nulls()
     row = long["row"].to_numpy()
     place = long.select(pl.int_range(pl.len()).over("row")).to_series().to_numpy()
     longest = int(place.max()) + 1 if len(place) else 1

@@ -63,9 +63,7 @@ class Squeeze(nn.Module):
     def __init__(self, fields: int, reduction: int = 3) -> None:
         super().__init__()
         inner = max(fields // reduction, 1)
-        self.weight = nn.Sequential(
-            nn.Linear(fields, inner), nn.ReLU(), nn.Linear(inner, fields), nn.Sigmoid()
-        )
+        self.weight = nn.Sequential(nn.Linear(fields, inner), nn.ReLU(), nn.Linear(inner, fields), nn.Sigmoid())
 
     def forward(self, fields: Tensor) -> Tensor:
         return fields * (2 * self.weight(fields.mean(2))).unsqueeze(-1)

@@ -136,9 +136,7 @@ class LinearPart(nn.Module):
 
     def forward(self, indices: Tensor, batch: CRMBatch) -> Tensor:
         answered = batch.answers.unsqueeze(-1) == torch.arange(ANSWERS - 1, device=batch.answers.device)
-        history = (self.history(batch.history) * answered).sum(1) / answered.sum((1, 2)).clamp(
-            min=1
-        ).unsqueeze(1)
+        history = (self.history(batch.history) * answered).sum(1) / answered.sum((1, 2)).clamp(min=1).unsqueeze(1)
         lists = mean_lists(self.weight, batch, self.list_unknown)
         parts = [self.weight(indices[:, self.kept]).squeeze(-1), *lists, history]
         if self.count_weight is not None:

@@ -43,8 +43,7 @@ def outside_logits(table: pl.DataFrame | Path, dataset: Dataset, samples: Sample
     again = _repeated(frame, keys)
     if again.height:
         raise UserError(
-            f"{source}: {again.height} rows repeat an earlier {', '.join(keys)}; "
-            f"the first: {_show(again, keys)}"
+            f"{source}: {again.height} rows repeat an earlier {', '.join(keys)}; the first: {_show(again, keys)}"
         )
     wanted = dataset.log[samples.row].select(keys).with_columns(pl.col(USER, ITEM).cast(pl.String))
     if TIME in keys:

@@ -54,9 +54,7 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     if config.split.by == "column":
         _require(log, [SPLIT], table)
         known = pl.col(SPLIT).is_in(list(SPLITS))
-        log = ledger.drop(
-            log, ~known.fill_null(False), f"split is not one of {', '.join(SPLITS)}", table, SPLIT
-        )
+        log = ledger.drop(log, ~known.fill_null(False), f"split is not one of {', '.join(SPLITS)}", table, SPLIT)
     users = _entities(raw.users, USER, log, raw.names.get("users", "users"), ledger)
     items = _entities(raw.items, ITEM, log, raw.names.get("items", "items"), ledger)
     if raw.items is None:
@@ -165,9 +163,7 @@ def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table:
     return log.with_columns(pl.col(TIME).round(0).cast(pl.Int64))
 
 
-def _entities(
-    frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: str, ledger: Ledger
-) -> pl.DataFrame:
+def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:
     ids = log.select(key).unique()
     if frame is None:
         return ids
@@ -227,13 +223,8 @@ def _duplicates(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: st
             "once; "
             "set data.duplicates to first, last or keep"
         )
-    return ledger.drop(
-        log, repeated, f"duplicated user-item pair; the {config.duplicates} is kept", table, ITEM
-    )
+    return ledger.drop(log, repeated, f"duplicated user-item pair; the {config.duplicates} is kept", table, ITEM)
 
 
 def _reasons(ledger: Ledger) -> str:
-    return (
-        "; ".join(f"{d['rows']} rows: {d['reason']} ({d['first']})" for d in ledger.dropped)
-        or "the file is empty"
-    )
+    return "; ".join(f"{d['rows']} rows: {d['reason']} ({d['first']})" for d in ledger.dropped) or "the file is empty"

@@ -106,9 +106,7 @@ def _group_start(sorted_code: Ints) -> Ints:
     return np.maximum.accumulate(np.where(new, np.arange(len(sorted_code)), 0))
 
 
-def _recent(
-    log: Log, average: npt.NDArray[np.float64], config: CountsConfig
-) -> list[npt.NDArray[np.float64]]:
+def _recent(log: Log, average: npt.NDArray[np.float64], config: CountsConfig) -> list[npt.NDArray[np.float64]]:
     """Smoothed share of positives among the user's last k answers."""
     order = np.argsort(log.user, kind="stable")
     known, label = log.known[order], log.label[order] * log.known[order]
@@ -172,9 +170,7 @@ class CountState:
             row.append(float(np.log1p(max(time - times[key], 0))) if key in times else -1.0)
         return np.array(row, dtype=np.float32)
 
-    def update(
-        self, user: object, item: object, time: int, label: int, keys: Sequence[Sequence[object]]
-    ) -> None:
+    def update(self, user: object, item: object, time: int, label: int, keys: Sequence[Sequence[object]]) -> None:
         """Count one answer (label 0 or 1)."""
         for tally, group, columns in zip(self._tally, keys, self.config.groups, strict=True):
             if self.frozen and "user" not in columns:

@@ -113,11 +113,7 @@ class Dataset:
 
     def samples(self, split_or_rows: str | Ints) -> Samples:
         """Samples of a split, or of given rows of the log."""
-        row = (
-            self.rows(split_or_rows)
-            if isinstance(split_or_rows, str)
-            else np.asarray(split_or_rows, np.int64)
-        )
+        row = self.rows(split_or_rows) if isinstance(split_or_rows, str) else np.asarray(split_or_rows, np.int64)
         return Samples(
             self.user[row], self.item[row], self._position[row], self.counts[row], self.popularity[row],
             self.label[row], row,
@@ -201,14 +197,10 @@ def make_dataset(
     label = log[LABEL].to_numpy().astype(np.int64)
     arrays = Log(user, item, _times(log), label, np.ones(log.height, dtype=np.int64), _shared(log, config))
     keys = group_keys(user, item, users, items, config)
-    return Dataset(
-        log, users, items, config, batch_counts(arrays, keys, config.counts), _popularity(arrays), manifest
-    )
+    return Dataset(log, users, items, config, batch_counts(arrays, keys, config.counts), _popularity(arrays), manifest)
 
 
-def group_keys(
-    user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig
-) -> list[Keys]:
+def group_keys(user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig) -> list[Keys]:
     """The keys of every group of counting features, for rows with these user and item codes."""
     return [_keys(group, user, item, users, items, config) for group in config.counts.groups]
 

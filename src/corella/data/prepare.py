@@ -7,9 +7,7 @@ input files, so that the same settings never prepare twice.
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -82,21 +80,13 @@ def _facts(dataset: Dataset, ledger: Ledger) -> dict[str, object]:
     order = {"train": 0, "valid": 1, "test": 2, "history": 3}
     return {
         "format": _FORMAT,
-        "config": _without_passwords(dataset.config),
+        "config": dataset.config.model_dump(mode="json"),
         "facts": {**ledger.facts, "users": dataset.users.height, "items": dataset.items.height},
         "splits": sorted(parts.to_dicts(), key=lambda part: order[part["split"]]),
         "dropped": ledger.dropped,
         "warnings": ledger.warnings,
         "counts": dataset.count_names,
     }
-
-
-def _without_passwords(config: DataConfig) -> dict[str, Any]:
-    values = config.model_dump(mode="json")
-    for table in (values["interactions"], values["users"], values["items"]):
-        if table and table["uri"]:
-            table["uri"] = re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:***@", table["uri"])
-    return values
 
 
 def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:
@@ -116,9 +106,7 @@ def _make_room(folder: Path) -> None:
     ours = [folder / name for name in ("manifest.json", "log.parquet", "users.parquet", "items.parquet")]
     other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
     if other:
-        raise UserError(
-            f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder"
-        )
+        raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")
     for path in ours:
         path.unlink(missing_ok=True)
 
@@ -133,12 +121,6 @@ def _fingerprint(config: Config) -> str:
         [_FORMAT, config.seed if config.data.split.by == "user" else 0, config.data.model_dump(mode="json")]
     )
     paths = [config.data.path, *(table.path for table in _tables(config.data))]
-    files = [
-        f
-        for p in paths
-        if p is not None
-        for f in (sorted(p.rglob("*")) if p.is_dir() else [p])
-        if f.is_file()
-    ]
+    files = [f for p in paths if p is not None for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return hashlib.sha256((settings + repr(stamps)).encode()).hexdigest()[:12]

@@ -4,6 +4,8 @@ Knows file formats; knows nothing of what the columns mean. Text files are read 
 that does not parse is found, counted and named later instead of stopping the reader.
 """
 
+import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,9 +30,7 @@ def read_table(config: TableConfig) -> pl.DataFrame:
     frame = frame.rename({theirs: ours for ours, theirs in config.columns.items()})
     for name, separator in config.lists.items():
         if name not in frame.columns:
-            raise UserError(
-                f"{source}: no column '{name}' to split into a list; {suggest(name, frame.columns)}"
-            )
+            raise UserError(f"{source}: no column '{name}' to split into a list; {suggest(name, frame.columns)}")
         if not isinstance(frame.schema[name], pl.List):
             frame = frame.with_columns(split_list(pl.col(name).cast(pl.String), separator))
     return frame
@@ -49,9 +49,7 @@ def read_file(path: Path) -> pl.DataFrame:
             separator = "\t" if path.suffix == ".tsv" else ","
             frame = pl.read_csv(path, separator=separator, infer_schema=False)
         else:
-            raise UserError(
-                f"{path}: unknown format '{path.suffix}'; use .parquet, .csv, .tsv, .inter, .user, .item"
-            )
+            raise UserError(f"{path}: unknown format '{path.suffix}'; use .parquet, .csv, .tsv, .inter, .user, .item")
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     return _with_file_row(frame)
@@ -72,18 +70,24 @@ def split_list(column: pl.Expr, separator: str) -> pl.Expr:
 def _read_uri(config: TableConfig) -> pl.DataFrame:
     if not all(find_spec(name) for name in ("connectorx", "pyarrow")):
         raise UserError("reading a database needs: pip install 'corella-rec[database]'")
+    uri = _from_environment(str(config.uri))
     try:
-        frame = pl.read_database_uri(str(config.query), str(config.uri))
-    except Exception as error:  # every driver raises its own; the URI may hold a password, so it is not shown
-        raise UserError(
-            f"the database query failed: {type(error).__name__}: {_redact(error, config.uri)}"
-        ) from None
+        frame = pl.read_database_uri(str(config.query), uri)
+    except Exception as error:  # every driver raises its own; its message may repeat the URI with the password
+        first = str(error).splitlines()[0] if str(error) else ""
+        raise UserError(f"the database query failed: {type(error).__name__}: {first.replace(uri, '<uri>')}") from None
     return _with_file_row(frame)
 
 
-def _redact(error: Exception, uri: str | None) -> str:
-    first = str(error).splitlines()[0] if str(error) else ""
-    return first.replace(str(uri), "<uri>")
+def _from_environment(uri: str) -> str:
+    """Fill in each `${NAME}`."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise UserError(f"the database URI names ${{{match[1]}}}, but that environment variable is not set")
+        return os.environ[match[1]]
+
+    return re.sub(r"\$\{(\w+)\}", value, uri)
 
 
 def _with_file_row(frame: pl.DataFrame) -> pl.DataFrame:

@@ -21,9 +21,7 @@ def split_log(log: pl.DataFrame, config: SplitConfig, seed: int) -> pl.DataFrame
     if config.by != "column":
         earlier = pl.int_range(pl.len()).over(USER)
         sample = earlier >= config.min_history
-        log = log.with_columns(
-            pl.when(sample).then(_PARTS[config.by](log, config, sample, seed)).alias(SPLIT)
-        )
+        log = log.with_columns(pl.when(sample).then(_PARTS[config.by](log, config, sample, seed)).alias(SPLIT))
         log = log.with_columns(pl.col(SPLIT).fill_null("history"))
     for part in ("train", "valid", "test"):
         labels = log.filter(pl.col(SPLIT) == part)[LABEL]
@@ -64,11 +62,7 @@ def _leave_last_out(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, see
     del log, config, sample, seed
     from_end = pl.len().over(USER) - 1 - pl.int_range(pl.len()).over(USER)
     return (
-        pl.when(from_end == 0)
-        .then(pl.lit("test"))
-        .when(from_end == 1)
-        .then(pl.lit("valid"))
-        .otherwise(pl.lit("train"))
+        pl.when(from_end == 0).then(pl.lit("test")).when(from_end == 1).then(pl.lit("valid")).otherwise(pl.lit("train"))
     )
 
 

@@ -1,4 +1,5 @@
-"""Routing curves: quality against the share of samples that went to the language model, for every policy and its controls.
+"""Routing curves: quality against the share of samples that went to the language model, for every policy and its
+controls.
 
 The headline is the *captured gain*: (AUC at a share - AUC of the CRM) / (AUC of the blend everywhere - AUC of the CRM).
 """

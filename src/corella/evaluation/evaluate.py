@@ -1,6 +1,8 @@
-"""Evaluate a trained system on test rows: every baseline and control, curves, groups, significance and cost, as one JSON.
+"""Evaluate a trained system on test rows: every baseline and control, curves, groups, significance and cost, as one
+JSON.
 
-Whatever is fitted here (calibrators, blends, routers for the other CRMs, LightGBM's early stopping) is fitted on validation rows.
+Whatever is fitted here (calibrators, blends, routers for the other CRMs, LightGBM's early stopping) is fitted on
+validation rows.
 """
 
 import time
@@ -62,7 +64,7 @@ def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None 
     calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}
     systems, conventional = _systems(calibrated, valid, test, main)
     routed = {name: _route(model, raw[name], raw["llm"], valid, test) for name in dict.fromkeys((PLAIN_NAME, main))}
-    result = {
+    result: dict[str, Any] = {
         "main_crm": main,
         "samples": {"valid": len(valid), "test": len(test), "test_users": len(np.unique(test.user))},
         "systems": [{"system": name, **quality(test.label, z, test.user).row()} for name, z in systems.items()],
@@ -123,7 +125,9 @@ def _calibrate(model: CoReLLa, valid: Samples, scores: Scores) -> Scores:
     return Scores(fitted(scores.valid), fitted(scores.test))
 
 
-def _systems(calibrated: dict[str, Scores], valid: Samples, test: Samples, main: str) -> tuple[dict[str, Floats], list[str]]:
+def _systems(
+    calibrated: dict[str, Scores], valid: Samples, test: Samples, main: str
+) -> tuple[dict[str, Floats], list[str]]:
     """Calibrated test logits of every system, and the names of those without a language model."""
     systems = {name: scores.test for name, scores in calibrated.items()}
     systems[f"lightgbm & {main}"] = _stack(["lightgbm", main], calibrated, valid)
@@ -192,9 +196,14 @@ def _differences(
     return rows
 
 
-def _predictions(model: CoReLLa, test: Samples, systems: dict[str, Floats], routed: npt.NDArray[np.bool_]) -> pl.DataFrame:
+def _predictions(
+    model: CoReLLa, test: Samples, systems: dict[str, Floats], routed: npt.NDArray[np.bool_]
+) -> pl.DataFrame:
     """One row a test sample: ids, label, what was known, and every system's probability."""
     log = model.dataset.log[test.row]
-    facts = {"answers_before": test.history_end - model.dataset.events.start[test.user], "item_answers": test.popularity[:, 0]}
+    facts = {
+        "answers_before": test.history_end - model.dataset.events.start[test.user],
+        "item_answers": test.popularity[:, 0],
+    }
     columns = {name: probability(z).astype(np.float32) for name, z in systems.items()}
     return log.with_columns(**facts, routed=routed).with_columns(pl.Series(n, v) for n, v in columns.items())

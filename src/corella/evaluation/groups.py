@@ -1,4 +1,6 @@
-"""Where each system is good: samples in groups by CRM confidence (the paper's three), item popularity, and history length."""
+"""Where each system is good: samples in groups by CRM confidence (the paper's three), item popularity, and history
+length.
+"""
 
 from collections.abc import Mapping
 

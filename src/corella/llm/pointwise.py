@@ -1,4 +1,6 @@
-"""The paper's prompt: one target, its history as a numbered list, a yes/no question (arXiv 2403.16378; wording ours)."""
+"""The paper's prompt: one target, its history as a numbered list, a yes/no question (arXiv 2403.16378; wording
+ours).
+"""
 
 from dataclasses import dataclass
 
@@ -28,7 +30,11 @@ class PointwisePrompts:
         self._config = config
         self._events = dataset.events
         self._texts = Texts(dataset, backbone, " ")
-        kept = self._events.label == 1 if dataset.config.history_answers == "likes" else np.ones(len(self._events.row), bool)
+        kept = (
+            self._events.label == 1
+            if dataset.config.history_answers == "likes"
+            else np.ones(len(self._events.row), bool)
+        )
         self._kept = np.flatnonzero(kept)
         self._remarks = self._make_remarks(dataset, config)
         piece = self._texts.piece

@@ -1,7 +1,7 @@
 """What both prompt styles share: item lines as tokens, and prompts as token ids with answer positions.
 
-Pieces of text are tokenised once and joined as ids, so that training and serving see the same tokens whatever stands around
-a piece.
+Pieces of text are tokenised once and joined as ids, so that training and serving see the same tokens whatever
+stands around a piece.
 """
 
 from collections.abc import Sequence

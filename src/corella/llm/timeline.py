@@ -4,8 +4,9 @@
     8 Toy Story, Animation Children's Comedy: Yes
     6 GoldenEye, Action Adventure Thriller: No
 
-Under causal attention the position before each answer asks about that item given all lines above, so one forward pass reads every
-target. Long logs are cut into windows whose first lines are context only. The leading word is the item's past share of positives.
+Under causal attention the position before each answer asks about that item given all lines above, so one forward
+pass reads every target. Long logs are cut into windows whose first lines are context only. The leading word is the
+item's past share of positives.
 """
 
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class TimelinePrompts:
             pieces.append(line)
             position.append(length + len(line) - 1)
         ids = np.concatenate(pieces)
-        # What stands after the last answer position is never read; without it the last answer is not even in the prompt.
+        # What stands after the last answer position is never read; so the last answer is not even in the prompt.
         return Prompt(ids[: position[-1] + 1], np.array(position), window.sample)
 
     def _line(self, item: int, word: int) -> Ints:

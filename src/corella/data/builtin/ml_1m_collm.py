@@ -24,9 +24,7 @@ def load(path: Path | None) -> RawTables:
     folder = Path(path or ".")
     interactions = _read_interactions(folder / _ARCHIVE)
     names = {"interactions": _MEMBER, "users": "users.dat", "items": "movies.dat"}
-    return RawTables(
-        interactions, read_users(folder / "users.dat"), read_movies(folder / "movies.dat"), names
-    )
+    return RawTables(interactions, read_users(folder / "users.dat"), read_movies(folder / "movies.dat"), names)
 
 
 def _read_interactions(path: Path) -> pl.DataFrame:
@@ -35,12 +33,8 @@ def _read_interactions(path: Path) -> pl.DataFrame:
         with zipfile.ZipFile(path) as archive:
             frame = pl.read_csv(archive.read(_MEMBER), infer_schema=False, columns=columns)
     except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist; data.path must be the folder of the dataset's raw files"
-        ) from None
+        raise UserError(f"{path} does not exist; data.path must be the folder of the dataset's raw files") from None
     except (zipfile.BadZipFile, KeyError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} must hold {_MEMBER} with the columns {', '.join(columns)}: {reason}"
-        ) from None
+        raise UserError(f"{path} must hold {_MEMBER} with the columns {', '.join(columns)}: {reason}") from None
     return frame.rename({"movie_id": ITEM}).with_row_index(FILE_ROW, offset=2)

