@@ -182,9 +182,9 @@ class CRMConfig(Section):
     """Training rows a step."""
     epochs: int = Field(default=10, ge=1)
     """Upper bound; training stops early on validation."""
-    evaluations_per_epoch: int = Field(default=2, ge=1)
+    evaluations_per_epoch: int = Field(default=4, ge=1)
     """How often validation is looked at."""
-    patience: int = Field(default=4, ge=1)
+    patience: int = Field(default=6, ge=1)
     """Evaluations without a better validation AUC before training stops."""
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import corella.data.prepare as prepare_module
 from corella.config import Config, load_config
+from corella.data import sources
 from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
@@ -148,19 +149,11 @@ def test_a_failed_preparation_leaves_the_old_one(config: Config, tmp_path: Path)
     assert load_prepared(tmp_path / "out").log.height == 8
 
 
-def test_no_password_in_the_manifest(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = "postgresql://ann:s3cret@db.example/shop"
-    table = {"uri": uri, "query": "select 1"}
-    data = config.data.model_copy(
-        update={"interactions": type(config.data.interactions).model_validate(table)}  # type: ignore[union-attr]
-    )
-    raw = prepare_module.read_raw(config.data)
-    monkeypatch.setattr(prepare_module, "read_raw", lambda data: raw)
-    prepare(data, 1, tmp_path / "out")
-    text = (tmp_path / "out" / "manifest.json").read_text(encoding="utf-8")
-    assert "s3cret" not in text
-    assert json.loads(text)["config"]["interactions"]["uri"] == "postgresql://ann:***@db.example/shop"
-    assert load_prepared(tmp_path / "out").log.height == 8
+def test_a_database_uri_is_filled_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "s3cret")
+    assert sources._from_environment("postgresql://ann:${SHOP_PASSWORD}@db/shop") == "postgresql://ann:s3cret@db/shop"
+    with pytest.raises(UserError, match="NOT_SET"):
+        sources._from_environment("postgresql://ann:${NOT_SET}@db/shop")
 
 
 def test_names_and_files_of_a_configuration(config: Config, tmp_path: Path) -> None:

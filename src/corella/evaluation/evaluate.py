@@ -37,7 +37,7 @@ from corella.progress import Reporter
 Floats = npt.NDArray[np.floating]
 
 PLAIN_NAME = "dcnv2"
-PLAIN = CRMConfig(counts=False, embedding_dropout=0.4)
+PLAIN = CRMConfig(counts=False, embedding_dropout=0.3)
 """The paper's DCNv2: ids, fields and history."""
 
 

@@ -1,0 +1,114 @@
+"""What a run shows, in sentences that follow from its numbers alone; and the paired differences they rest on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from corella.evaluation.charts import auc_text
+from corella.evaluation.intervals import paired_bootstrap
+from corella.evaluation.markup import esc, interval, percent, signed
+
+Metrics = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+_RESAMPLES = 300
+
+
+def system(metrics: Metrics, name: str) -> Row:
+    """The figures of a system, `final` included."""
+    return metrics["final"] if name == "final" else next(r for r in metrics["systems"] if r["system"] == name)
+
+
+def sign(difference: Row) -> int:
+    """1 or -1 where the interval leaves zero out, else 0."""
+    return int(difference["low"] > 0) - int(difference["high"] < 0)
+
+
+def difference(metrics: Metrics, predictions: pl.DataFrame, a: str, b: str) -> Row | None:
+    """AUC of b minus AUC of a with its interval by users: from the metrics, or else from the predictions."""
+    known = (d for d in metrics["differences"] if (d["a"], d["b"], d["resampled"]) == (a, b, "users"))
+    return next(known, None) or bootstrap(predictions, a, b, metrics.get("seed", 0))
+
+
+def bootstrap(predictions: pl.DataFrame, a: str, b: str, seed: int) -> dict[str, float] | None:
+    """The difference from the predictions, users resampled; nothing where they do not allow one."""
+    if not {a, b, "label", "user_id"} <= set(predictions.columns) or predictions["label"].n_unique() < 2:
+        return None
+    user = predictions["user_id"].rank("dense").to_numpy()
+    if user.max() < 5:
+        return None
+    label, *scores = (predictions[c].to_numpy() for c in ("label", a, b))
+    return asdict(paired_bootstrap(label, scores[0], scores[1], _RESAMPLES, seed, user.astype(np.int64)))
+
+
+def render_verdict(metrics: Metrics, predictions: pl.DataFrame) -> str:
+    """The box at the top of the report."""
+    main, final = metrics["main_crm"], metrics["final"]
+    crm, routed = system(metrics, main)["auc"], difference(metrics, predictions, main, "final")
+    state, status, judged = "even", "Routing makes no significant difference", ": not significant."
+    if routed is None:
+        status, judged = "Too few users to judge the routing", "."
+    elif sign(routed) > 0:
+        state, status, judged = "better", "Routing to the language model helps", ": a significant gain."
+    elif sign(routed) < 0:
+        state, status, judged = "worse", "Routing to the language model hurts", ": significantly worse."
+    change = signed(final["auc"] - crm) + (f"; {interval(routed)}, resampling users" if routed else "")
+    first = (
+        f"Sending {percent(final['share_routed'])} of the test samples to the language model moves test AUC from "
+        f"{auc_text(crm)} to {auc_text(final['auc'])} ({change}){judged}"
+    )
+    second = _against_full(routed, difference(metrics, predictions, main, f"{main} & llm"))
+    text = "".join(f"<p>{esc(s)}</p>" for s in (first, second, _against_conventional(metrics, predictions)) if s)
+    return (
+        f'<div class="verdict {state}" role="note" aria-label="Verdict">'
+        f'<p class="status">{esc(status)}</p>{text}</div>'
+    )
+
+
+def _against_full(routed: Row | None, full: Row | None) -> str:
+    """How much of what the language model could give at 100 % was captured, if there is anything to capture."""
+    if routed is None or full is None:
+        return ""
+    if full["mean"] <= 0:
+        return (
+            f"Blending it into every sample changes AUC by {signed(full['mean'])} ({interval(full)}): "
+            "there is no gain to capture."
+        )
+    if sign(full) == 0:
+        return (
+            f"Blending it into every sample would give {signed(full['mean'])} ({interval(full)}), which cannot be "
+            "told from zero: how much of that was captured says nothing."
+        )
+    if routed["mean"] <= 0:
+        return (
+            f"Blending it into every sample gives {signed(full['mean'])} ({interval(full)}); "
+            "routing captures none of that."
+        )
+    return (
+        f"That is {percent(routed['mean'] / full['mean'])} of the {signed(full['mean'])} ({interval(full)}) that the "
+        "language model gives when it is blended into every sample."
+    )
+
+
+def _against_conventional(metrics: Metrics, predictions: pl.DataFrame) -> str:
+    """Plain words where something without a language model does as well."""
+    there = {r["system"] for r in metrics["systems"]} - {metrics["main_crm"]}
+    rivals = dict.fromkeys(n for n in ("lightgbm", metrics["best_conventional"]) if n in there)
+    return " ".join(_against(metrics, predictions, name) for name in rivals)
+
+
+def _against(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
+    auc, final = system(metrics, name)["auc"], metrics["final"]["auc"]
+    tested = difference(metrics, predictions, name, "final")
+    known = f" ({interval(tested)})" if tested else ""
+    if tested and sign(tested) == 0:
+        outcome = f"the routed system, {signed(final - auc)}{known}, cannot be told from it"
+    elif final > auc:
+        outcome = f"the routed system is better by {auc_text(final - auc)}{known}"
+    else:
+        outcome = f"without any language model it beats the routed system by {auc_text(auc - final)}{known}"
+    subject = "LightGBM on counting features alone" if name == "lightgbm" else f"The best conventional system, {name},"
+    return f"{subject} has {auc_text(auc)}: {outcome}."
