@@ -1,10 +1,21 @@
 """A small dataset that every part of the system can be tried on in a second."""
 
+import os
+
+# Threads that wait must not burn the processor: LightGBM on tiny tables is ten times slower beside a busy neighbour.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
+from tiny_model import write_tiny_model
 
-from corella.config import Config
+from corella.collaboration.system import CoReLLa
+from corella.config import Config, merge
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
 
@@ -62,3 +73,42 @@ def tiny_dataset(tiny_config: Config) -> Dataset:
     config = tiny_config.data
     log = split_log(order_log(log, config), config.split, seed=1)
     return make_dataset(log, users.with_columns(text="gender"), items, config, {})
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random Llama and its tokenizer."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny-llama"))
+
+
+Configure = Callable[..., Config]
+
+
+@pytest.fixture(scope="session")
+def tiny_system_config(tiny_config: Config, tiny_backbone_folder: Path) -> Configure:
+    """A function: the configuration of the whole tiny system, with the given sections on top."""
+    base = merge(
+        tiny_config.model_dump(mode="json"),
+        {
+            "threads": 1,
+            "crm": {"epochs": 3, "embedding_dropout": 0.1},
+            "llm": {
+                "backbone": str(tiny_backbone_folder), "dtype": "float32", "window_tokens": 128, "batch_tokens": 1024,
+                "lora_rank": 4, "lora_dropout": 0.0,
+            },
+            "joint": {"stage2_targets": 200, "stage3_targets": 200, "targets_per_step": 32, "learning_rate": 0.003},
+            "routing": {"policy": "entropy"},
+            "evaluation": {"bootstrap": 30},
+        },
+    )  # fmt: skip
+
+    def configure(**sections: Any) -> Config:
+        return Config.model_validate(merge(base, sections))
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def tiny_system(tiny_system_config: Configure, tiny_dataset: Dataset) -> CoReLLa:
+    """The whole system, fitted on `tiny_dataset`. Do not change it."""
+    return CoReLLa(tiny_system_config()).fit(tiny_dataset)

@@ -140,7 +140,11 @@ def _summary(metrics: dict[str, Any]) -> None:
 def main() -> None:
     """Entry point: the user's mistakes end with their message and exit code 2, an interruption with 130."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if code == 130:
+            raise KeyboardInterrupt
+        if code:
+            sys.exit(code)
     except UserError as error:
         print(f"corella: {error}", file=sys.stderr)
         sys.exit(2)

@@ -328,11 +328,11 @@ def parse_override(text: str) -> dict[str, Any]:
     """
     path, sign, value = text.partition("=")
     if not sign or not path.strip():
-        raise UserError(f"override {text!r} is not of the form section.key=value")
+        raise UserError(f"override {hide_passwords(text)!r} is not of the form section.key=value")
     try:
         nested: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"override {text!r}: the value is not valid YAML: {error}") from None
+        raise UserError(hide_passwords(f"override {text!r}: the value is not valid YAML: {error}")) from None
     for key in reversed(path.strip().split(".")):
         nested = {key: nested}
     return dict(nested)
@@ -345,7 +345,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
+        raise UserError(hide_passwords(f"{path} is not valid YAML: {error}")) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -373,7 +373,16 @@ def load_config(
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise UserError(hide_passwords(_explain(error))) from None
+
+
+def hide_passwords(text: str) -> str:
+    """The text without what looks like a password in a URI.
+
+    >>> hide_passwords("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    return re.sub(r"(://[^/@\s:]*:)(?!\$\{)[^\s]*@", r"\1***@", text)
 
 
 def to_yaml(config: Section) -> str:

@@ -16,6 +16,7 @@ from corella.collaboration.system import CoReLLa, predictions_frame
 from corella.config import Config, load_config, to_yaml
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
+from corella.data.schema import ITEM, USER
 from corella.errors import UserError
 from corella.evaluation.evaluate import evaluate
 from corella.files import atomic_path, read_json, write_json, write_text
@@ -89,25 +90,29 @@ def score_file(
         raise UserError(f"{source} does not exist")
     if source.suffix not in (".parquet", ".csv"):
         raise UserError(f"{source}: rows to score are read from .parquet or .csv, not '{source.suffix}'")
-    rows = pl.scan_parquet(source) if source.suffix == ".parquet" else pl.scan_csv(source)
-    total = int(rows.select(pl.len()).collect().item())
+    # Ids are text, as in training: 007 is not 7.
+    ids = {USER: pl.String, ITEM: pl.String}
+    rows = pl.scan_parquet(source) if source.suffix == ".parquet" else pl.scan_csv(source, schema_overrides=ids)
     model = load_run(run)
     parts: list[Path] = []
     unknown = 0
-    with atomic_path(target) as temporary:
-        for start in range(0, max(total, 1), _CHUNK):
-            frame = rows.slice(start, _CHUNK).collect()
-            samples = model.dataset.query(frame)
-            unknown += int((samples.item < 0).sum())
-            part = temporary.with_name(f"{temporary.name}.{len(parts)}")
-            parts.append(part)
-            predictions_frame(frame, model.predict(samples, share, reporter)).write_parquet(part)
-            reporter.say(f"scored {min(start + _CHUNK, total):,} of {total:,} rows")
-        try:
+    try:
+        total = int(rows.select(pl.len()).collect().item())
+        with atomic_path(target) as temporary:
+            for start in range(0, max(total, 1), _CHUNK):
+                frame = rows.slice(start, _CHUNK).collect()
+                samples = model.dataset.query(frame)
+                unknown += int((samples.item < 0).sum())
+                part = temporary.with_name(f"{temporary.name}.{len(parts)}")
+                parts.append(part)
+                predictions_frame(frame, model.predict(samples, share, reporter)).write_parquet(part)
+                reporter.say(f"scored {min(start + _CHUNK, total):,} of {total:,} rows")
             pl.scan_parquet(parts).sink_parquet(temporary)
-        finally:
-            for part in parts:
-                part.unlink(missing_ok=True)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{source} cannot be scored: {str(error).splitlines()[0]}") from None
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
     if unknown:
         reporter.say(f"warning: {unknown:,} rows have an item that is not in the catalogue; scored as an unknown item")
     return total

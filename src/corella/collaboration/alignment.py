@@ -3,7 +3,9 @@ section 3.2).
 
     L_align = sum_i sum_j || g_llm_j(h_llm[i, S_j]) - g_crm_j(h_crm[i, T_j]) ||_2 ^ a
 
-Here the mean over samples stands for the sum, so that the weight gamma does not depend on the batch [ours].
+Here the mean over samples stands for the sum, so that the weight gamma does not depend on the batch, and hidden states
+are normalised (zero mean, unit variance over their width) before the projections g: the two models' states differ in
+scale by orders of magnitude, and without it the alignment drowns the other losses [ours].
 """
 
 from collections.abc import Sequence
@@ -25,11 +27,16 @@ class LayerAlignment(nn.Module):
         """The loss, a scalar; both sides [n, size], one entry a layer."""
         total = torch.zeros(())
         for g_llm, g_crm, h_llm, h_crm in zip(self.llm, self.crm, llm_hidden, crm_hidden, strict=True):
-            squared = (g_llm(h_llm.float()) - g_crm(h_crm.float())).square().sum(-1)
+            squared = (g_llm(normalise(h_llm)) - g_crm(normalise(h_crm))).square().sum(-1)
             # The small constant keeps the gradient finite where both sides meet.
             distance = squared if self.power == 2 else (squared + 1e-12).pow(self.power / 2)
             total = total + distance.mean()
         return total
+
+
+def normalise(hidden: Tensor) -> Tensor:
+    """Each row of [n, size] to zero mean and unit variance, float32."""
+    return nn.functional.layer_norm(hidden.float(), hidden.shape[-1:])
 
 
 def spread_blocks(blocks: int, count: int) -> list[int]:

@@ -221,8 +221,9 @@ class JointTrainer:
         for name, p in self.lora.items():
             self.masters[name].grad = None if p.grad is None else p.grad.float().to(self.masters[name].device)
             p.grad = None
-        parameters = [p for group in self.llm_optimiser.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, self.config.joint.max_grad_norm)
+        # Clipped apart, so that a large gradient of the projections does not shrink LoRA's.
+        for parameters in (self.masters.values(), self.alignment.parameters()):
+            nn.utils.clip_grad_norm_(parameters, self.config.joint.max_grad_norm)
         self.llm_optimiser.step()
         self.llm_optimiser.zero_grad(set_to_none=True)
         self._publish()

@@ -14,6 +14,7 @@ from corella.collaboration.routing import (
     RouterInputs,
     fit_learned_router,
     priority,
+    request_means,
     threshold,
 )
 from corella.config import RoutingConfig
@@ -33,7 +34,9 @@ class Router:
     blend: Blend
     learned: LearnedRouter | None
     validation_priority: npt.NDArray[np.float64]
-    """Priorities of the validation rows under the configured policy, from which a threshold for any share is read."""
+    """Priorities of the validation rows (of whole requests, where the budget counts requests) under the configured
+    policy, from which a threshold for any share is read.
+    """
 
     def inputs(self, z_crm: Floats, features: npt.NDArray[np.float32], guess: Floats | None) -> RouterInputs:
         """Calibrate what the policies read. `z_crm`: raw CRM logits; `guess`: raw guesses of the LLM's logits."""
@@ -81,9 +84,10 @@ def fit_router(
     guess: Floats | None,
     config: RoutingConfig,
     seed: int,
+    request: Ints | None = None,
 ) -> Router:
     """Fit everything on validation rows: raw logits of both models, labels, router features, guesses of the LLM's
-    logits.
+    logits; `request` says which rows belong together where the budget counts requests.
     """
     crm = fit_calibrator(z_crm, label, config.calibration)
     llm = fit_calibrator(z_llm, label, config.calibration)
@@ -92,4 +96,6 @@ def fit_router(
     inputs = router.inputs(z_crm, features, guess)
     router.learned, held_out = fit_learned_router(inputs, blend(crm(z_crm), llm(z_llm)), seed)
     router.validation_priority = held_out if config.policy == "learned" else router.priority(inputs)
+    if config.budget_unit == "requests" and request is not None:
+        router.validation_priority = request_means(router.validation_priority, request)[0]
     return router

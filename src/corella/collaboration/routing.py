@@ -126,10 +126,19 @@ def route_top(score: Floats, share: float) -> npt.NDArray[np.bool_]:
 
 def route_requests(score: Floats, request: Ints, share: float) -> npt.NDArray[np.bool_]:
     """Route whole requests, those of the highest mean priority first, up to `share` of the requests."""
-    _, code, size = np.unique(request, return_inverse=True, return_counts=True)
-    mean = np.bincount(code, weights=score) / size
+    mean, code = request_means(score, request)
     chosen: npt.NDArray[np.bool_] = route_top(mean, share)[code]
     return chosen
+
+
+def request_means(score: Floats, request: Ints) -> tuple[npt.NDArray[np.float64], Ints]:
+    """The mean priority of each request, and for each sample the place of its request among them.
+
+    >>> request_means(np.array([1.0, 3.0, 5.0]), np.array([7, 7, 9]))[0].tolist()
+    [2.0, 5.0]
+    """
+    _, code, size = np.unique(request, return_inverse=True, return_counts=True)
+    return np.bincount(code, weights=score) / size, code
 
 
 def budget_share(config: RoutingConfig, milliseconds_per_sample: float, samples_per_request: float) -> float:
@@ -153,4 +162,6 @@ def threshold(score: Floats, share: float) -> float:
     count = round(share * len(score))
     if count == 0:
         return float("inf")
+    if count >= len(score):  # everything, also what lies below all of validation
+        return float("-inf")
     return float(np.sort(score)[::-1][count - 1])

@@ -25,7 +25,7 @@ from corella.collaboration.router_inputs import (
     fit_distilled_head,
     fit_projection,
 )
-from corella.collaboration.routing import budget_share
+from corella.collaboration.routing import budget_share, request_means
 from corella.config import Config, load_config, to_yaml
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.models import build_crm
@@ -176,8 +176,8 @@ class CoReLLa:
         priority = self.router.priority(inputs)
         limit = self.router.threshold(self.share if share is None else share)
         if self.config.routing.budget_unit == "requests":
-            _, code, size = np.unique(samples.user, return_inverse=True, return_counts=True)
-            return inputs.crm, priority, (np.bincount(code, weights=priority) / size)[code] >= limit
+            mean, code = request_means(priority, samples.user)
+            return inputs.crm, priority, mean[code] >= limit
         return inputs.crm, priority, priority >= limit
 
     def _combine(
@@ -292,8 +292,10 @@ class CoReLLa:
         self.facts.milliseconds_per_sample = 1000 * (time.perf_counter() - began) / len(valid)
         self.facts.samples_per_request = len(valid) / len(np.unique(valid.user))
         if path is not None:
-            tensors = {"rows": torch.from_numpy(self.valid_rows), "logits": torch.from_numpy(self.valid_llm)}
-            save_tensors(path, tensors, asdict(self.facts))
+            save_tensors(path, self._validation(), asdict(self.facts))
+
+    def _validation(self) -> dict[str, torch.Tensor]:
+        return {"rows": torch.from_numpy(self.valid_rows), "logits": torch.from_numpy(self.valid_llm)}
 
     def _fit_router(self) -> None:
         valid = self.dataset.samples(self.valid_rows)
@@ -301,7 +303,7 @@ class CoReLLa:
         z_crm = crm_logits(self.crm, self.encoder, valid)
         features, guess = self.router_features(valid)
         self.router = fit_router(
-            z_crm, self.valid_llm, valid.label, features, guess, self.config.routing, self.config.seed
+            z_crm, self.valid_llm, valid.label, features, guess, self.config.routing, self.config.seed, valid.user
         )
 
     def _timed(self, name: str) -> "_Timer":
@@ -321,6 +323,7 @@ class CoReLLa:
         write_json(partial / "crm.json", asdict(self.spec))
         save_tensors(partial / "crm.safetensors", self.crm.state_dict(), {})
         save_tensors(partial / "lora.safetensors", lora_weights(self.backbone), {})
+        save_tensors(partial / "valid.safetensors", self._validation(), {})
         router = {"projection": asdict(self.projection), "head": self.head.text if self.head else None}
         write_json(partial / "router.json", {**self.router.state(), **router})
         write_json(partial / "facts.json", asdict(self.facts))
@@ -354,6 +357,8 @@ class CoReLLa:
         self.head = DistilledHead(head) if head else None
         self.router = Router.from_state(state, self.config.routing, self.config.seed)
         self.facts = Facts(**read_json(folder / "facts.json"))
+        valid = load_tensors(folder / "valid.safetensors")[0]
+        self.valid_rows, self.valid_llm = valid["rows"].numpy(), valid["logits"].numpy()
         return self
 
 

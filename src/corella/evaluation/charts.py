@@ -165,7 +165,7 @@ def reliability_chart(label: npt.NDArray[Any], systems: Mapping[str, npt.NDArray
 
 def routed_chart(probability: npt.NDArray[Any], routed: npt.NDArray[np.bool_]) -> str:
     """How many samples the CRM gives each probability, those sent to the language model told apart."""
-    edges = np.linspace(0, 1, 26)
+    edges, unit = np.linspace(0, 1, 26), alt.Scale(domain=[0, 1])
     data = []
     for name, mask in (("kept by the CRM", ~routed), ("sent to the language model", routed)):
         counts = np.histogram(probability[mask], edges)[0]
@@ -176,7 +176,7 @@ def routed_chart(probability: npt.NDArray[Any], routed: npt.NDArray[np.bool_]) -
         "where:N", scale=alt.Scale(domain=names, range=[BLUE, ORANGE]),
         legend=alt.Legend(title=None, orient="top", symbolType="square", columns=2),
     )  # fmt: skip
-    x = alt.X("from:Q", bin="binned", title="probability by the CRM", axis=_plain_axis(), scale=alt.Scale(domain=[0, 1]))
+    x = alt.X("from:Q", bin="binned", title="probability by the CRM", axis=_plain_axis(), scale=unit)
     chart = alt.Chart(alt.Data(values=data)).mark_bar(binSpacing=1).encode(
         x=x, x2="to:Q", y=alt.Y("samples:Q", stack="zero", title="samples"), color=colour
     )  # fmt: skip

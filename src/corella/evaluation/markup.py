@@ -55,8 +55,8 @@ def table(
 ) -> str:
     """A table in its own scrolling box; the first cell of a row names it.
 
-    `text`, `bars`, `edges`: columns of running text, of bars, and those that start a group; `above`: a row of group heads;
-    `marked`: rows that stand out.
+    `text`, `bars`, `edges`: columns of running text, of bars, and those that start a group; `above`: a row of
+    group heads; `marked`: rows that stand out.
     """
 
     def classes(i: int) -> str:
@@ -65,7 +65,7 @@ def table(
 
     head = "".join(f'<th scope="col"{classes(i)}>{esc(h)}</th>' if h else "<td></td>" for i, h in enumerate(heads))
     body = "".join(
-        f"<tr{' class="this"' if n in marked else ''}>" + "".join(
+        ("<tr class='this'>" if n in marked else "<tr>") + "".join(
             f'<th scope="row"{classes(0)}>{esc(c)}</th>' if i == 0 else f"<td{classes(i)}>{esc(c)}</td>"
             for i, c in enumerate(row)
         ) + "</tr>"

@@ -35,9 +35,9 @@ class Quality:
     ndcg10: float
     """NDCG@10 of each user's samples ranked by score; mean over users with a positive and more than one sample."""
 
-    def row(self) -> dict[str, float]:
-        """As a flat mapping."""
-        return asdict(self)
+    def row(self) -> dict[str, float | None]:
+        """As a flat mapping; None where a figure is not defined (JSON has no nan)."""
+        return {name: None if np.isnan(value) else value for name, value in asdict(self).items()}
 
 
 def quality(label: Ints, logit: Floats, user: Ints) -> Quality:

@@ -29,8 +29,12 @@ def sign(difference: Row) -> int:
 
 def difference(metrics: Metrics, predictions: pl.DataFrame, a: str, b: str) -> Row | None:
     """AUC of b minus AUC of a with its interval by users: from the metrics, or else from the predictions."""
-    known = (d for d in metrics["differences"] if (d["a"], d["b"], d["resampled"]) == (a, b, "users"))
-    return next(known, None) or bootstrap(predictions, a, b, metrics.get("seed", 0))
+    return known_difference(metrics, a, b) or bootstrap(predictions, a, b, metrics.get("seed", 0))
+
+
+def known_difference(metrics: Metrics, a: str, b: str) -> Row | None:
+    """The difference that the evaluation has measured, users resampled; nothing where it has not."""
+    return next((d for d in metrics["differences"] if (d["a"], d["b"], d["resampled"]) == (a, b, "users")), None)
 
 
 def bootstrap(predictions: pl.DataFrame, a: str, b: str, seed: int) -> dict[str, float] | None:

@@ -67,7 +67,7 @@ class TimelinePrompts:
 
     def _cut(self, user: int, sample: Ints, event: Ints, context_share: float) -> list[Window]:
         header = len(self._begin) + len(self._texts.user(user))
-        room = self._config.window_tokens - header
+        room = max(self._config.window_tokens - header, 0)
         start = self._events.start[user]
         windows, done = [], 0
         while done < len(event):
@@ -88,7 +88,7 @@ class TimelinePrompts:
     def _single(self, samples: Samples, i: int, context_share: float) -> Window:
         user, end = int(samples.user[i]), int(samples.history_end[i])
         start = int(self._events.start[user]) if user >= 0 else end
-        room = self._config.window_tokens - len(self._texts.user(user))
+        room = max(self._config.window_tokens - len(self._texts.user(user)), 0)
         first = self._first(start, end, int(room * max(context_share, 0.5)))
         tokens = len(self._texts.user(user)) + int(self._before[end] - self._before[first]) + 24
         return Window(user, first, end, np.array([i]), np.array([end]), tokens)
@@ -97,23 +97,24 @@ class TimelinePrompts:
         """Token ids and answer positions of a window; `samples` are those that were planned."""
         pieces = [self._begin, self._texts.user(window.user)]
         length = sum(len(p) for p in pieces)
-        position = []
         targets = set(window.event.tolist())
+        place: dict[int, int] = {}
         for event in range(window.first, window.end):
             line = self._line(int(self._events.item[event]), int(self._event_word[event]))
             length += len(line)
             if event in targets:
-                position.append(length - 1)
+                place[event] = length - 1
             pieces += [line, self._answer[self._events.label[event], None]]
             length += 1
         if window.end in targets:
             i = int(window.sample[-1])
             line = self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))
             pieces.append(line)
-            position.append(length + len(line) - 1)
+            place[window.end] = length + len(line) - 1
         ids = np.concatenate(pieces)
+        position = np.array([place[event] for event in window.event.tolist()])
         # What stands after the last answer position is never read; so the last answer is not even in the prompt.
-        return Prompt(ids[: position[-1] + 1], np.array(position), window.sample)
+        return Prompt(ids[: position[-1] + 1], position, window.sample)
 
     def _line(self, item: int, word: int) -> Ints:
         words = [self._words[word]] if self._words else []
