@@ -34,6 +34,8 @@ POLICIES = {
 }
 """Colour and dash of each routing policy."""
 
+_LEAST_SPAN = 0.004
+"""A routing chart covers at least this much AUC, so that noise looks as flat as it is."""
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 
@@ -81,6 +83,7 @@ def routing_chart(rows: Sequence[Row], crm: str, operating: tuple[float, float] 
     data = [{k: r[k] for k in ("policy", "share", "auc")} for r in rows if r["combine"] == "blend"]
     names = [p for p in POLICIES if any(r["policy"] == p for r in data)]
     values = [r["auc"] for r in data] + ([operating[1]] if operating else [])
+    middle, half = (max(values) + min(values)) / 2, max(max(values) - min(values), _LEAST_SPAN) / 2
     colour = alt.Color(
         "policy:N", scale=alt.Scale(domain=names, range=[POLICIES[p][0] for p in names]),
         legend=alt.Legend(title=None, orient="top", columns=3, symbolStrokeWidth=2.5, symbolSize=260),
@@ -91,14 +94,13 @@ def routing_chart(rows: Sequence[Row], crm: str, operating: tuple[float, float] 
     width = alt.condition("datum.policy == 'learned'", alt.value(3), alt.value(1.8))
     share = alt.X("share:Q", title="share of samples sent to the language model", axis=alt.Axis(format=".0%"))
     lines = alt.Chart(alt.Data(values=data)).mark_line().encode(
-        x=share, y=_auc_axis("auc", "y", min(values), max(values)), color=colour, strokeDash=dash, strokeWidth=width
+        x=share, y=_auc_axis("auc", "y", middle - half, middle + half), color=colour, strokeDash=dash, strokeWidth=width
     )  # fmt: skip
     layers = [lines]
     if operating:
-        here = alt.Chart(alt.Data(values=[{"share": operating[0], "auc": operating[1], "text": "this run"}]))
-        at = here.encode(x="share:Q", y="auc:Q")
-        layers.append(at.mark_point(filled=True, shape="square", size=110, opacity=1, color=GREEN))
-        layers.append(at.mark_text(align="left", dx=8, dy=12, fontSize=12, color=INK).encode(text="text:N"))
+        here = alt.Chart(alt.Data(values=[{"share": operating[0], "auc": operating[1]}]))
+        mark = here.mark_point(filled=True, shape="square", size=110, opacity=1, color=GREEN)
+        layers.append(mark.encode(x="share:Q", y="auc:Q"))
     chart = alt.layer(*layers).properties(width=400, height=270)
     return _svg(chart, f"AUC against the share routed, starting from {crm}, one line a policy")
 

@@ -80,10 +80,10 @@ def _cards(metrics: Metrics) -> str:
         ("CRM with routing, AUC", auc_text(final["auc"]), f"final: {final['policy']} policy, {final['combine']}"),
         ("Language model alone, AUC", auc_text(system(metrics, "llm")["auc"]), "llm"),
         ("Blend on every sample, AUC", auc_text(system(metrics, full)["auc"]), full),
-        ("Best without language model, AUC", auc_text(system(metrics, best)["auc"]), best),
+        ("Best conventional, AUC", auc_text(system(metrics, best)["auc"]), best),
         ("Share routed", percent(final["share_routed"]), f"wanted: {percent(final['share_wanted'])}"),
-        ("Language model, per sample asked", f"{number(each)} ms", "read in batches"),
-        ("Spread over all samples", f"{number(each * final['share_routed'])} ms", "at the share routed"),
+        ("Time per sample asked", f"{number(each)} ms", "language model, in batches"),
+        ("Time per sample overall", f"{number(each * final['share_routed'])} ms", "at the share routed"),
     ]
     items = (
         f'<div><dt>{esc(a)}</dt><dd class="value">{esc(b)}</dd><dd class="sub">{esc(c)}</dd></div>'
@@ -107,7 +107,7 @@ def _systems(metrics: Metrics) -> str:
         for d in metrics["differences"]
         if d["resampled"] == "users"
     ]
-    heads = ["system (b minus a)", "AUC", "95 % interval", "significant"]
+    heads = ["system", "AUC", "95 % interval", "significant"]
     paired = table("Differences on the same samples, resampling users", heads, differences, text=(0,))
     chart = charts.systems_chart(rows, metrics["best_conventional"])
     lead = (
@@ -157,7 +157,7 @@ def _routing(metrics: Metrics) -> str:
         "must beat, and the oracle knows the language model's answers beforehand."
     )
     meaning = (
-        "The tables give the AUC gained over the CRM and, in small print, the captured gain: its share of what "
+        "The tables give the AUC gained over the CRM and, beside it, the captured gain: its share of what "
         f"blending every sample gains. Where that full gain is tiny (below {auc_text(_TINY, 3)}) or not "
         "significant, the captured share is noise."
     )
@@ -165,7 +165,10 @@ def _routing(metrics: Metrics) -> str:
     for name in sorted(metrics["curves"], key=lambda n: n == main):
         rows = metrics["curves"][name]
         here = (final["share_routed"], final["auc"]) if name == main and final["combine"] == "blend" else None
-        panels.append(markup.figure(f"Starting from {name}, blending", charts.routing_chart(rows, name, here)))
+        chart = charts.routing_chart(rows, name, here)
+        if here:
+            chart += paragraph("Green square: this run, whose threshold was set on validation rows.")
+        panels.append(markup.figure(f"Starting from {name}, blending", chart))
         tables.append(_captured(metrics, name, rows))
     return f'{paragraph(lead)}<div class="pair">{"".join(panels)}</div>{paragraph(meaning)}{"".join(tables)}'
 
