@@ -17,8 +17,8 @@ from corella.run import evaluate_run, train_run
 
 SETTINGS: dict[str, Any] = {
     "crm": {"embedding_dropout": 0.8},
-    "llm": {"context_share": 0.1, "eval_context_share": 0.3, "lora_first_layer": 10},
-    "joint": {"stage2_targets": 16_000, "stage3_targets": 16_000, "targets_per_step": 32, "learning_rate": 2e-3},
+    "llm": {"lora_first_layer": 10},
+    "joint": {"stage2_targets": 16_000, "stage3_targets": 16_000},
 }
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
 TEXT = """\

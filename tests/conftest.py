@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from tiny_model import write_tiny_model
 
 from corella.collaboration.system import CoReLLa
 from corella.config import Config, merge
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
+from tiny_model import write_tiny_model
 
 _USERS, _ITEMS, _ROWS = 30, 40, 900
 _GENRES = ["Action", "Comedy", "Drama"]

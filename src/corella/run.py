@@ -143,8 +143,9 @@ def peak_gib() -> float:
 def demo_config(overrides: Sequence[str] = ()) -> Config:
     """The demo: MovieLens-100K and SmolLM2, sized for minutes on two cores."""
     settings = {
-        "llm": {"context_share": 0.1, "eval_context_share": 0.3, "lora_first_layer": 15},
-        "joint": {"stage2_targets": 8000, "stage3_targets": 12_500, "targets_per_step": 64},
+        "crm": {"embedding_dropout": 0.8},
+        "llm": {"lora_first_layer": 15},
+        "joint": {"stage2_targets": 8000, "stage3_targets": 12_500},
         "evaluation": {"max_valid": 3000, "max_test": 3000},
     }
     return load_config(overrides=overrides, settings=settings)

@@ -73,8 +73,8 @@ def systems_chart(rows: Sequence[Row], best: str) -> str:
     rule = alt.Chart(alt.Data(values=line)).mark_rule(strokeDash=[4, 4], stroke=MUTED).encode(x="auc:Q")
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q")
     points = base.mark_point(filled=True, size=80, opacity=1).encode(x=x, shape=_kind_shape())
-    text = base.mark_text(align="left", dx=6, fontSize=12).encode(x="high:Q", text="text:N")
-    chart = alt.layer(rule, bars, points, text).properties(width=290, height=25 * len(rows))
+    text = base.mark_text(align="left", dx=6, fontSize=13).encode(x="high:Q", text="text:N")
+    chart = alt.layer(rule, bars, points, text).properties(width=262, height=25 * len(rows))
     return _svg(chart, f"AUC of {len(rows)} systems with 95 % intervals; the table below holds the same figures")
 
 
@@ -136,7 +136,7 @@ def lift_chart(rows: Sequence[Row], what: str) -> str:
     known = alt.Chart(alt.Data(values=[r for r in data if r.get("low") is not None])).encode(y=y)
     intervals = known.mark_rule(strokeWidth=1.6, color=INK).encode(x="low:Q", x2="high:Q")
     zero = alt.Chart(alt.Data(values=[{"z": 0}])).mark_rule(color=MUTED).encode(x="z:Q")
-    chart = alt.layer(bars, zero, intervals).properties(width=270, height=30 * len(rows))
+    chart = alt.layer(bars, zero, intervals).properties(width=250, height=30 * len(rows))
     return _svg(chart, f"AUC lift of the blend over the CRM in groups by {what}")
 
 
@@ -218,10 +218,10 @@ def _svg(chart: Any, label: str) -> str:
     styled = (
         chart.configure(background="transparent", font=_FONT, aria=False, padding=4)
         .configure_axis(
-            labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelColor=INK, titleColor=MUTED,
+            labelFontSize=13, titleFontSize=13, titleFontWeight="normal", labelColor=INK, titleColor=MUTED,
             gridColor=GRID, domainColor=GRID, tickColor=GRID, titlePadding=8, labelPadding=5,
         )
-        .configure_legend(labelFontSize=12, labelColor=INK, labelLimit=240, rowPadding=4, columnPadding=14, offset=10)
+        .configure_legend(labelFontSize=13, labelColor=INK, labelLimit=240, rowPadding=4, columnPadding=14, offset=10)
         .configure_view(stroke=None)
     )  # fmt: skip
     svg: str = vl_convert.vegalite_to_svg(styled.to_dict())

@@ -74,7 +74,7 @@ def table(
     header = f"<thead>{above}<tr>{head}</tr></thead>" if any(heads) else ""
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(caption)}">'
-        f"<table><caption>{esc(caption)}</caption>{header}<tbody>{body}</tbody></table></div>"
+        f"<table><caption><span>{esc(caption)}</span></caption>{header}<tbody>{body}</tbody></table></div>"
     )
 
 
@@ -104,7 +104,8 @@ def percent(share: float) -> str:
     >>> percent(0.17061), percent(0.004)
     ('17\\xa0%', '0.4\\xa0%')
     """
-    return f"{100 * share:.{1 if 0 < abs(share) < 0.0095 else 0}f}\xa0%"
+    text = f"{100 * share:.{1 if 0.0005 <= abs(share) < 0.0095 else 0}f}"
+    return f"{'0' if text == '-0' else text}\xa0%"
 
 
 def captured(share: float) -> str:

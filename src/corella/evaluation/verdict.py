@@ -109,7 +109,7 @@ def _against(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
     tested = difference(metrics, predictions, name, "final")
     known = f" ({interval(tested)})" if tested else ""
     if tested and sign(tested) == 0:
-        outcome = f"the routed system, {signed(final - auc)}{known}, cannot be told from it"
+        outcome = f"the two cannot be told apart (routed system {signed(final - auc)}; {interval(tested)})"
     elif final > auc:
         outcome = f"the routed system is better by {auc_text(final - auc)}{known}"
     else:

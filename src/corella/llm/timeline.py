@@ -88,9 +88,10 @@ class TimelinePrompts:
     def _single(self, samples: Samples, i: int, context_share: float) -> Window:
         user, end = int(samples.user[i]), int(samples.history_end[i])
         start = int(self._events.start[user]) if user >= 0 else end
-        room = max(self._config.window_tokens - len(self._texts.user(user)), 0)
+        header = len(self._begin) + len(self._texts.user(user))
+        room = max(self._config.window_tokens - header, 0)
         first = self._first(start, end, int(room * max(context_share, 0.5)))
-        tokens = len(self._texts.user(user)) + int(self._before[end] - self._before[first]) + 24
+        tokens = header + int(self._before[end] - self._before[first]) + 24
         return Window(user, first, end, np.array([i]), np.array([end]), tokens)
 
     def render(self, window: Window, samples: Samples) -> Prompt:

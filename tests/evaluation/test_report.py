@@ -1,0 +1,233 @@
+"""The report: one offline page, everything escaped, and a verdict that follows from the intervals."""
+
+import copy
+import re
+from html import unescape
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+pytest.importorskip("vl_convert")
+
+from corella.config import Config
+from corella.evaluation.charts import POLICIES, kind
+from corella.evaluation.markup import captured, percent, signed
+from corella.evaluation.report import render_report
+from corella.evaluation.verdict import render_verdict
+
+_SYSTEMS = {
+    "lightgbm": 0.76, "dcnv2": 0.74, "dcnv2+counts": 0.75, "llm": 0.72, "lightgbm & dcnv2+counts": 0.762,
+    "lightgbm & llm": 0.77, "dcnv2 & llm": 0.76, "dcnv2+counts & llm": 0.77, "lightgbm & dcnv2+counts & llm": 0.775,
+}  # fmt: skip
+_THIRDS = ["least confident", "middle", "most confident"]
+_URI = "postgresql://reader:${DB_PASSWORD}@db.example/shop"
+
+
+def synthetic_metrics(low: float = 0.004, high: float = 0.012) -> dict[str, Any]:
+    """Metrics as `evaluate` writes them; `low`, `high`: the interval of what routing gains."""
+    quality = {"user_auc": 0.7, "logloss": 0.58, "accuracy": 0.7, "ece": 0.02, "ndcg10": 0.8}
+    pairs = {
+        ("dcnv2+counts", "final"): ((low + high) / 2, low, high),
+        ("dcnv2+counts", "dcnv2+counts & llm"): (0.02, 0.015, 0.025),
+        ("dcnv2", "dcnv2 & llm"): (0.02, 0.01, 0.03),
+    }
+    return {
+        "main_crm": "dcnv2+counts",
+        "samples": {"valid": 900, "test": 600, "test_users": 40},
+        "systems": [{"system": s, "auc": a, **_ends(a), **quality} for s, a in _SYSTEMS.items()],
+        "best_conventional": "lightgbm & dcnv2+counts",
+        "curves": {"dcnv2": _curve(0.74, 0.76), "dcnv2+counts": _curve(0.75, 0.77)},
+        "groups": {
+            "confidence of dcnv2": _group(_THIRDS, ["dcnv2", "llm", "dcnv2 & llm"]),
+            "confidence of dcnv2+counts": _group(_THIRDS, ["dcnv2+counts", "llm", "dcnv2+counts & llm"]),
+            "item popularity": _group(
+                ["0-4 answers", "5-19 answers"], ["lightgbm", "dcnv2+counts", "llm", "dcnv2+counts & llm"]
+            ),
+            "history length": _group(["0-4 answers"], ["lightgbm", "dcnv2+counts", "llm", "dcnv2+counts & llm"]),
+        },
+        "cost": {
+            "test_seconds": 3.0, "test_samples": 600.0, "crm_rows_per_second": 9000.0, "llm_targets": 2500,
+            "llm_tokens": 90_000, "llm_seconds": 40.0, "milliseconds_per_sample": 12.5, "samples_per_request": 15.0,
+            "seconds": {"stage 1": 7.0, "stages 2 and 3": 41.0},
+        },
+        "final": {
+            "policy": "learned", "combine": "blend", "share_wanted": 0.2, "share_routed": 0.19, "auc": 0.758,
+            **_ends(0.758), **quality,
+        },
+        "differences": [
+            {"a": a, "b": b, "resampled": unit, "mean": m, "low": lo, "high": hi, "p_value": 0.1}
+            for (a, b), (m, lo, hi) in pairs.items() for unit in ("rows", "users")
+        ],
+        "machine": {"processor": "abacus", "threads": 2, "gpu": False},
+        "seed": 1,
+        "dataset": {
+            "facts": {"users": 40},
+            "splits": [{"split": "test", "rows": 600, "users": 40, "items": 30, "positive": 0.5}],
+            "dropped": [{"reason": "no label", "rows": 3, "first": "log, row 7"}],
+            "warnings": ["mind the gap"],
+        },
+    }  # fmt: skip
+
+
+def _ends(auc: float) -> dict[str, float]:
+    return {"auc_low": auc - 0.02, "auc_high": auc + 0.02}
+
+
+def _curve(base: float, full: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "policy": p, "combine": how, "share": i / 20, "auc": base + (full - base) * i / 20, "logloss": 0.6,
+            "captured": i / 20,
+        }
+        for p in POLICIES for how in ("blend", "replace") for i in range(21)
+    ]  # fmt: skip
+
+
+def _group(groups: list[str], systems: list[str]) -> list[dict[str, Any]]:
+    return [
+        {"group": g, "samples": 200, "system": s, "auc": 0.6 + i / 50, **_ends(0.6 + i / 50)}
+        for g in groups for i, s in enumerate(systems)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    tables = {"source": "tables", "interactions": {"uri": _URI, "query": "select 1"}}
+    return Config.model_validate({"data": tables})
+
+
+@pytest.fixture(scope="module")
+def predictions() -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 600)
+    scores = {s: np.clip(0.3 + 0.3 * label + rng.normal(0, 0.25, 600), 0.01, 0.99) for s in [*_SYSTEMS, "final"]}
+    known = {"answers_before": rng.integers(0, 30, 600), "item_answers": rng.integers(0, 30, 600)}
+    users = [f"u{i % 40}" for i in range(600)]
+    return pl.DataFrame({"user_id": users, "label": label, "routed": rng.random(600) < 0.2, **known, **scores})
+
+
+@pytest.fixture(scope="module")
+def page(config: Config, predictions: pl.DataFrame) -> str:
+    return render_report(synthetic_metrics(), config, predictions)
+
+
+def _verdict(page: str) -> str:
+    found = re.search(r'<div class="verdict.*?</div>', page, re.DOTALL)
+    assert found
+    return unescape(found[0])
+
+
+def test_one_offline_page(page: str) -> None:
+    assert 'class="verdict better"' in page
+    assert page.startswith("<!DOCTYPE html>")
+    assert len(page) < 1_500_000
+    assert "<script" not in page
+    assert "<link" not in page
+    loads = re.findall(r'(?:src|href)\s*=\s*["\']?([^"\'>\s]*)', page) + re.findall(r"url\(([^)]*)\)", page)
+    assert loads
+    assert all(target.startswith("#") for target in loads)
+    outside = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert "http://" not in outside
+    assert "https://" not in outside
+    assert "@import" not in page
+    anchors = {target.removeprefix("#") for target in loads}
+    assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_charts_and_tables_are_labelled(page: str) -> None:
+    charts = re.findall(r"<svg [^>]*>", page)
+    assert len(charts) == 9
+    assert all('role="img"' in c and "aria-label=" in c and "viewBox=" in c for c in charts)
+    assert page.count("<table>") == page.count("<caption>")
+
+
+def test_all_systems_appear(page: str) -> None:
+    page = unescape(page)
+    rows = re.findall(r'<th scope="row">([^<]*)</th>', page)
+    assert set(_SYSTEMS) <= set(rows)
+    assert "final (19\xa0% routed)" in rows
+    assert "mind the gap" in page
+    assert "no label" in page
+
+
+def test_every_text_is_escaped(config: Config, predictions: pl.DataFrame) -> None:
+    evil = "<script>alert(1)</script>"
+    metrics = synthetic_metrics()
+    metrics["systems"].append({**metrics["systems"][0], "system": evil})
+    metrics["dataset"]["dropped"].append({"reason": evil, "rows": 1, "first": evil})
+    metrics["dataset"]["warnings"].append(evil)
+    metrics["dataset"]["facts"][evil] = 1
+    metrics["machine"]["processor"] = evil
+    metrics["cost"]["seconds"][evil] = 1.0
+    for curve in metrics["curves"].values():
+        curve.extend([{**r, "policy": evil} for r in curve if r["policy"] == "random"])
+    metrics["groups"]["item popularity"] += _group([evil], ["dcnv2+counts", "dcnv2+counts & llm"])
+    page = render_report(metrics, config, predictions)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "state", "words"),
+    [
+        (0.004, 0.012, "better", "a significant gain. That is 40\xa0% of the +.0200"),
+        (-0.004, 0.012, "even", "not significant"),
+        (-0.012, -0.004, "worse", "significantly worse"),
+    ],
+)
+def test_verdict_follows_the_interval(
+    predictions: pl.DataFrame, low: float, high: float, state: str, words: str
+) -> None:
+    verdict = unescape(render_verdict(synthetic_metrics(low, high), predictions))
+    assert f'class="verdict {state}"' in verdict
+    assert words in re.sub(r"</p><p>", " ", verdict)
+    assert ("not significant" in verdict) == (low < 0 < high)
+
+
+def test_verdict_says_where_the_full_gain_is_noise(config: Config, predictions: pl.DataFrame) -> None:
+    metrics = synthetic_metrics()
+    for d in metrics["differences"]:
+        if d["b"] == "dcnv2+counts & llm":
+            d |= {"mean": 0.0004, "low": -0.001, "high": 0.002}
+    page = render_report(metrics, config, predictions)
+    assert "cannot be told from zero" in _verdict(page)
+    assert "too little to read anything into the captured shares" in page
+
+
+def test_verdict_names_a_stronger_lightgbm(predictions: pl.DataFrame) -> None:
+    metrics = synthetic_metrics()
+    metrics["differences"].append(
+        {"a": "lightgbm", "b": "final", "resampled": "users", "mean": -0.002, "low": -0.003, "high": -0.001}
+    )
+    verdict = unescape(render_verdict(metrics, predictions))
+    assert "LightGBM on counting features alone has .7600: without any language model it beats the routed" in verdict
+
+
+def test_database_uris_are_hidden(page: str) -> None:
+    assert "db.example" not in page
+    assert "uri: (hidden)" in page
+    assert "query: select 1" in page
+
+
+def test_one_crm_only_and_bare_predictions(predictions: pl.DataFrame) -> None:
+    """The main CRM may be the plain one; few columns and no dataset facts still give a page."""
+    metrics = copy.deepcopy(synthetic_metrics())
+    metrics["main_crm"] = metrics["best_conventional"] = "dcnv2"
+    del metrics["curves"]["dcnv2+counts"], metrics["groups"]["confidence of dcnv2+counts"]
+    metrics["groups"]["item popularity"] = metrics["groups"]["history length"] = []
+    metrics["dataset"], metrics["machine"] = {"facts": None, "splits": None, "dropped": None, "warnings": None}, {}
+    bare = predictions.select("label", "routed", "dcnv2", "llm", "final")
+    page = render_report(metrics, Config(), bare)
+    assert "Too few users to judge the routing" in _verdict(page)
+    assert "No rows were dropped." in page
+
+
+def test_numbers() -> None:
+    assert [signed(v) for v in (0.0123, -0.0123, 0.00001)] == ["+.0123", "−.0123", "±.0000"]
+    assert [percent(v) for v in (0.19, 0.004, 0, -0.0001)] == ["19\xa0%", "0.4\xa0%", "0\xa0%", "0\xa0%"]
+    assert [captured(v) for v in (0.5, -30.0, 9.0)] == ["50\xa0%", "< −100\xa0%", "> 200\xa0%"]
+    assert [kind(s) for s in ("lightgbm", "llm", "mean of a and llm", "a & llm")] == [
+        "conventional", "language model", "combined", "combined"
+    ]  # fmt: skip

