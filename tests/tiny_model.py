@@ -23,6 +23,7 @@ def write_tiny_model(folder: Path, layers: int = 3, hidden: int = 32) -> Path:
     config = LlamaConfig(
         vocab_size=400, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, tie_word_embeddings=True,
+        initializer_range=0.2,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder

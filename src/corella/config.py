@@ -260,7 +260,9 @@ class JointConfig(Section):
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
     targets_per_step: int = Field(default=32, ge=1)
-    """Targets an optimiser step waits for (windows are added until it is reached); many small steps learn most. [ours]"""
+    """Targets an optimiser step waits for (windows are added until it is reached); many small steps learn most.
+    [ours]
+    """
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient clipping."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)
@@ -355,7 +357,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_config(
-    path: Path | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
 ) -> Config:
     """Build the configuration: the dataset's preset, then `settings`, the YAML file, and the overrides on top.
 
@@ -365,7 +367,7 @@ def load_config(
 
     given: dict[str, Any] = dict(settings or {})
     if path is not None:
-        given = merge(given, read_yaml(path))
+        given = merge(given, read_yaml(Path(path)))
     for text in overrides:
         given = merge(given, parse_override(text))
     data = given.get("data")

@@ -1,22 +1,33 @@
 """The alignment loss is the paper's formula, with the mean over samples."""
 
+import math
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from corella.collaboration.alignment import LayerAlignment, spread_blocks
 
 
-def _hand(align: LayerAlignment, llm: list[torch.Tensor], crm: list[torch.Tensor], power: float) -> float:
-    """sum_j mean_i || W_j h_llm + b_j - (V_j h_crm + c_j) ||_2 ^ a, entry by entry."""
+def _standard(row: list[float]) -> list[float]:
+    """Zero mean and unit variance over the width of a hidden state [ours]."""
+    mean = sum(row) / len(row)
+    variance = sum((x - mean) ** 2 for x in row) / len(row)
+    return [(x - mean) / math.sqrt(variance + 1e-5) for x in row]
+
+
+def _project(layer: nn.Linear, row: list[float]) -> list[float]:
+    weights, biases = layer.weight.tolist(), layer.bias.tolist()
+    return [sum(w * x for w, x in zip(ws, row, strict=True)) + b for ws, b in zip(weights, biases, strict=True)]
+
+
+def _hand(align: LayerAlignment, llm: list[Tensor], crm: list[Tensor], power: float) -> float:
+    """sum_j mean_i || g_llm_j(h_llm) - g_crm_j(h_crm) ||_2 ^ a, number by number."""
     total = 0.0
-    for j in range(len(llm)):
-        for i in range(len(llm[j])):
-            squares = 0.0
-            for k in range(align.llm[j].weight.shape[0]):
-                left = sum(align.llm[j].weight[k, d] * llm[j][i, d] for d in range(llm[j].shape[1]))
-                right = sum(align.crm[j].weight[k, d] * crm[j][i, d] for d in range(crm[j].shape[1]))
-                squares += float(left + align.llm[j].bias[k] - right - align.crm[j].bias[k]) ** 2
-            total += squares ** (power / 2) / len(llm[j])
+    for g_llm, g_crm, h_llm, h_crm in zip(align.llm, align.crm, llm, crm, strict=True):
+        for one, other in zip(h_llm.tolist(), h_crm.tolist(), strict=True):
+            left, right = _project(g_llm, _standard(one)), _project(g_crm, _standard(other))  # type: ignore[arg-type]
+            total += math.dist(left, right) ** power / len(h_llm)
     return total
 
 
@@ -24,20 +35,28 @@ def _hand(align: LayerAlignment, llm: list[torch.Tensor], crm: list[torch.Tensor
 def test_the_formula(power: float) -> None:
     torch.manual_seed(0)
     align = LayerAlignment(5, [3, 4], 6, power)
-    llm = [torch.randn(7, 5) for _ in range(2)]
-    crm = [torch.randn(7, 3), torch.randn(7, 4)]
-    assert float(align(llm, crm)) == pytest.approx(_hand(align, llm, crm, power), rel=1e-4)
+    llm = [10 * torch.randn(7, 5) for _ in range(2)]
+    crm = [torch.randn(7, 3), torch.randn(7, 4) + 1]
+    assert align(llm, crm).item() == pytest.approx(_hand(align, llm, crm, power), rel=1e-4)
 
 
-def test_a_known_value() -> None:
-    """Both projections the identity: distances 5 and 0, their mean 2.5, of squares 12.5."""
-    for power, expected in ((1.0, 2.5), (2.0, 12.5)):
-        align = LayerAlignment(2, [2], 2, power)
-        for side in (align.llm[0], align.crm[0]):
-            torch.nn.init.eye_(side.weight)
-            torch.nn.init.zeros_(side.bias)
-        loss = align([torch.tensor([[3.0, 4.0], [1.0, 1.0]])], [torch.tensor([[0.0, 0.0], [1.0, 1.0]])])
-        assert float(loss) == pytest.approx(expected, abs=1e-5)
+@pytest.mark.parametrize(("power", "expected"), [(1.0, math.sqrt(2)), (2.0, 4.0), (4.0, 32.0)])
+def test_a_known_value(power: float, expected: float) -> None:
+    """Both projections the identity, states (1, -1) after normalising: distances sqrt 8 and 0, their mean sqrt 2."""
+    align = LayerAlignment(2, [2], 2, power)
+    for side in (align.llm[0], align.crm[0]):
+        torch.nn.init.eye_(side.weight)
+        torch.nn.init.zeros_(side.bias)
+    loss = align([torch.tensor([[9.0, 5.0], [300.0, 100.0]])], [torch.tensor([[-2.0, 2.0], [8.0, 4.0]])])
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_scale_of_a_state_does_not_matter() -> None:
+    """Otherwise the language model's large states drown the other losses."""
+    torch.manual_seed(0)
+    align = LayerAlignment(8, [4], 6, 2.0)
+    llm, crm = torch.randn(5, 8), torch.randn(5, 4)
+    assert align([1000 * llm], [crm]).item() == pytest.approx(align([llm], [crm]).item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("power", [2.0, 1.0])

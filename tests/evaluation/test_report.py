@@ -13,9 +13,10 @@ pytest.importorskip("vl_convert")
 
 from corella.config import Config
 from corella.evaluation.charts import POLICIES, kind
+from corella.evaluation.intervals import paired_bootstrap
 from corella.evaluation.markup import captured, percent, signed
 from corella.evaluation.report import render_report
-from corella.evaluation.verdict import render_verdict
+from corella.evaluation.verdict import clustered, render_verdict
 
 _SYSTEMS = {
     "lightgbm": 0.76, "dcnv2": 0.74, "dcnv2+counts": 0.75, "llm": 0.72, "lightgbm & dcnv2+counts": 0.762,
@@ -231,3 +232,18 @@ def test_numbers() -> None:
     assert [kind(s) for s in ("lightgbm", "llm", "mean of a and llm", "a & llm")] == [
         "conventional", "language model", "combined", "combined"
     ]  # fmt: skip
+
+
+def test_clustered_interval_agrees_with_resampling_users() -> None:
+    rng = np.random.default_rng(1)
+    user = rng.integers(0, 150, 3000)
+    label = rng.integers(0, 2, 3000)
+    common = label + rng.normal(0, 1, 3000) + rng.normal(0, 1, 150)[user]
+    a, b = common + rng.normal(0, 0.7, 3000), common + rng.normal(0, 0.6, 3000) + 0.3 * rng.normal(0, 1, 150)[user]
+    frame = pl.DataFrame({"user_id": user, "label": label, "a": a, "b": b})
+    found, expected = clustered(frame, "a", "b"), paired_bootstrap(label, a, b, 1000, 0, user)
+    assert found is not None
+    assert found["mean"] == pytest.approx(expected.mean, abs=1e-12)
+    width = expected.high - expected.low
+    assert found["low"] == pytest.approx(expected.low, abs=0.1 * width)
+    assert found["high"] == pytest.approx(expected.high, abs=0.1 * width)

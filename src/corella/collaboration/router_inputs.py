@@ -103,7 +103,7 @@ class DistilledHead:
         """Guessed logits, float64 [n]."""
         import lightgbm
 
-        return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=2), dtype=np.float64)
+        return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=1), dtype=np.float64)
 
 
 def fit_distilled_head(features: Floats, logit: Floats, weight: Floats, seed: int) -> DistilledHead:
@@ -113,7 +113,7 @@ def fit_distilled_head(features: Floats, logit: Floats, weight: Floats, seed: in
     settings = {
         "objective": "l2", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 40, "lambda_l2": 5.0,
         "feature_fraction": 0.7, "bagging_fraction": 0.8, "bagging_freq": 1, "verbose": -1, "seed": seed,
-        "deterministic": True, "force_col_wise": True, "num_threads": 2,
+        "deterministic": True, "force_col_wise": True, "num_threads": 1,
     }  # fmt: skip
     booster = lightgbm.train(settings, lightgbm.Dataset(features, logit, weight=weight), 300)
     return DistilledHead(booster.model_to_string())

@@ -70,7 +70,7 @@ class LearnedRouter:
 
         if self._booster is None:
             self._booster = lightgbm.Booster(model_str=self.text)
-        predicted = self._booster.predict(_design(inputs), num_threads=2)  # type: ignore[attr-defined]
+        predicted = self._booster.predict(_design(inputs), num_threads=1)  # type: ignore[attr-defined]
         return np.asarray(predicted, dtype=np.float64)
 
 
@@ -81,11 +81,12 @@ def fit_learned_router(
     (from which thresholds are taken: in-fold ones are too sure)."""
     import lightgbm
 
+    # One thread: on so few rows several spend their time waiting for each other.
     design, target = _design(inputs), np.sqrt(np.maximum(expected_gain(blended, inputs.crm, inputs.crm), 0))
     settings = {
         "objective": "l2", "learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 60, "lambda_l2": 10.0,
         "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "verbose": -1, "seed": seed,
-        "deterministic": True, "force_col_wise": True, "num_threads": 2,
+        "deterministic": True, "force_col_wise": True, "num_threads": 1,
     }  # fmt: skip
     fold = np.random.default_rng(seed).integers(0, _FOLDS, len(target))
     rounds, held_out = [], np.empty(len(target))

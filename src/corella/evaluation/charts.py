@@ -88,9 +88,7 @@ def routing_chart(rows: Sequence[Row], crm: str, operating: tuple[float, float] 
         "policy:N", scale=alt.Scale(domain=names, range=[POLICIES[p][0] for p in names]),
         legend=alt.Legend(title=None, orient="top", columns=3, symbolStrokeWidth=2.5, symbolSize=260),
     )  # fmt: skip
-    dash = alt.StrokeDash(
-        "policy:N", scale=alt.Scale(domain=names, range=[POLICIES[p][1] for p in names]), sort=names
-    )
+    dash = alt.StrokeDash("policy:N", scale=alt.Scale(domain=names, range=[POLICIES[p][1] for p in names]), sort=names)
     width = alt.condition("datum.policy == 'learned'", alt.value(3), alt.value(1.8))
     share = alt.X("share:Q", title="share of samples sent to the language model", axis=alt.Axis(format=".0%"))
     lines = alt.Chart(alt.Data(values=data)).mark_line().encode(
@@ -209,7 +207,7 @@ def _auc_axis(name: str, channel: str, low: float, high: float, title: str = "te
     digits = 4 if span < 0.012 else 3 if span < 0.08 else 2
     strip = f"replace(format(datum.value, '.{digits}f'), /0[.]/, '.')"
     scale = alt.Scale(domain=[low - 0.05 * span, high + 0.05 * span], zero=zero, nice=False)
-    axis = alt.Axis(labelExpr=strip, tickCount=5)
+    axis = alt.Axis(labelExpr=strip, tickCount=4 if zero else 5)
     return (alt.X if channel == "x" else alt.Y)(f"{name}:Q", title=title, scale=scale, axis=axis)
 
 

@@ -69,9 +69,7 @@ def routing_curves(router: Router, data: RoutedSet) -> list[dict[str, float | st
     return rows
 
 
-def at(rows: list[dict[str, float | str]], policy: str, combine: str, share: float) -> dict[str, float | str]:
-    """The row of a curve at a share."""
-    return next(
-        r for r in rows
-        if r["policy"] == policy and r["combine"] == combine and abs(float(r["share"]) - share) < 1e-9
-    )  # fmt: skip
+def routed_logits(router: Router, data: RoutedSet, policy: str, share: float) -> npt.NDArray[np.float64]:
+    """Final logits where a policy sends a share of the samples to be blended."""
+    score = priority(policy, data.inputs, router.learned, router.seed)
+    return np.where(route_top(score, share), data.blended, data.crm)

@@ -7,6 +7,8 @@ validation rows.
 
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from corella.crm.lightgbm import lightgbm_logits
 from corella.crm.models import build_crm
 from corella.crm.training import crm_hidden, crm_logits, train_crm
 from corella.data.dataset import Samples
-from corella.evaluation.curves import RoutedSet, routing_curves
+from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
 from corella.evaluation.intervals import paired_bootstrap
 from corella.evaluation.metrics import quality
@@ -62,16 +64,19 @@ def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None 
     main = model.config.crm.model + ("+counts" if model.config.crm.counts else "")
     raw = {**_conventional(model, valid, test, main), "llm": Scores(model.valid_llm, z_llm)}
     calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}
-    systems, conventional = _systems(calibrated, valid, test, main)
     routed = {name: _route(model, raw[name], raw["llm"], valid, test) for name in dict.fromkeys((PLAIN_NAME, main))}
+    systems, conventional = _systems(calibrated, routed, valid, main)
+    best = max(conventional, key=lambda name: float(roc_auc_score(test.label, systems[name])))
     result: dict[str, Any] = {
+        "version": version("corella-rec"),
+        "date": datetime.now(UTC).date().isoformat(),
         "main_crm": main,
         "samples": {"valid": len(valid), "test": len(test), "test_users": len(np.unique(test.user))},
         "systems": [{"system": name, **quality(test.label, z, test.user).row()} for name, z in systems.items()],
-        "best_conventional": max(conventional, key=lambda name: float(roc_auc_score(test.label, systems[name]))),
+        "best_conventional": best,
         "curves": {name: routing_curves(router, data) for name, (router, data) in routed.items()},
         "groups": _groups(model, test, systems, main),
-        "cost": {**llm_cost, **asdict(model.facts)},
+        "cost": {**llm_cost, **asdict(model.facts), "crm_milliseconds_per_sample": _crm_cost(model, test)},
     }
     final = model.predict_from(raw[main].test, z_llm, test)
     systems["final"] = final.logit
@@ -79,10 +84,28 @@ def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None 
         "policy": model.config.routing.policy, "combine": model.config.routing.combine, "share_wanted": model.share,
         "share_routed": float(final.routed.mean()), **quality(test.label, final.logit, test.user).row(),
     }  # fmt: skip
-    result["differences"] = _differences(model, test, systems, str(result["best_conventional"]), main)
+    pairs = [
+        (main, "final"), ("lightgbm", "final"), (best, "final"), (main, f"{main} & llm"), (best, f"{main} & llm"),
+        (best, f"lightgbm & {main} & llm"), ("lightgbm", "lightgbm & llm"), (PLAIN_NAME, f"{PLAIN_NAME} & llm"),
+        ("lightgbm", main),
+    ]  # fmt: skip
+    shown = systems | {
+        f"{crm}, {policy} 20 %": routed_logits(router, data, policy, 0.2)
+        for crm, (router, data) in routed.items()
+        for policy in ("learned", "entropy", "random")
+    }
+    pairs += [(f"{crm}, {p} 20 %", f"{crm}, learned 20 %") for crm in routed for p in ("entropy", "random")]
+    result["differences"] = _differences(model, test, shown, pairs)
     if run is not None:
         _predictions(model, test, systems, final.routed).write_parquet(run / "predictions.parquet")
     return result
+
+
+def _crm_cost(model: CoReLLa, test: Samples) -> float:
+    """Milliseconds a sample that the conventional model takes, in batches."""
+    began = time.perf_counter()
+    crm_logits(model.crm, model.encoder, test)
+    return 1000 * (time.perf_counter() - began) / len(test)
 
 
 def _read_test(model: CoReLLa, test: Samples, run: Path | None, reporter: Reporter) -> tuple[Floats, dict[str, float]]:
@@ -126,14 +149,15 @@ def _calibrate(model: CoReLLa, valid: Samples, scores: Scores) -> Scores:
 
 
 def _systems(
-    calibrated: dict[str, Scores], valid: Samples, test: Samples, main: str
+    calibrated: dict[str, Scores], routed: dict[str, tuple[Router, RoutedSet]], valid: Samples, main: str
 ) -> tuple[dict[str, Floats], list[str]]:
     """Calibrated test logits of every system, and the names of those without a language model."""
     systems = {name: scores.test for name, scores in calibrated.items()}
     systems[f"lightgbm & {main}"] = _stack(["lightgbm", main], calibrated, valid)
     conventional = [name for name in systems if name != "llm"]
-    for name in ("lightgbm", PLAIN_NAME, main):
-        systems[f"{name} & llm"] = _stack([name, "llm"], calibrated, valid)
+    systems["lightgbm & llm"] = _stack(["lightgbm", "llm"], calibrated, valid)
+    for name, (_, data) in routed.items():
+        systems[f"{name} & llm"] = data.blended
     systems[f"mean of {main} and llm"] = (calibrated[main].test + calibrated["llm"].test) / 2
     systems[f"lightgbm & {main} & llm"] = _stack(["lightgbm", main, "llm"], calibrated, valid)
     return systems, conventional
@@ -181,17 +205,15 @@ def _groups(
 
 
 def _differences(
-    model: CoReLLa, test: Samples, systems: dict[str, Floats], best: str, main: str
+    model: CoReLLa, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
 ) -> list[dict[str, float | str]]:
     """Paired bootstraps of AUC differences: rows resampled, and whole users resampled."""
-    pairs = [(main, "final"), (main, f"{main} & llm"), (best, f"{main} & llm"), (best, f"lightgbm & {main} & llm"),
-             (PLAIN_NAME, f"{PLAIN_NAME} & llm"), ("lightgbm", main)]  # fmt: skip
-    rows: list[dict[str, float | str]] = []
+    config, rows = model.config, []
     for a, b in dict.fromkeys(pairs):
+        if a == b:
+            continue
         for unit, cluster in (("rows", None), ("users", test.user)):
-            d = paired_bootstrap(
-                test.label, systems[a], systems[b], model.config.evaluation.bootstrap, model.config.seed, cluster
-            )
+            d = paired_bootstrap(test.label, systems[a], systems[b], config.evaluation.bootstrap, config.seed, cluster)
             rows.append({"a": a, "b": b, "resampled": unit, **asdict(d)})
     return rows
 

@@ -25,14 +25,14 @@ class Quality:
     auc_low: float
     """Lower end of the 95 % interval (DeLong)."""
     auc_high: float
-    user_auc: float
-    """Mean AUC over the users who have both answers, weighted by their samples."""
+    user_auc: float | None
+    """Mean AUC over the users who have both answers, weighted by their samples; None where no user has."""
     logloss: float
     accuracy: float
     """At probability 0.5."""
     ece: float
     """Expected calibration error, ten bins of equal size."""
-    ndcg10: float
+    ndcg10: float | None
     """NDCG@10 of each user's samples ranked by score; mean over users with a positive and more than one sample."""
 
     def row(self) -> dict[str, float | None]:
@@ -48,11 +48,11 @@ def quality(label: Ints, logit: Floats, user: Ints) -> Quality:
         auc=float(roc_auc_score(label, logit)),
         auc_low=low,
         auc_high=high,
-        user_auc=user_auc(label, logit, user),
+        user_auc=_finite(user_auc(label, logit, user)),
         logloss=float(log_loss(label, probability, labels=[0, 1])),
         accuracy=float(np.mean((probability >= 0.5) == (label == 1))),
         ece=calibration_error(label, probability),
-        ndcg10=ndcg(label, logit, user, 10),
+        ndcg10=_finite(ndcg(label, logit, user, 10)),
     )
 
 
@@ -100,6 +100,10 @@ def ndcg(label: Ints, score: Floats, user: Ints, k: int) -> float:
         ideal = np.sort(gains)[::-1][:k]
         values.append(float(ranked @ discount[: len(ranked)]) / float(ideal @ discount[: len(ideal)]))
     return float(np.mean(values)) if values else float("nan")
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _by_user(user: Ints) -> list[npt.NDArray[np.int64]]:

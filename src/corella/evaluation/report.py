@@ -14,7 +14,7 @@ from corella.evaluation import charts, markup
 from corella.evaluation.charts import auc_text, kind
 from corella.evaluation.groups import bins
 from corella.evaluation.markup import Html, esc, interval, number, paragraph, percent, signed, span, table
-from corella.evaluation.verdict import bootstrap, known_difference, render_verdict, sign, system
+from corella.evaluation.verdict import clustered, known_difference, render_verdict, sign, system
 
 Metrics = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -86,8 +86,7 @@ def _cards(metrics: Metrics) -> str:
         ("Time per sample overall", f"{number(each * final['share_routed'])} ms", "at the share routed"),
     ]
     items = (
-        f'<div><dt>{esc(a)}</dt><dd class="value">{esc(b)}</dd><dd class="sub">{esc(c)}</dd></div>'
-        for a, b, c in cards
+        f'<div><dt>{esc(a)}</dt><dd class="value">{esc(b)}</dd><dd class="sub">{esc(c)}</dd></div>' for a, b, c in cards
     )
     return f'<dl class="cards">{"".join(items)}</dl>'
 
@@ -133,7 +132,8 @@ def _systems(metrics: Metrics) -> str:
 
 
 def _system_lines(rows: Sequence[Row]) -> list[list[str]]:
-    best = {k: pick(r[k] for r in rows) for k, (_, pick) in _COLUMNS.items() if pick}
+    known = {k: [r[k] for r in rows if r[k] is not None] for k, (_, pick) in _COLUMNS.items() if pick}
+    best = {k: pick(known[k]) for k, (_, pick) in _COLUMNS.items() if pick and known[k]}
     lines: list[list[str]] = []
     for row in rows:
         made = kind(row["system"])
@@ -142,6 +142,8 @@ def _system_lines(rows: Sequence[Row]) -> list[list[str]]:
         for key in _COLUMNS:
             if key == "interval":
                 line.append(f"{auc_text(row['auc_low'])} to {auc_text(row['auc_high'])}")
+            elif row[key] is None:
+                line.append("n/a")
             else:
                 text = auc_text(row[key])
                 line.append(Html(f"<b>{text}</b>") if row[key] == best[key] else text)
@@ -237,7 +239,7 @@ def _least_confident(name: str, rows: Sequence[Row]) -> str:
 def _groups(metrics: Metrics, predictions: pl.DataFrame) -> str:
     lead = (
         f"What the blend on every sample adds to {metrics['main_crm']}, by how many answers the item, or the user, "
-        "had before the sample. Thin lines are 95 % intervals, resampling users: where one crosses zero, the bar "
+        "had before the sample. Thin lines are 95 % intervals with users as units: where one crosses zero, the bar "
         "shows nothing."
     )
     panels = []
@@ -249,7 +251,7 @@ def _groups(metrics: Metrics, predictions: pl.DataFrame) -> str:
 
 def _lifts(metrics: Metrics, predictions: pl.DataFrame, key: str, column: str) -> list[dict[str, Any]]:
     """One row a group: lift of the blend, and its interval where the predictions allow one."""
-    main, seed, rows = metrics["main_crm"], metrics.get("seed", 0), metrics["groups"].get(key, [])
+    main, rows = metrics["main_crm"], metrics["groups"].get(key, [])
     auc = {(r["group"], r["system"]): r["auc"] for r in rows}
     known = column in predictions.columns
     inside = dict(bins(predictions[column].to_numpy(), _EDGES, "answers")) if known else {}
@@ -257,7 +259,7 @@ def _lifts(metrics: Metrics, predictions: pl.DataFrame, key: str, column: str) -
     for row in (r for r in rows if r["system"] == main):
         group, tested = row["group"], None
         if group in inside:
-            tested = bootstrap(predictions.filter(pl.Series(inside[group])), main, f"{main} & llm", seed)
+            tested = clustered(predictions.filter(pl.Series(inside[group])), main, f"{main} & llm")
         ends = {"low": tested["low"], "high": tested["high"]} if tested else {}
         lift = auc[group, f"{main} & llm"] - row["auc"]
         lifts.append({"group": group, "samples": row["samples"], "lift": lift, **ends})

@@ -1,0 +1,33 @@
+"""A trainer of stages 2 and 3 on the tiny dataset, made anew each time it is asked for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from corella.collaboration.joint import JointTrainer
+from corella.config import Config
+from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.models import build_crm
+from corella.data.dataset import Dataset
+from corella.llm.backbone import add_lora, load_backbone
+from corella.llm.timeline import TimelinePrompts
+
+
+@pytest.fixture(scope="session")
+def make_trainer(tiny_system_config: Callable[..., Config], tiny_dataset: Dataset) -> Callable[..., JointTrainer]:
+    """A function: a trainer on fresh models, with the given sections of the configuration."""
+
+    def make(**sections: Any) -> JointTrainer:
+        torch.set_num_threads(1)
+        config = tiny_system_config(**sections)
+        torch.manual_seed(7)
+        spec = make_spec(tiny_dataset)
+        crm = build_crm(spec, config.crm)
+        backbone = add_lora(load_backbone(config.llm), config.llm, config.seed)
+        prompts = TimelinePrompts(tiny_dataset, backbone, config.llm)
+        encoder = CRMEncoder(spec, tiny_dataset)
+        return JointTrainer(backbone, prompts, crm, encoder, tiny_dataset.samples("train"), config)
+
+    return make

@@ -1,0 +1,247 @@
+"""The trained system on the tiny model: variants run, a saved model comes back, and the budget is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import corella.collaboration.system as system
+from corella.collaboration.system import CoReLLa, Predictions, predictions_frame, sample_users
+from corella.config import Config
+from corella.data.dataset import Dataset, make_dataset
+from corella.errors import UserError
+
+Configure = Callable[..., Config]
+
+
+def _same(one: Predictions, other: Predictions) -> None:
+    for name in ("logit", "crm", "llm", "priority", "routed"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def learned(tiny_system_config: Configure, tiny_dataset: Dataset) -> CoReLLa:
+    """A system with the learned router and the distilled head."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(system, "MINIMUM_READ", 100)
+        return CoReLLa(tiny_system_config(routing={"policy": "learned"})).fit(tiny_dataset)
+
+
+def test_saved_and_loaded(learned: CoReLLa, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    assert learned.head is not None
+    learned.save(tmp_path / "model")
+    again = CoReLLa.load(tmp_path / "model", tiny_dataset)
+    test = tiny_dataset.samples("test")
+    for share in (None, 0.0, 0.3, 1.0):
+        _same(learned.predict(test, share), again.predict(test, share))
+    np.testing.assert_array_equal(again.predict_proba(test), learned.predict(test).probability)
+    assert again.facts == learned.facts
+    assert again.config == learned.config
+    np.testing.assert_array_equal(again.valid_rows, learned.valid_rows)
+    np.testing.assert_array_equal(again.valid_llm, learned.valid_llm)
+    learned.save(tmp_path / "model")  # over an existing one
+    assert {p.name for p in tmp_path.iterdir()} == {"model"}
+
+
+def test_a_changed_byte_is_found(tiny_system: CoReLLa, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    tiny_system.save(tmp_path / "model")
+    for file in sorted((tmp_path / "model").iterdir()):
+        content = file.read_bytes()
+        if file.name == "manifest.json":
+            file.write_bytes(content.replace(b'"format": 1', b'"format": 9'))
+            with pytest.raises(UserError, match="has format 9; this version reads 1"):
+                CoReLLa.load(tmp_path / "model", tiny_dataset)
+        else:
+            file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            with pytest.raises(UserError, match=f"{file.name} differs from its SHA-256"):
+                CoReLLa.load(tmp_path / "model", tiny_dataset)
+        file.write_bytes(content)
+    CoReLLa.load(tmp_path / "model", tiny_dataset)
+    with pytest.raises(UserError, match="does not exist"):
+        CoReLLa.load(tmp_path / "nothing", tiny_dataset)
+
+
+def test_nobody_routed_asks_nobody(
+    tiny_system: CoReLLa, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise AssertionError("the language model was asked")
+
+    monkeypatch.setattr(system, "score_samples", refuses)
+    test = tiny_dataset.samples("test")
+    predictions = tiny_system.predict(test, 0.0)
+    np.testing.assert_array_equal(predictions.logit, predictions.crm)
+    assert np.isnan(predictions.llm).all()
+    assert not predictions.routed.any()
+    with pytest.raises(AssertionError, match="was asked"):
+        tiny_system.predict(test, 1.0)
+
+
+def test_everybody_routed(tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
+    samples = tiny_dataset.samples(np.r_[tiny_dataset.rows("train"), tiny_dataset.rows("test")])
+    predictions = tiny_system.predict(samples, 1.0)
+    assert predictions.routed.all()
+    assert np.isfinite(predictions.llm).all()
+    np.testing.assert_array_equal(predictions.logit, tiny_system.router.blend(predictions.crm, predictions.llm))
+
+
+def test_only_the_routed_are_asked(
+    tiny_system: CoReLLa, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    score = system.score_samples
+
+    def counts(*words: Any) -> Any:
+        asked.append(len(words[2]))
+        return score(*words)
+
+    monkeypatch.setattr(system, "score_samples", counts)
+    test = tiny_dataset.samples("test")
+    predictions = tiny_system.predict(test, 0.4)
+    assert asked == [predictions.routed.sum()]
+    assert 0.15 < predictions.routed.mean() < 0.75
+    assert (np.isnan(predictions.llm) == ~predictions.routed).all()
+    kept = ~predictions.routed
+    np.testing.assert_array_equal(predictions.logit[kept], predictions.crm[kept])
+    # The threshold is validation's: that share of its rows is routed.
+    valid = tiny_dataset.samples("valid")
+    assert tiny_system.predict(valid, 0.4).routed.mean() == pytest.approx(0.4, abs=0.02)
+
+
+def test_logits_that_are_there_already(tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
+    test = tiny_dataset.samples("test")
+    z_crm = system.crm_logits(tiny_system.crm, tiny_system.encoder, test)
+    z_llm = tiny_system.llm_logits(test)
+    _same(tiny_system.predict_from(z_crm, z_llm, test, 1.0), tiny_system.predict(test, 1.0))
+    half = tiny_system.predict(test, 0.5)
+    given = tiny_system.predict_from(z_crm, z_llm, test, 0.5)
+    np.testing.assert_array_equal(given.routed, half.routed)
+    np.testing.assert_array_equal(np.isnan(given.llm), ~half.routed)
+
+
+def test_replace_and_blend(tiny_system_config: Configure, tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:
+    replaced = CoReLLa(tiny_system_config(routing={"combine": "replace"})).fit(tiny_dataset)
+    test = tiny_dataset.samples("test")
+    one, other = replaced.predict(test, 0.5), tiny_system.predict(test, 0.5)
+    np.testing.assert_array_equal(one.routed, other.routed)
+    np.testing.assert_array_equal(one.logit, np.where(one.routed, one.llm, one.crm))
+    expected = tiny_system.router.blend(other.crm, np.nan_to_num(other.llm))
+    np.testing.assert_array_equal(other.logit, np.where(other.routed, expected, other.crm))
+
+
+def test_whole_users_are_routed(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
+    routing = {"budget_unit": "requests", "budget": 0.4}
+    model = CoReLLa(tiny_system_config(routing=routing)).fit(tiny_dataset)
+    for part in ("valid", "test"):
+        samples = tiny_dataset.samples(part)
+        predictions = model.predict(samples)
+        of_user = [predictions.routed[samples.user == u] for u in np.unique(samples.user)]
+        assert all(r.all() or not r.any() for r in of_user)
+        share = float(np.mean([r.all() for r in of_user]))
+        assert share == pytest.approx(0.4, abs=0.02 if part == "valid" else 0.3)
+        assert model.predict(samples, 1.0).routed.all()
+
+
+def test_milliseconds_buy_a_share(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
+    routing = {"budget_unit": "milliseconds", "budget": 0.0}
+    model = CoReLLa(tiny_system_config(routing=routing)).fit(tiny_dataset)
+    assert model.share == 0
+    assert not model.predict(tiny_dataset.samples("test")).routed.any()
+    assert model.facts.milliseconds_per_sample > 0
+    assert model.facts.samples_per_request == pytest.approx(
+        len(tiny_dataset.rows("valid")) / len(np.unique(tiny_dataset.samples("valid").user))
+    )
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"joint": {"stages": [3]}, "llm": {"prompt": "pointwise"}},  # TALLRec
+        {"joint": {"stages": [1, 3]}},
+        {"joint": {"stages": [1, 2, 3], "gamma": 0.0}, "crm": {"model": "din"}},
+        {"joint": {"stages": [1]}, "routing": {"policy": "random", "calibration": "isotonic"}},
+        {"joint": {"stages": [1, 2]}, "llm": {"counts_in_words": False, "lora_first_layer": 2, "layers": 3}},
+    ],
+)
+def test_variants_run(sections: dict[str, Any], tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
+    small = {"stage2_targets": 60, "stage3_targets": 60}
+    config = tiny_system_config(**{**sections, "joint": {**small, **sections["joint"]}})
+    model = CoReLLa(config).fit(tiny_dataset)
+    test = tiny_dataset.samples("test")
+    predictions = model.predict(test, 0.5)
+    assert np.isfinite(predictions.logit).all()
+    assert ((predictions.probability >= 0) & (predictions.probability <= 1)).all()
+    assert predictions.routed.any()
+    stages = sections["joint"]["stages"]
+    assert (model.facts.llm_targets > 0) == (stages != [1])
+    assert ("stage 1" in model.facts.crm_valid_auc) == (1 in stages)
+    assert ("stage 2" in model.facts.crm_valid_auc) == (2 in stages)
+
+
+def test_the_better_crm_is_kept(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
+    """A stage 2 that ruins the CRM leaves the one of stage 1."""
+    model = CoReLLa(tiny_system_config(joint={"crm_learning_rate": 5.0})).fit(tiny_dataset)
+    auc = model.facts.crm_valid_auc
+    assert auc["stage 2"] < auc["stage 1"]
+    valid = tiny_dataset.samples("valid")
+    logits = system.crm_logits(model.crm, model.encoder, valid)
+    assert system.roc_auc_score(valid.label, logits) == pytest.approx(auc["stage 1"])
+
+
+def test_same_seed_same_system(tiny_system_config: Configure, tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:
+    test = tiny_dataset.samples("test")
+    torch.manual_seed(99)  # what happened before does not matter
+    _same(CoReLLa(tiny_system_config()).fit(tiny_dataset).predict(test, 0.5), tiny_system.predict(test, 0.5))
+    other = CoReLLa(tiny_system_config(seed=2)).fit(tiny_dataset).predict(test, 0.5)
+    assert not np.array_equal(other.logit, tiny_system.predict(test, 0.5).logit)
+
+
+def test_test_labels_are_never_read(
+    tiny_system_config: Configure, tiny_dataset: Dataset, tiny_system: CoReLLa, tmp_path: Path
+) -> None:
+    """Fitted on a log whose test answers are flipped, the system is the same, and says the same of validation rows."""
+    log = tiny_dataset.log.with_columns(
+        pl.when(pl.col("split") == "test").then(1 - pl.col("label")).otherwise("label").alias("label")
+    )
+    flipped = make_dataset(
+        log.drop("user", "item"), tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {}
+    )
+    assert not np.array_equal(flipped.label, tiny_dataset.label)
+    other = CoReLLa(tiny_system_config()).fit(flipped)
+    assert other.router.state() == tiny_system.router.state()
+    for part in ("train", "valid"):
+        _same(other.predict(flipped.samples(part), 0.5), tiny_system.predict(tiny_dataset.samples(part), 0.5))
+    first = tiny_dataset.rows("test")[:1]  # the first test row sees no test answer
+    _same(other.predict(flipped.samples(first), 1.0), tiny_system.predict(tiny_dataset.samples(first), 1.0))
+
+
+def test_new_rows(learned: CoReLLa, tiny_dataset: Dataset) -> None:
+    frame = pl.DataFrame({"user_id": ["u03", "nobody", "u04"], "item_id": ["i01", "i02", "nothing"]})
+    predictions = learned.predict(tiny_dataset.query(frame), 1.0)
+    assert np.isfinite(predictions.logit).all()
+    table = predictions_frame(frame, predictions)
+    assert table.columns == [
+        "user_id", "item_id", "probability", "crm_probability", "entropy", "routed", "llm_probability"
+    ]  # fmt: skip
+    np.testing.assert_allclose(table["probability"], predictions.probability)
+    unrouted = predictions_frame(frame, learned.predict(tiny_dataset.query(frame), 0.0))
+    assert unrouted["llm_probability"].to_list() == [None] * 3
+    assert unrouted["routed"].to_list() == [False] * 3
+    p = unrouted["crm_probability"].to_numpy()
+    np.testing.assert_allclose(unrouted["entropy"], -p * np.log(p) - (1 - p) * np.log(1 - p))
+    nothing = learned.predict(tiny_dataset.query(frame.head(0)))
+    assert len(nothing.logit) == 0
+
+
+def test_sample_users(tiny_dataset: Dataset) -> None:
+    valid = tiny_dataset.samples("valid")
+    assert sample_users(valid, None, 1).tolist() == list(range(len(valid)))
+    chosen = sample_users(valid, 40, 1)
+    assert 40 <= len(chosen) < 60
+    users = valid.user[chosen]
+    assert sum(np.isin(valid.user, users)) == len(chosen)  # whole users
+    assert chosen.tolist() == sample_users(valid, 40, 1).tolist() != sample_users(valid, 40, 2).tolist()
