@@ -1,6 +1,7 @@
 """The command line. No logic of its own: it reads arguments, calls `corella.run`, and prints what came back."""
 
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,10 +111,11 @@ def explain_config(
     if resolved or config or overrides:
         print(to_yaml(load_config(config, overrides or ())), end="")
         return
+    width = min(_out.width, 110)
     for name, default, text in describe():
         _out.print(f"[bold]{name}[/bold]", end="")
         _out.print(f" = {default}", markup=False)
-        _out.print(f"    {text}", markup=False)
+        print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
 
 
 def _run_config(run: Path, config: Path | None, overrides: list[str] | None) -> Config:

@@ -421,11 +421,14 @@ def describe(section: type[Section] = Config, prefix: str = "") -> list[tuple[st
     """Every setting as (dotted name, default as YAML, description), in order."""
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Section):
-            rows += describe(inner, f"{prefix}{name}.")
-            continue
-        default = field.get_default(call_default_factory=True)
-        text = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
-        rows.append((prefix + name, text, " ".join((field.description or "").split())))
+        inner = _models(field.annotation)
+        if field.description or not inner:
+            default = field.get_default(call_default_factory=True)
+            shown = default.model_dump(mode="json") if isinstance(default, Section) else default
+            text = "" if inner and default is not None else yaml.safe_dump(shown, default_flow_style=True)
+            rows.append(
+                (prefix + name, text.removesuffix("...\n").strip(), " ".join((field.description or "").split()))
+            )
+        for model in inner:
+            rows += describe(model, f"{prefix}{name}.")
     return rows
