@@ -283,6 +283,12 @@ class RoutingConfig(Section):
     budget_unit: Literal["samples", "requests", "milliseconds"] = "samples"
     """Share of samples; share of requests (whole users); or mean milliseconds of language model a request."""
 
+    @model_validator(mode="after")
+    def _share(self) -> "RoutingConfig":
+        if self.budget_unit != "milliseconds" and self.budget > 1:
+            raise ValueError(f"a budget in {self.budget_unit} is a share from 0 to 1, here {self.budget}")
+        return self
+
 
 class EvaluationConfig(Section):
     """What is measured, and on how many rows."""
@@ -295,9 +301,29 @@ class EvaluationConfig(Section):
     """Resamples of the paired bootstrap."""
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "corella": {},
+    "paper": {
+        "crm": {"counts": False, "embedding_dropout": 0.0},
+        "llm": {"prompt": "pointwise"},
+        "routing": {"policy": "entropy", "combine": "replace"},
+    },
+    "tallrec": {
+        "llm": {"prompt": "pointwise"},
+        "joint": {"stages": [3]},
+        "routing": {"policy": "random", "combine": "replace", "budget": 1.0},
+    },
+}
+"""Named settings that stand under the given ones."""
+
+
 class Config(Section):
     """The whole configuration of a run."""
 
+    recipe: Literal["corella", "paper", "tallrec"] = "corella"
+    """Named settings under your own: `corella` is the defaults (timeline, counting features, learned router, blend);
+    `paper` is arXiv 2403.16378 (pointwise prompt, DCNv2 without counting features, entropy routing that replaces);
+    `tallrec` is the language model alone, tuned on the pointwise prompt (stage 3 without stages 1 and 2)."""
     seed: int = 1
     """All randomness comes from it."""
     threads: int | None = Field(default=None, ge=1)
@@ -359,7 +385,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def load_config(
     path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
 ) -> Config:
-    """Build the configuration: the dataset's preset, then `settings`, the YAML file, and the overrides on top.
+    """Build the configuration: the dataset's preset and the recipe, then `settings`, the YAML file, and the overrides.
 
     Raises `UserError` with the offending key, the nearest valid name, and the reason.
     """
@@ -372,7 +398,7 @@ def load_config(
         given = merge(given, parse_override(text))
     data = given.get("data")
     source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
-    merged = merge({"data": preset(str(source))}, given)
+    merged = merge(merge({"data": preset(str(source))}, RECIPES.get(str(given.get("recipe")), {})), given)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:

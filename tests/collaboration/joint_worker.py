@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import peft  # noqa: F401  (imported before the fork, as are the classes of transformers)
 import polars as pl
 import torch
+from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
 from corella.collaboration.checkpoint import save_tensors
 from corella.collaboration.joint import JointProgress, JointTrainer

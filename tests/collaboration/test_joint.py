@@ -244,7 +244,7 @@ def test_killed_and_resumed(tiny_backbone_folder: Path, tmp_path: Path) -> None:
 
         def train(name: str, kill_after: float = math.inf) -> list[int]:
             """The steps that one process took, killed some time after `kill_after` of them."""
-            assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+            assert process.stdin is not None and process.stdout is not None
             process.stdin.write(f"{tmp_path / name}.checkpoint {tmp_path / name}.done\n")
             process.stdin.flush()
             pid, steps = 0, []
@@ -271,7 +271,7 @@ def test_killed_and_resumed(tiny_backbone_folder: Path, tmp_path: Path) -> None:
     assert parts[0][0] == 1
     assert parts[-1][-1] == len(whole)
     for one, other in pairwise(parts):
-        assert 1 < one[-1] <= other[0] <= one[-1] + 1
+        assert one[-1] <= other[0] <= one[-1] + 1
     (one, facts), (other, other_facts) = (load_tensors(tmp_path / f"{n}.done") for n in ("whole", "killed"))
     assert facts == other_facts
     assert one.keys() == other.keys()

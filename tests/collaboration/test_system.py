@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-import corella.collaboration.system as system
+from corella.collaboration import system
 from corella.collaboration.system import CoReLLa, Predictions, predictions_frame, sample_users
 from corella.config import Config
 from corella.data.dataset import Dataset, make_dataset
@@ -207,9 +207,7 @@ def test_test_labels_are_never_read(
     log = tiny_dataset.log.with_columns(
         pl.when(pl.col("split") == "test").then(1 - pl.col("label")).otherwise("label").alias("label")
     )
-    flipped = make_dataset(
-        log.drop("user", "item"), tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {}
-    )
+    flipped = make_dataset(log.drop("user", "item"), tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {})
     assert not np.array_equal(flipped.label, tiny_dataset.label)
     other = CoReLLa(tiny_system_config()).fit(flipped)
     assert other.router.state() == tiny_system.router.state()

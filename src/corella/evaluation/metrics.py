@@ -37,7 +37,7 @@ class Quality:
 
     def row(self) -> dict[str, float | None]:
         """As a flat mapping; None where a figure is not defined (JSON has no nan)."""
-        return {name: None if np.isnan(value) else value for name, value in asdict(self).items()}
+        return asdict(self)
 
 
 def quality(label: Ints, logit: Floats, user: Ints) -> Quality:

@@ -1,0 +1,172 @@
+"""Curves begin at the CRM and end at the blend, whatever the policy; nothing is fitted on test rows."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.special import expit
+from sklearn.metrics import log_loss, roc_auc_score
+
+from corella.collaboration.calibration import Blend, Calibrator
+from corella.collaboration.router import Router
+from corella.collaboration.routing import RouterInputs, fit_learned_router
+from corella.collaboration.system import CoReLLa
+from corella.config import Config, RoutingConfig
+from corella.data.dataset import Dataset, make_dataset
+from corella.evaluation.curves import SHARES, RoutedSet, policies, routing_curves
+from corella.evaluation.evaluate import evaluate
+
+Curves = list[dict[str, float | str]]
+
+
+def at(rows: Curves, policy: str, combine: str, share: float) -> dict[str, float | str]:
+    """The one row of a curve at a share."""
+    (row,) = (r for r in rows if (r["policy"], r["combine"], r["share"]) == (policy, combine, share))
+    return row
+
+
+@pytest.fixture(scope="module")
+def data() -> RoutedSet:
+    rng = np.random.default_rng(0)
+    crm, other = rng.normal(size=(2, 600))
+    label = (rng.random(600) < expit(crm + other)).astype(int)
+    inputs = RouterInputs(crm, rng.random((600, 2)).astype(np.float32), np.full(600, np.nan))
+    return RoutedSet(label, crm, other, crm + other, inputs, rng.integers(0, 50, 600), rng.integers(0, 50, 600))
+
+
+@pytest.fixture(scope="module")
+def router(data: RoutedSet) -> Router:
+    learned, _ = fit_learned_router(data.inputs, data.blended, 1)
+    same = Calibrator()
+    return Router(RoutingConfig(), 1, same, same, Blend(1, 1, 0), learned, np.zeros(0))
+
+
+@pytest.fixture(scope="module")
+def curves(data: RoutedSet, router: Router) -> Curves:
+    return routing_curves(router, data)
+
+
+def test_ends(data: RoutedSet, router: Router, curves: Curves) -> None:
+    ends = {"blend": data.blended, "replace": data.llm}
+    for policy in policies(router, data):
+        for combine, everywhere in ends.items():
+            for share, z in ((0.0, data.crm), (1.0, everywhere)):
+                row = at(curves, policy, combine, share)
+                assert row["auc"] == pytest.approx(roc_auc_score(data.label, z))
+                assert row["logloss"] == pytest.approx(log_loss(data.label, expit(z)))
+        assert at(curves, policy, "blend", 0.0)["captured"] == pytest.approx(0)
+        assert at(curves, policy, "blend", 1.0)["captured"] == pytest.approx(1)
+
+
+def test_every_policy_at_every_share(curves: Curves) -> None:
+    names = ["learned", "entropy", "random", "longest history", "least popular", "oracle"]
+    assert [(r["policy"], r["combine"], r["share"]) for r in curves] == [
+        (name, combine, share) for name in names for combine in ("blend", "replace") for share in SHARES
+    ]
+    assert [0.2 in SHARES, SHARES[0], SHARES[-1]] == [True, 0, 1]
+
+
+def test_oracle_beats_random(curves: Curves) -> None:
+    oracle, chance = (float(at(curves, name, "blend", 0.3)["captured"]) for name in ("oracle", "random"))
+    assert oracle > chance + 0.1
+    assert chance == pytest.approx(0.3, abs=0.12)
+
+
+def test_one_share_by_hand(data: RoutedSet, curves: Curves) -> None:
+    order = np.argsort(-data.history_length, kind="stable")[:150]
+    mixed = data.crm.copy()
+    mixed[order] = data.blended[order]
+    auc = roc_auc_score(data.label, mixed)
+    row = at(curves, "longest history", "blend", 0.25)
+    assert row["auc"] == pytest.approx(auc)
+    base, full = (roc_auc_score(data.label, z) for z in (data.crm, data.blended))
+    assert row["captured"] == pytest.approx((auc - base) / (full - base))
+
+
+def test_no_gain_to_capture(data: RoutedSet, router: Router) -> None:
+    same = RoutedSet(data.label, data.crm, data.crm, data.crm, data.inputs, data.history_length, data.popularity)
+    assert {row["captured"] for row in routing_curves(router, same)} == {0.0}
+
+
+# The whole evaluation, on the tiny system.
+
+
+def _probabilities(run: Path) -> pl.DataFrame:
+    table = pl.read_parquet(run / "predictions.parquet")
+    return table.drop("label")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_system: CoReLLa, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], Path]:
+    run = tmp_path_factory.mktemp("run")
+    return evaluate(tiny_system, run), run
+
+
+def test_evaluation_is_json(evaluated: tuple[dict[str, object], Path], tiny_dataset: Dataset) -> None:
+    metrics, run = evaluated
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    systems = {row["system"]: row for row in metrics["systems"]}  # type: ignore[attr-defined]
+    assert {"lightgbm", "dcnv2", "dcnv2+counts", "llm", "dcnv2+counts & llm"} <= systems.keys()
+    table, test = pl.read_parquet(run / "predictions.parquet"), tiny_dataset.samples("test")
+    assert table["item_id"].to_list() == tiny_dataset.log[test.row]["item_id"].to_list()
+    for name, row in systems.items():
+        assert row["auc"] == pytest.approx(roc_auc_score(test.label, table[name]), abs=1e-3)
+    curves = metrics["curves"]["dcnv2+counts"]  # type: ignore[index]
+    assert at(curves, "learned", "blend", 0.0)["auc"] == pytest.approx(systems["dcnv2+counts"]["auc"])
+
+
+def test_flipped_test_answers_change_no_probability(
+    evaluated: tuple[dict[str, object], Path], tiny_system: CoReLLa, tiny_system_config: Callable[..., Config],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Histories stay as they are (a later test row may know an earlier answer); what is measured is flipped. If any
+    calibrator, blend, router or early stopping saw a test label, a probability would change.
+    """
+    dataset = tiny_system.dataset
+    twin = Dataset(
+        dataset.log, dataset.users, dataset.items, dataset.config, dataset.counts, dataset.popularity, dataset.manifest
+    )
+    assert twin.events is not None  # made from the true labels, and kept
+    flipped = dataset.label.copy()
+    flipped[dataset.rows("test")] = 1 - flipped[dataset.rows("test")]
+    twin.__dict__["label"] = flipped
+    monkeypatch.setattr(tiny_system, "dataset", twin)
+    metrics = evaluate(tiny_system, tmp_path)
+    assert _probabilities(tmp_path).equals(_probabilities(evaluated[1]))
+    for row, other in zip(metrics["systems"], evaluated[0]["systems"], strict=True):  # type: ignore[call-overload]
+        assert row["auc"] == pytest.approx(1 - other["auc"])
+
+
+def test_a_killed_evaluation_goes_on(
+    evaluated: tuple[dict[str, object], Path], tiny_system: CoReLLa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The language model's answers are kept: it is not asked again."""
+    metrics, run = evaluated
+    before = _probabilities(run)
+
+    def refuses(*_: object) -> None:
+        raise AssertionError("the language model was asked")
+
+    monkeypatch.setattr(tiny_system, "llm_logits", refuses)
+    assert evaluate(tiny_system, run)["systems"] == metrics["systems"]
+    assert _probabilities(run).equals(before)
+    with pytest.raises(AssertionError, match="was asked"):
+        evaluate(tiny_system, None)
+
+
+def test_leave_last_out_is_evaluated(
+    tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """One test row a user: figures within a user are not defined, and written as null."""
+    from_end = pl.len().over("user_id") - 1 - pl.int_range(pl.len()).over("user_id")
+    part = (
+        pl.when(from_end < 1).then(pl.lit("test")).when(from_end < 3).then(pl.lit("valid")).otherwise(pl.lit("train"))
+    )
+    log = tiny_dataset.log.drop("user", "item").with_columns(split=part)
+    dataset = make_dataset(log, tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {})
+    metrics = evaluate(CoReLLa(tiny_system_config()).fit(dataset), tmp_path)
+    assert metrics["final"]["user_auc"] is None
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

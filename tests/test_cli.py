@@ -1,0 +1,276 @@
+"""The command line: what it prints, what it writes, and its exit codes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+import corella.cli
+import corella.run
+from corella.data.dataset import Dataset
+from corella.files import read_json
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """A function: run a command in this process; its exit code, output and messages."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["corella", *map(str, words)])
+        capfd.readouterr()
+        code = 0
+        try:
+            corella.cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def project(tiny_dataset: Dataset, tiny_backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with CSV tables of the tiny dataset, settings for it, and a run trained by the command."""
+    folder = tmp_path_factory.mktemp("project")
+    log = tiny_dataset.log.select("user_id", "item_id", "timestamp", "label")
+    broken = pl.DataFrame(
+        {"user_id": ["u00", "u01"], "item_id": ["i00", None], "timestamp": ["soon", "5"], "label": [1, 1]}
+    )
+    pl.concat([log.cast({"timestamp": pl.String, "label": pl.Int64}), broken]).write_csv(folder / "log.csv")
+    tiny_dataset.users.select("user_id", "gender").write_csv(folder / "users.csv")
+    genres = pl.col("genres").list.join("|")
+    tiny_dataset.items.select("item_id", "title", genres).write_csv(folder / "items.csv")
+    settings = {
+        "threads": 1,
+        "data": {
+            "source": "tables", "interactions": {"path": str(folder / "log.csv")},
+            "users": {"path": str(folder / "users.csv")},
+            "items": {"path": str(folder / "items.csv"), "lists": {"genres": "|"}},
+            "label": "label", "user_fields": ["gender"], "list_fields": ["genres"], "history_length": 8,
+        },
+        "crm": {"embedding_size": 4, "hidden": [16, 8], "batch_size": 64, "learning_rate": 0.01, "epochs": 3},
+        "llm": {"backbone": str(tiny_backbone_folder), "dtype": "float32", "window_tokens": 128},
+        "joint": {"stage2_targets": 100, "stage3_targets": 100, "targets_per_step": 32},
+        "routing": {"policy": "entropy"},
+        "evaluation": {"bootstrap": 20},
+    }  # fmt: skip
+    (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CORELLA_CACHE", str(folder / "cache"))
+        words = ["corella", "train", "--run", str(folder / "run"), "--config", str(folder / "settings.yaml")]
+        patch.setattr(sys, "argv", words)
+        corella.cli.main()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORELLA_CACHE", str(project / "cache"))
+
+
+def test_explain_config(call: Call) -> None:
+    code, out, _ = call("explain-config")
+    assert code == 0
+    assert "joint.gamma = 0.1" in out
+    assert "Weight of the alignment loss in stage 2. [paper]" in out
+    code, out, _ = call("explain-config", "--resolved", "--set", "seed=5")
+    assert yaml.safe_load(out)["seed"] == 5
+
+
+def test_prepare_says_what_was_dropped(call: Call, project: Path, tmp_path: Path) -> None:
+    code, out, _ = call("prepare", "--config", project / "settings.yaml", "--out", tmp_path / "prepared")
+    assert code == 0
+    assert "users: 30" in out
+    dropped = [line for line in out.splitlines() if line.startswith("dropped")]
+    assert len(dropped) == 2
+    assert all(line.startswith("dropped 1 rows: ") for line in dropped)
+    assert "nothing was dropped" not in out
+    assert (tmp_path / "prepared" / "log.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["explain-config", "--set", "crm.modle=din"], "crm.modle: no such setting; did you mean 'model'?"),
+        (["prepare", "--config", "nothing.yaml"], "nothing.yaml does not exist"),
+        (["evaluate", "--run", "no-run"], "no-run holds no trained model; run `corella train --run no-run` first"),
+        (["report", "--run", "no-run"], "no-run"),
+        (["score", "no-run", "no-rows.csv", "--out", "o.parquet"], "no-rows.csv does not exist"),
+        (["train"], "--run"),
+        (["no-such-command"], "no-such-command"),
+        (["train", "--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_mistakes(words: list[str], message: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(*words)
+    assert code == 2
+    assert message in err
+    assert err.startswith("corella: ")
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_score_needs_a_trained_run(call: Call, project: Path, tmp_path: Path) -> None:
+    code, _, err = call("score", tmp_path, project / "log.csv", "--out", tmp_path / "o.parquet")
+    assert code == 2
+    assert "holds no trained model" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_a_process(project: Path) -> None:
+    """The exit code and the message, with nothing between the command and the shell."""
+    command = [sys.executable, "-c", "from corella.cli import main; main()", "explain-config", "--set", "sed=1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["corella: configuration: sed: no such setting; did you mean 'seed'?"]
+
+
+def test_our_mistakes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(corella.run, "train_run", fails)
+    monkeypatch.delenv("CORELLA_TRACEBACK", raising=False)
+    code, _, err = call("train", "--run", "x")
+    assert code == 1
+    assert "internal error: ZeroDivisionError: oops" in err
+    assert "Traceback" not in err
+    monkeypatch.setenv("CORELLA_TRACEBACK", "1")
+    assert "Traceback" in call("train", "--run", "x")[2]
+
+
+def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(corella.run, "train_run", stops)
+    code, _, err = call("train", "--run", "x")
+    assert code == 130
+    assert "interrupted; the same command goes on where it was" in err
+
+
+def test_help(call: Call) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    assert "explain-config" in out
+
+
+def test_train_again_and_with_other_settings(call: Call, project: Path) -> None:
+    run, settings = project / "run", project / "settings.yaml"
+    before = (run / "model" / "manifest.json").read_bytes()
+    for words in ([], ["--config", settings]):
+        code, _, err = call("train", "--run", run, *words)
+        assert code == 0
+        assert "trained already" in err
+    assert (run / "model" / "manifest.json").read_bytes() == before
+    code, _, err = call("train", "--run", run, "--config", settings, "--set", "crm.epochs=4")
+    assert code == 2
+    assert "was started with another configuration" in err
+
+
+def test_evaluate_in_another_process_than_train(call: Call, project: Path) -> None:
+    code, out, err = call("evaluate", "--run", project / "run")
+    assert code == 0, err
+    assert "lightgbm" in out
+    metrics = read_json(project / "run" / "metrics.json")
+    assert metrics["dataset"]["dropped"]
+    assert {"metrics.json", "predictions.parquet", "report.html", "config.yaml", "log.jsonl"} <= {
+        p.name for p in (project / "run").iterdir()
+    }
+    assert "<html" in (project / "run" / "report.html").read_text()
+    (project / "run" / "report.html").unlink()
+    assert call("report", "--run", project / "run")[0] == 0
+    assert (project / "run" / "report.html").is_file()
+
+
+NEW = pl.DataFrame(
+    {
+        "user_id": ["u05", "nobody", "u05", "u01", "u07"], "item_id": ["i03", "i03", "nothing", "i02", "i02"],
+        "note": ["a", "b", "c", "d", "e"], "timestamp": [2000, 2000, 2000, 1, 2000],
+    }
+)  # fmt: skip
+COLUMNS = ["probability", "crm_probability", "entropy", "routed", "llm_probability"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_score(call: Call, project: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = tmp_path / f"rows.{suffix}", tmp_path / "deep" / "out.parquet"
+    NEW.write_csv(source) if suffix == "csv" else NEW.write_parquet(source)
+    code, said, err = call("score", project / "run", source, "--out", out, "--share", 1)
+    assert code == 0, err
+    assert "5 rows written" in " ".join(said.split())
+    assert "1 rows have an item that is not in the catalogue" in " ".join(err.split())
+    table = pl.read_parquet(out)
+    assert table.columns == [*NEW.columns, *COLUMNS]
+    assert table.select(NEW.columns).equals(NEW)  # the same rows in the same order
+    assert table["routed"].all()
+    assert table.select(pl.all_horizontal(pl.col("probability", "llm_probability").is_between(0, 1)).all()).item()
+    none = tmp_path / "none.parquet"
+    assert call("score", project / "run", source, "--out", none, "--share", 0)[0] == 0
+    assert pl.read_parquet(none)["llm_probability"].null_count() == 5
+    monkeypatch.setattr(corella.run, "_CHUNK", 2)  # in chunks: the same
+    chunked = tmp_path / "chunked.parquet"
+    assert call("score", project / "run", source, "--out", chunked, "--share", 1)[0] == 0
+    np.testing.assert_allclose(pl.read_parquet(chunked)["probability"], table["probability"], atol=1e-6)
+    assert {p.name for p in tmp_path.iterdir()} == {source.name, "deep", "none.parquet", "chunked.parquet"}
+
+
+def test_score_nothing(call: Call, project: Path, tmp_path: Path) -> None:
+    NEW.head(0).write_parquet(tmp_path / "rows.parquet")
+    assert call("score", project / "run", tmp_path / "rows.parquet", "--out", tmp_path / "o.parquet")[0] == 0
+    assert pl.read_parquet(tmp_path / "o.parquet").shape == (0, 9)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (NEW.rename({"item_id": "item"}), "have no column 'item_id'; did you mean 'item'?"),
+        (NEW.with_columns(timestamp=pl.lit("yesterday")), "rows.csv"),
+    ],
+)
+def test_score_rows_that_do_not_fit(
+    call: Call, project: Path, tmp_path: Path, frame: pl.DataFrame, message: str
+) -> None:
+    frame.write_csv(tmp_path / "rows.csv")
+    code, _, err = call("score", project / "run", tmp_path / "rows.csv", "--out", tmp_path / "o.parquet")
+    assert code == 2
+    assert message in " ".join(err.split())
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_a_changed_model_is_refused(call: Call, project: Path, tmp_path: Path) -> None:
+    weights = project / "run" / "model" / "crm.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        code, _, err = call("score", project / "run", project / "log.csv", "--out", tmp_path / "o.parquet")
+    finally:
+        weights.write_bytes(content)
+    assert code == 2
+    assert "crm.safetensors differs from its SHA-256" in " ".join(err.split())
+
+
+def test_ids_are_text(call: Call, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a CSV file 007 stays 007."""
+    seen: list[list[str]] = []
+    query = Dataset.query
+
+    def looks(self: Dataset, frame: pl.DataFrame) -> object:
+        seen.append(frame["user_id"].to_list())
+        return query(self, frame)
+
+    monkeypatch.setattr(Dataset, "query", looks)
+    (tmp_path / "rows.csv").write_text("user_id,item_id\n007,1e5\n")
+    assert call("score", project / "run", tmp_path / "rows.csv", "--out", tmp_path / "o.parquet")[0] == 0
+    assert seen == [["007"]]
+    assert pl.read_parquet(tmp_path / "o.parquet")["item_id"].to_list() == ["1e5"]
