@@ -70,8 +70,15 @@ class SplitConfig(Section):
     @field_validator("dates")
     @classmethod
     def _iso_in_order(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
-        if value is not None and not datetime.fromisoformat(value[0]) < datetime.fromisoformat(value[1]):
-            raise ValueError("the first date must come before the second")
+        if value is None:
+            return None
+        for date in value:
+            try:
+                datetime.fromisoformat(date)
+            except ValueError:
+                raise ValueError(f"'{date}' is not an ISO date like 1998-04-01") from None
+        if not datetime.fromisoformat(value[0]) < datetime.fromisoformat(value[1]):
+            raise ValueError("validation must begin before test: the first date before the second")
         return value
 
     @field_validator("fractions")

@@ -12,7 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from corella.collaboration.system import CoReLLa, predictions_frame
+from corella.collaboration.calibration import probability
+from corella.collaboration.routing import entropy
+from corella.collaboration.system import CoReLLa, Predictions
 from corella.config import Config, load_config, to_yaml
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
@@ -116,6 +118,18 @@ def score_file(
     if unknown:
         reporter.say(f"warning: {unknown:,} rows have an item that is not in the catalogue; scored as an unknown item")
     return total
+
+
+def predictions_frame(frame: pl.DataFrame, predictions: Predictions) -> pl.DataFrame:
+    """Columns of a scored table: final and CRM probability, entropy, whether and how the language model answered."""
+    crm, llm = probability(predictions.crm), probability(predictions.llm)
+    return frame.with_columns(
+        probability=pl.Series(predictions.probability),
+        crm_probability=pl.Series(crm),
+        entropy=pl.Series(entropy(crm)),
+        routed=pl.Series(predictions.routed),
+        llm_probability=pl.Series(llm, nan_to_null=True),
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_missing_columns_are_named(run: Clean, log: pl.DataFrame) -> None:
     [
         ("rating", "five", "not a number"), ("rating", "nan", "not a number"),
         ("rating", "inf", "not a number"),
-        ("timestamp", "monday", "not a number"), ("user_id", "", "empty id"), ("item_id", None, "empty id"),
+        ("timestamp", "monday", "not a time"), ("user_id", "", "empty id"), ("item_id", None, "empty id"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_dropped_counted_and_named(

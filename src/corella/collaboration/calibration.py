@@ -71,7 +71,7 @@ def fit_blend(z_crm: Floats, z_llm: Floats, label: Ints) -> Blend:
     inputs = np.stack([z_crm, z_llm], axis=1).astype(np.float64)
     kept = [0, 1]
     while True:
-        model = LogisticRegression(C=1e6).fit(inputs[:, kept], label)
+        model = LogisticRegression(C=1.0).fit(inputs[:, kept], label)
         if len(kept) == 1 or model.coef_[0].min() >= 0:
             break
         kept.remove(kept[int(np.argmin(model.coef_[0]))])

@@ -62,7 +62,7 @@ class Router:
         """Everything as JSON-able data."""
         return {
             "crm": asdict(self.crm), "llm": asdict(self.llm), "blend": asdict(self.blend),
-            "learned": self.learned.text if self.learned else None,
+            "learned": self.learned.texts if self.learned else None,
             "validation_priority": self.validation_priority.tolist(),
         }  # fmt: skip
 

@@ -21,37 +21,38 @@ from corella.llm.backbone import Backbone
 
 Floats = npt.NDArray[np.float32]
 
-_TEXT_SIZE = 16
-_HIDDEN_SIZE = 8
+TEXT_SIZE = 16
+HIDDEN_SIZE = 8
 
 
 @dataclass(frozen=True)
-class HiddenProjection:
-    """Principal components of a hidden layer, fitted on validation rows."""
+class Projection:
+    """Principal components of rows of vectors. Plain data that JSON can hold."""
 
     mean: list[float]
     components: list[list[float]]
 
-    def __call__(self, hidden: Floats) -> Floats:
+    def __call__(self, vectors: Floats) -> Floats:
         """[n, width] -> [n, components]."""
-        return (hidden - np.array(self.mean, np.float32)) @ np.array(self.components, np.float32).T
+        return (vectors - np.array(self.mean, np.float32)) @ np.array(self.components, np.float32).T
 
 
-def fit_projection(hidden: Floats, size: int = _HIDDEN_SIZE) -> HiddenProjection:
-    """Principal components of rows of hidden states."""
-    pca = PCA(min(size, *hidden.shape), svd_solver="covariance_eigh").fit(hidden)
-    return HiddenProjection(pca.mean_.astype(float).tolist(), pca.components_.astype(float).tolist())
+def fit_projection(vectors: Floats, size: int) -> Projection:
+    """The first `size` principal components of rows (fewer, where there are fewer rows or columns)."""
+    pca = PCA(min(size, *vectors.shape), svd_solver="covariance_eigh").fit(vectors)
+    return Projection(pca.mean_.astype(float).tolist(), pca.components_.astype(float).tolist())
 
 
 class TextSignals:
     """Embeddings of item texts and of what users liked and disliked, for every event a running sum."""
 
-    def __init__(self, dataset: Dataset, backbone: Backbone) -> None:
+    def __init__(self, dataset: Dataset, backbone: Backbone, projection: Projection | None = None) -> None:
+        """`projection`: the one fitted when the router was; unset: fitted on this catalogue."""
         vectors = embed_items(dataset, backbone)
-        size = min(_TEXT_SIZE, *vectors.shape)
-        reduced = PCA(size, svd_solver="covariance_eigh").fit_transform(vectors).astype(np.float32)
+        self.projection = projection or fit_projection(vectors, TEXT_SIZE)
+        reduced = self.projection(vectors)
         reduced /= np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-6
-        self._items = np.concatenate([reduced, np.zeros((1, size), np.float32)])
+        self._items = np.concatenate([reduced, np.zeros((1, reduced.shape[1]), np.float32)])
         events = dataset.events
         self._start = events.start
         ones, zeros = events.label == 1, events.label == 0

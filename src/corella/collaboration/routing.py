@@ -54,52 +54,55 @@ class RouterInputs:
     features: npt.NDArray[np.float32]
     """[n, f]: counting features, history length, hidden layers, text, the distilled head (whatever there is)."""
     guess: npt.NDArray[np.float64]
-    """[n]: the distilled head's guess of the language model's calibrated logit; nan where there is none."""
+    """[n]: what the sample's logit would be if it were routed, by the distilled head's guess; nan where there is
+    none.
+    """
 
 
 @dataclass
 class LearnedRouter:
-    """Boosted trees that predict `expected_gain`; `text` is LightGBM's own text format, so nothing is pickled."""
+    """Boosted trees that predict `expected_gain`, the mean of one model a fold; `texts` are in LightGBM's own text
+    format, so nothing is pickled."""
 
-    text: str
-    _booster: object = field(default=None, repr=False, compare=False)
+    texts: list[str]
+    _boosters: list[object] = field(default_factory=list, repr=False, compare=False)
 
     def __call__(self, inputs: RouterInputs) -> npt.NDArray[np.float64]:
         """Predicted gain of each sample, float64 [n]."""
         import lightgbm
 
-        if self._booster is None:
-            self._booster = lightgbm.Booster(model_str=self.text)
-        predicted = self._booster.predict(_design(inputs), num_threads=1)  # type: ignore[attr-defined]
-        return np.asarray(predicted, dtype=np.float64)
+        if not self._boosters:
+            self._boosters = [lightgbm.Booster(model_str=text) for text in self.texts]
+        design = _design(inputs)
+        each = [booster.predict(design, num_threads=1) for booster in self._boosters]  # type: ignore[attr-defined]
+        return np.asarray(np.mean(each, axis=0), dtype=np.float64)
 
 
 def fit_learned_router(
     inputs: RouterInputs, blended: Floats, seed: int
 ) -> tuple[LearnedRouter, npt.NDArray[np.float64]]:
-    """Fit on validation rows, whose blended logits are known. Returns the router and its out-of-fold predictions
-    (from which thresholds are taken: in-fold ones are too sure)."""
+    """Fit on validation rows, whose blended logits are known. Returns the router and its out-of-fold predictions, from
+    which thresholds are taken: each row is predicted by the model that did not see it."""
     import lightgbm
 
-    # One thread: on so few rows several spend their time waiting for each other.
     design, target = _design(inputs), np.sqrt(np.maximum(expected_gain(blended, inputs.crm, inputs.crm), 0))
+    # One thread: on so few rows several spend their time waiting for each other.
     settings = {
         "objective": "l2", "learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 60, "lambda_l2": 10.0,
         "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "verbose": -1, "seed": seed,
         "deterministic": True, "force_col_wise": True, "num_threads": 1,
     }  # fmt: skip
     fold = np.random.default_rng(seed).integers(0, _FOLDS, len(target))
-    rounds, held_out = [], np.empty(len(target))
+    texts, held_out = [], np.empty(len(target))
     for k in range(_FOLDS):
         train = lightgbm.Dataset(design[fold != k], target[fold != k])
         check = lightgbm.Dataset(design[fold == k], target[fold == k], reference=train)
         booster = lightgbm.train(
             settings, train, 600, valid_sets=[check], callbacks=[lightgbm.early_stopping(40, verbose=False)]
         )
-        rounds.append(booster.best_iteration)
         held_out[fold == k] = booster.predict(design[fold == k])
-    final = lightgbm.train(settings, lightgbm.Dataset(design, target), max(int(np.mean(rounds)), 10))
-    return LearnedRouter(final.model_to_string()), held_out
+        texts.append(booster.model_to_string(num_iteration=booster.best_iteration))
+    return LearnedRouter(texts), held_out
 
 
 def _design(inputs: RouterInputs) -> npt.NDArray[np.float32]:

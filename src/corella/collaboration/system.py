@@ -1,5 +1,6 @@
 """The trained system: a conventional model, a language model, and the router between them. Fit, predict, save, load."""
 
+import hashlib
 import os
 import shutil
 import time
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -18,8 +18,9 @@ from corella.collaboration.checkpoint import load_tensors, save_tensors
 from corella.collaboration.joint import JointProgress, JointTrainer
 from corella.collaboration.router import Router, fit_router
 from corella.collaboration.router_inputs import (
+    HIDDEN_SIZE,
     DistilledHead,
-    HiddenProjection,
+    Projection,
     TextSignals,
     cheap_features,
     fit_distilled_head,
@@ -30,7 +31,7 @@ from corella.config import Config, load_config, to_yaml
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.models import build_crm
 from corella.crm.training import crm_hidden, crm_logits, train_crm
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset, Samples, sample_users
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.files import read_json, verify_manifest, write_json, write_manifest, write_text
@@ -104,7 +105,7 @@ class CoReLLa:
     prompts: Prompts
     text: TextSignals
     head: DistilledHead | None
-    projection: HiddenProjection
+    projection: Projection
     router: Router
     valid_rows: npt.NDArray[np.int64]
     valid_llm: Floats
@@ -115,6 +116,8 @@ class CoReLLa:
         reporter = reporter or Reporter(quiet=True)
         checkpoints = run / "checkpoints" if run else None
         self._attach(dataset)
+        if checkpoints is not None:
+            self._claim(checkpoints)
         self._stage1(checkpoints, reporter)
         self._joint(checkpoints, reporter)
         self._read_validation(checkpoints, reporter)
@@ -200,11 +203,22 @@ class CoReLLa:
         torch.manual_seed(self.config.seed)
         self.crm = build_crm(self.spec, self.config.crm)
 
-    def _attach_llm(self) -> None:
+    def _claim(self, checkpoints: Path) -> None:
+        """Checkpoints belong to one configuration and one dataset; say so, or refuse those of another."""
+        arrays = (self.dataset.user, self.dataset.item, self.dataset.label, self.dataset.counts)
+        digest = hashlib.sha256(to_yaml(self.config).encode())
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        path = checkpoints / "fingerprint.json"
+        if path.is_file() and read_json(path) != digest.hexdigest():
+            raise UserError(f"{checkpoints} belongs to other settings or other data; choose another run folder")
+        write_json(path, digest.hexdigest())
+
+    def _attach_llm(self, text: Projection | None = None) -> None:
         self.backbone = add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
         style = TimelinePrompts if self.config.llm.prompt == "timeline" else PointwisePrompts
         self.prompts = style(self.dataset, self.backbone, self.config.llm)
-        self.text = TextSignals(self.dataset, self.backbone)
+        self.text = TextSignals(self.dataset, self.backbone, text)
 
     def _stage1(self, checkpoints: Path | None, reporter: Reporter) -> None:
         path = checkpoints / "stage1.safetensors" if checkpoints else None
@@ -299,7 +313,7 @@ class CoReLLa:
 
     def _fit_router(self) -> None:
         valid = self.dataset.samples(self.valid_rows)
-        self.projection = fit_projection(crm_hidden(self.crm, self.encoder, valid))
+        self.projection = fit_projection(crm_hidden(self.crm, self.encoder, valid), HIDDEN_SIZE)
         z_crm = crm_logits(self.crm, self.encoder, valid)
         features, guess = self.router_features(valid)
         self.router = fit_router(
@@ -324,7 +338,8 @@ class CoReLLa:
         save_tensors(partial / "crm.safetensors", self.crm.state_dict(), {})
         save_tensors(partial / "lora.safetensors", lora_weights(self.backbone), {})
         save_tensors(partial / "valid.safetensors", self._validation(), {})
-        router = {"projection": asdict(self.projection), "head": self.head.text if self.head else None}
+        projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
+        router = {"projections": projections, "head": self.head.text if self.head else None}
         write_json(partial / "router.json", {**self.router.state(), **router})
         write_json(partial / "facts.json", asdict(self.facts))
         write_manifest(partial, {"format": FORMAT, "dataset": self.dataset.manifest.get("files", {})})
@@ -346,13 +361,14 @@ class CoReLLa:
         self.encoder = CRMEncoder(self.spec, self.dataset)
         self.crm = build_crm(self.spec, self.config.crm)
         self.crm.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
-        self._attach_llm()
+        state: dict[str, Any] = read_json(folder / "router.json")
+        projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
+        self.projection = projections["hidden"]
+        self._attach_llm(projections["text"])
         weights = load_tensors(folder / "lora.safetensors")[0]
         with torch.no_grad():
             for name, p in lora_weights(self.backbone).items():
                 p.copy_(weights[name])
-        state: dict[str, Any] = read_json(folder / "router.json")
-        self.projection = HiddenProjection(**state.pop("projection"))
         head = state.pop("head")
         self.head = DistilledHead(head) if head else None
         self.router = Router.from_state(state, self.config.routing, self.config.seed)
@@ -378,28 +394,3 @@ class _Timer:
 def set_threads(config: Config) -> None:
     """Let torch use the configured threads, or all that this process may run on."""
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-
-
-def sample_users(samples: Samples, most: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """Positions of the samples of users drawn at random until `most` samples are reached (all, where it is None)."""
-    if most is None or most >= len(samples):
-        return np.arange(len(samples))
-    users, counts = np.unique(samples.user, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(users))
-    until = int(np.searchsorted(np.cumsum(counts[order]), most)) + 1
-    return np.flatnonzero(np.isin(samples.user, users[order[:until]]))
-
-
-def predictions_frame(frame: pl.DataFrame, predictions: Predictions) -> pl.DataFrame:
-    """Columns of a scored table: final and CRM probability, entropy, whether and how the language model answered."""
-    from corella.collaboration.routing import entropy
-
-    crm = 1 / (1 + np.exp(-predictions.crm))
-    llm = 1 / (1 + np.exp(-predictions.llm))
-    return frame.with_columns(
-        probability=pl.Series(predictions.probability),
-        crm_probability=pl.Series(crm),
-        entropy=pl.Series(entropy(crm)),
-        routed=pl.Series(predictions.routed),
-        llm_probability=pl.Series(llm, nan_to_null=True),
-    )

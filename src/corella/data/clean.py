@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from corella.config import DataConfig
-from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, SPLITS, TIME, USER, RawTables
+from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, SPLITS, TIME, USER, RawTables, epoch_seconds
 from corella.errors import UserError, suggest
 
 _COMPARE = {">=": pl.Expr.ge, "<=": pl.Expr.le, ">": pl.Expr.gt, "<": pl.Expr.lt, "==": pl.Expr.eq}
@@ -157,10 +157,9 @@ def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table:
             log = log if numbers.null_count() else log.with_columns(numbers)
     if TIME not in log.columns:
         return log
-    if log[TIME].dtype.is_temporal():
-        return log.with_columns(pl.col(TIME).cast(pl.Datetime("us")).dt.epoch("s"))
-    log = _number(log, TIME, ledger, table)
-    return log.with_columns(pl.col(TIME).round(0).cast(pl.Int64))
+    seconds = epoch_seconds(log[TIME])
+    log = ledger.drop(log.with_columns(seconds.alias("_s")), pl.col("_s").is_null(), "not a time", table, TIME)
+    return log.with_columns(pl.col("_s").alias(TIME)).drop("_s")
 
 
 def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:

@@ -15,7 +15,7 @@ import polars as pl
 
 from corella.config import DataConfig
 from corella.data.counts import Keys, Log, batch_counts, before, feature_names
-from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER
+from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds
 from corella.errors import UserError, suggest
 from corella.files import verify_manifest
 
@@ -48,6 +48,16 @@ class Samples:
     def take(self, index: npt.NDArray[Any]) -> "Samples":
         """The samples at `index` (positions or a mask)."""
         return Samples(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def sample_users(samples: Samples, most: int | None, seed: int) -> Ints:
+    """Positions of the samples of users drawn at random until `most` samples are reached (all, where it is None)."""
+    if most is None or most >= len(samples):
+        return np.arange(len(samples))
+    users, counts = np.unique(samples.user, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(users))
+    until = int(np.searchsorted(np.cumsum(counts[order]), most)) + 1
+    return np.flatnonzero(np.isin(samples.user, users[order[:until]]))
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,11 @@ class Dataset:
         end_of_time = np.iinfo(np.int64).max // 4
         now = np.full(len(user), end_of_time)
         if TIME in frame.columns and TIME in self.log.columns and self.config.order[:1] == [TIME]:
-            now = frame[TIME].cast(pl.Int64).fill_null(end_of_time).to_numpy().astype(np.int64)
+            seconds = epoch_seconds(frame[TIME])
+            if seconds.null_count() > frame[TIME].null_count():
+                row = int((seconds.is_null() & frame[TIME].is_not_null()).arg_max() or 0)
+                raise UserError(f"the rows to score: row {row + 1}, column {TIME}: {frame[TIME][row]!r} is not a time")
+            now = seconds.fill_null(end_of_time).to_numpy().astype(np.int64)
         log_time = _times(self.log)
         shown = np.where(now == end_of_time, log_time.max(initial=0), now)
         order = _insert(log_time, now)

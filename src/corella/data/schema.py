@@ -26,3 +26,23 @@ class RawTables:
     items: pl.DataFrame | None = None
     names: dict[str, str] = field(default_factory=dict)
     """Table name -> the file it came from, for messages."""
+
+
+def epoch_seconds(times: pl.Series) -> pl.Series:
+    """Times as whole seconds since 1970 (UTC), int64; null where a value is no time.
+
+    Takes dates and datetimes, numbers (seconds), and text that holds a number or an ISO date or datetime.
+    """
+    if times.dtype.is_temporal():
+        return times.cast(pl.Datetime("us")).dt.epoch("s")
+    numbers = times.cast(pl.Float64, strict=False)
+    numbers = pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series()
+    seconds = numbers.round(0).cast(pl.Int64)
+    if times.dtype == pl.String and seconds.null_count() > times.null_count():
+        plain = times.str.strip_chars().str.replace(r"Z$|[+]00:?00$", "").str.replace("T", " ")
+        parsed = [plain.str.to_datetime(form, strict=False, time_unit="us") for form in _ISO]
+        seconds = pl.select(pl.coalesce(seconds, *(p.dt.epoch("s") for p in parsed))).to_series()
+    return seconds.alias(times.name)
+
+
+_ISO = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")

@@ -23,13 +23,13 @@ from torch import nn
 from corella.collaboration.calibration import fit_calibrator, probability
 from corella.collaboration.checkpoint import load_tensors, save_tensors
 from corella.collaboration.router import Router, fit_router
-from corella.collaboration.router_inputs import fit_projection
-from corella.collaboration.system import CoReLLa, sample_users
+from corella.collaboration.router_inputs import HIDDEN_SIZE, fit_projection
+from corella.collaboration.system import CoReLLa
 from corella.config import CRMConfig
 from corella.crm.lightgbm import lightgbm_logits
 from corella.crm.models import build_crm
 from corella.crm.training import crm_hidden, crm_logits, train_crm
-from corella.data.dataset import Samples
+from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
 from corella.evaluation.intervals import paired_bootstrap
@@ -172,7 +172,7 @@ def _stack(names: list[str], calibrated: dict[str, Scores], valid: Samples) -> F
 def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Samples) -> tuple[Router, RoutedSet]:
     """Fit a router for this CRM on validation rows and lay out the test rows for the curves."""
     features, guesses = [], []
-    projection = fit_projection(crm.valid_hidden) if crm.valid_hidden is not None else None
+    projection = fit_projection(crm.valid_hidden, HIDDEN_SIZE) if crm.valid_hidden is not None else None
     for part, hidden in ((valid, crm.valid_hidden), (test, crm.test_hidden)):
         cheap, guess = model.cheap(part)
         reduced = [projection(hidden)] if projection is not None and hidden is not None else []
