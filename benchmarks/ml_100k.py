@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from common import write_result
-from corella.config import Config, load_config
+from corella.config import Config
 from corella.files import read_json
 from corella.run import evaluate_run, train_run
+from corella.settings import load_config
 
 SETTINGS: dict[str, Any] = {
-    "crm": {"embedding_dropout": 0.8},
+    "crm": {"id_dropout": 0.8},
     "llm": {"lora_first_layer": 10},
     "joint": {"stage2_targets": 16_000, "stage3_targets": 16_000},
 }

@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 
 from corella.collaboration.system import CoReLLa
-from corella.config import Config, merge
+from corella.config import Config
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
+from corella.settings import merge
 from tiny_model import write_tiny_model
 
 _USERS, _ITEMS, _ROWS = 30, 40, 900
@@ -91,7 +92,7 @@ def tiny_system_config(tiny_config: Config, tiny_backbone_folder: Path) -> Confi
         tiny_config.model_dump(mode="json"),
         {
             "threads": 1,
-            "crm": {"epochs": 3, "embedding_dropout": 0.1},
+            "crm": {"epochs": 3, "id_dropout": 0.1},
             "llm": {
                 "backbone": str(tiny_backbone_folder), "dtype": "float32", "window_tokens": 128, "batch_tokens": 1024,
                 "lora_rank": 4, "lora_dropout": 0.0,

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from corella.collaboration.checkpoint import load_tensors
-from corella.config import load_config
 from corella.files import read_json
 from corella.llm.backbone import load_backbone
 from corella.llm.scoring import answer_logits
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
 from corella.run import evaluate_run, train_run
+from corella.settings import load_config
 
 pytest.importorskip("gguf", reason="the bundled model is a GGUF file")
 

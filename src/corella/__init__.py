@@ -10,9 +10,10 @@ model.save("model")
 """
 
 from corella.collaboration.system import CoReLLa, Predictions
-from corella.config import Config, load_config
+from corella.config import Config
 from corella.data.dataset import Dataset, Samples
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
+from corella.settings import load_config
 
 __all__ = ["CoReLLa", "Config", "Dataset", "Predictions", "Samples", "UserError", "load_config", "load_dataset"]

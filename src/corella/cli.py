@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from corella.config import Config, describe, load_config, to_yaml
+from corella.config import Config
 from corella.errors import UserError
+from corella.settings import describe, load_config, to_yaml
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,

@@ -1,20 +1,16 @@
 """Typed configuration: one pydantic model a section, a docstring under every field.
 
-Knows the names, types, defaults and limits of every setting, and how YAML files, presets and `--set` overrides
-are merged. Knows nothing of what the settings do. Values marked [paper] come from arXiv 2403.16378, [code] from
-code that the paper's lab published, [ours] are choices of this project.
+Knows the names, types, defaults and limits of every setting; nothing of what they do, or where they are read from.
+Values marked [paper] come from arXiv 2403.16378, [code] from code that the paper's lab published, [ours] are
+choices of this project.
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from corella.errors import UserError, suggest
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -41,7 +37,7 @@ class TableConfig(Section):
     @field_validator("uri")
     @classmethod
     def _no_secret(cls, value: str | None) -> str | None:
-        if value is not None and re.search(r"://[^/@]*:(?!\$\{\w+\}@)[^@]*@", value):
+        if value is not None and re.search(r"://[^/@]*:(?!\$\{\w+\}@)[^@]*@|(?i:password|pwd|token)=(?!\$\{)", value):
             raise ValueError("a password stands in the URI; write ${DB_PASSWORD} and set that environment variable")
         return value
 
@@ -77,7 +73,10 @@ class SplitConfig(Section):
                 datetime.fromisoformat(date)
             except ValueError:
                 raise ValueError(f"'{date}' is not an ISO date like 1998-04-01") from None
-        if not datetime.fromisoformat(value[0]) < datetime.fromisoformat(value[1]):
+        first, second = (datetime.fromisoformat(date) for date in value)
+        if (first.tzinfo is None) != (second.tzinfo is None):
+            raise ValueError("give both dates with a time zone, or neither")
+        if not first < second:
             raise ValueError("validation must begin before test: the first date before the second")
         return value
 
@@ -99,8 +98,9 @@ class CountsConfig(Section):
     smoothing: float = Field(default=5.0, gt=0)
     """How many answers at the running average every share of positives starts with. [ours]"""
     frozen: bool | None = None
-    """Freeze everything but the user's own counts at the end of training. Unset: only where the split is by user or
-    leave-last-out, since there a later row may stand earlier in time."""
+    """Freeze everything but the user's own counts at the end of training. Unset: only where the split is not in the
+    order of time (by user, leave-last-out, a column that mixes them), since a test row may stand before a training row
+    there."""
 
 
 class DataConfig(Section):
@@ -178,7 +178,7 @@ class CRMConfig(Section):
     """Widths of the deep part. [code]"""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout in the deep part."""
-    embedding_dropout: float = Field(default=0.5, ge=0, lt=1)
+    id_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Probability with which a training row's user id, and its item id, are replaced by `unknown`: it teaches the model
     what to do with new users and items, and keeps it from learning ids by heart. [ours]"""
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -204,6 +204,8 @@ class LLMConfig(Section):
     """Commit or tag of a hub model."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Weights and arithmetic; `auto` takes bfloat16 where the processor multiplies it natively."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the language model runs; `auto` takes a GPU where there is one. The conventional model stays on the CPU."""
     layers: int | None = Field(default=None, ge=1)
     """Use only the first so many transformer blocks. Unset: all."""
     prompt: Literal["timeline", "pointwise"] = "timeline"
@@ -220,6 +222,8 @@ class LLMConfig(Section):
     """Pointwise: history items show their rating in stars, `0. Title (5 stars)` [code]; else like or dislike."""
     history_length: int = Field(default=20, ge=1)
     """Pointwise: items of history in a prompt."""
+    item_tokens: int = Field(default=64, ge=1)
+    """Longest item text, in tokens; what is longer is cut."""
     window_tokens: int = Field(default=256, ge=32)
     """Timeline: longest window, in tokens."""
     context_share: float = Field(default=0.1, ge=0, lt=1)
@@ -259,6 +263,11 @@ class JointConfig(Section):
     """Exponent a of the alignment distance. [ours]"""
     align_width: int = Field(default=64, ge=1)
     """Width of the shared space. [ours]"""
+    align_normalise: bool = True
+    """Bring hidden states to zero mean and unit variance before the projections; without it the language model's large
+    states drown the other losses. [ours]"""
+    keep_better_crm: bool = True
+    """After stage 2, go back to the CRM of stage 1 where validation prefers it. [ours]"""
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of LoRA and projections, linear decay over stages 2 and 3 together ([code]: 1e-3; [ours] for a
     model of 135M parameters)."""
@@ -279,8 +288,8 @@ class JointConfig(Section):
 class RoutingConfig(Section):
     """Calibration, routing policy and budget."""
 
-    calibration: Literal["temperature", "isotonic"] = "temperature"
-    """How each model's logits become probabilities, fitted on validation rows."""
+    calibration: Literal["temperature", "isotonic", "none"] = "temperature"
+    """How each model's logits become probabilities, fitted on validation rows: a scale and a shift, steps, or not."""
     policy: Literal["learned", "entropy", "random"] = "learned"
     """Who is sent to the language model. `entropy` is the paper's."""
     combine: Literal["blend", "replace"] = "blend"
@@ -308,22 +317,6 @@ class EvaluationConfig(Section):
     """Resamples of the paired bootstrap."""
 
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "corella": {},
-    "paper": {
-        "crm": {"counts": False, "embedding_dropout": 0.0},
-        "llm": {"prompt": "pointwise"},
-        "routing": {"policy": "entropy", "combine": "replace"},
-    },
-    "tallrec": {
-        "llm": {"prompt": "pointwise"},
-        "joint": {"stages": [3]},
-        "routing": {"policy": "random", "combine": "replace", "budget": 1.0},
-    },
-}
-"""Named settings that stand under the given ones."""
-
-
 class Config(Section):
     """The whole configuration of a run."""
 
@@ -341,127 +334,3 @@ class Config(Section):
     joint: JointConfig = JointConfig()
     routing: RoutingConfig = RoutingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings; values of `over` win, lists are replaced whole.
-
-    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
-    {'a': {'b': 3, 'c': 2}}
-    """
-    result = dict(base)
-    for key, value in over.items():
-        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merge(result[key], value) if nested else value
-    return result
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """Turn `section.key=value` (value in YAML) into a nested mapping.
-
-    >>> parse_override("crm.hidden=[64, 32]")
-    {'crm': {'hidden': [64, 32]}}
-    """
-    path, sign, value = text.partition("=")
-    if not sign or not path.strip():
-        raise UserError(f"override {hide_passwords(text)!r} is not of the form section.key=value")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(hide_passwords(f"override {text!r}: the value is not valid YAML: {error}")) from None
-    for key in reversed(path.strip().split(".")):
-        nested = {key: nested}
-    return dict(nested)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; anything else is a `UserError` that names the file."""
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except yaml.YAMLError as error:
-        raise UserError(hide_passwords(f"{path} is not valid YAML: {error}")) from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a mapping of sections, not {type(value).__name__}")
-    return value
-
-
-def load_config(
-    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
-) -> Config:
-    """Build the configuration: the dataset's preset and the recipe, then `settings`, the YAML file, and the overrides.
-
-    Raises `UserError` with the offending key, the nearest valid name, and the reason.
-    """
-    from corella.data.builtin import preset
-
-    given: dict[str, Any] = dict(settings or {})
-    if path is not None:
-        given = merge(given, read_yaml(Path(path)))
-    for text in overrides:
-        given = merge(given, parse_override(text))
-    data = given.get("data")
-    source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
-    merged = merge(merge({"data": preset(str(source))}, RECIPES.get(str(given.get("recipe")), {})), given)
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        raise UserError(hide_passwords(_explain(error))) from None
-
-
-def hide_passwords(text: str) -> str:
-    """The text without what looks like a password in a URI.
-
-    >>> hide_passwords("postgresql://me:secret@host/db")
-    'postgresql://me:***@host/db'
-    """
-    return re.sub(r"(://[^/@\s:]*:)(?!\$\{)[^\s]*@", r"\1***@", text)
-
-
-def to_yaml(config: Section) -> str:
-    """The configuration as YAML, every value written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _explain(error: ValidationError) -> str:
-    """One line an error: the key, what is wrong, and the nearest valid name of an unknown key."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            section: Any = Config
-            for part in item["loc"][:-1]:
-                annotation = section.model_fields[part].annotation if isinstance(part, str) else None
-                section = next((a for a in _models(annotation)), section)
-            lines.append(f"{where}: no such setting; {suggest(str(item['loc'][-1]), section.model_fields)}")
-        else:
-            secret = item["loc"][-1] == "uri" or isinstance(item["input"], dict)
-            got = "" if secret else f" (got {item['input']!r})"
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
-    return "configuration: " + "\n  ".join(lines)
-
-
-def _models(annotation: Any) -> list[type[Section]]:
-    """The section classes inside a type annotation such as `TableConfig | None`."""
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return [c for c in candidates if isinstance(c, type) and issubclass(c, Section)]
-
-
-def describe(section: type[Section] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Every setting as (dotted name, default as YAML, description), in order."""
-    rows: list[tuple[str, str, str]] = []
-    for name, field in section.model_fields.items():
-        inner = _models(field.annotation)
-        if field.description or not inner:
-            default = field.get_default(call_default_factory=True)
-            shown = default.model_dump(mode="json") if isinstance(default, Section) else default
-            text = "" if inner and default is not None else yaml.safe_dump(shown, default_flow_style=True)
-            rows.append(
-                (prefix + name, text.removesuffix("...\n").strip(), " ".join((field.description or "").split()))
-            )
-        for model in inner:
-            rows += describe(model, f"{prefix}{name}.")
-    return rows

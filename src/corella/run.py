@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -15,7 +16,7 @@ import polars as pl
 from corella.collaboration.calibration import probability
 from corella.collaboration.routing import entropy
 from corella.collaboration.system import CoReLLa, Predictions
-from corella.config import Config, load_config, to_yaml
+from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.data.schema import ITEM, USER
@@ -23,6 +24,7 @@ from corella.errors import UserError
 from corella.evaluation.evaluate import evaluate
 from corella.files import atomic_path, read_json, write_json, write_text
 from corella.progress import Reporter
+from corella.settings import load_config, to_yaml
 
 _CHUNK = 50_000
 
@@ -92,32 +94,37 @@ def score_file(
         raise UserError(f"{source} does not exist")
     if source.suffix not in (".parquet", ".csv"):
         raise UserError(f"{source}: rows to score are read from .parquet or .csv, not '{source.suffix}'")
-    # Ids are text, as in training: 007 is not 7.
-    ids = {USER: pl.String, ITEM: pl.String}
-    rows = pl.scan_parquet(source) if source.suffix == ".parquet" else pl.scan_csv(source, schema_overrides=ids)
     model = load_run(run)
-    parts: list[Path] = []
     unknown = 0
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        total = int(rows.select(pl.len()).collect().item())
-        with atomic_path(target) as temporary:
+        with atomic_path(target) as temporary, TemporaryDirectory(dir=target.parent, prefix=".score.") as folder:
+            rows = _as_parquet(source, Path(folder))
+            total = int(rows.select(pl.len()).collect().item())
             for start in range(0, max(total, 1), _CHUNK):
                 frame = rows.slice(start, _CHUNK).collect()
                 samples = model.dataset.query(frame)
                 unknown += int((samples.item < 0).sum())
-                part = temporary.with_name(f"{temporary.name}.{len(parts)}")
-                parts.append(part)
-                predictions_frame(frame, model.predict(samples, share, reporter)).write_parquet(part)
+                scored = predictions_frame(frame, model.predict(samples, share, reporter))
+                scored.write_parquet(Path(folder) / f"part-{start:015d}.parquet")
                 reporter.say(f"scored {min(start + _CHUNK, total):,} of {total:,} rows")
-            pl.scan_parquet(parts).sink_parquet(temporary)
+            pl.scan_parquet(sorted(Path(folder).glob("part-*.parquet"))).sink_parquet(temporary)
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{source} cannot be scored: {str(error).splitlines()[0]}") from None
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     if unknown:
         reporter.say(f"warning: {unknown:,} rows have an item that is not in the catalogue; scored as an unknown item")
     return total
+
+
+def _as_parquet(source: Path, folder: Path) -> pl.LazyFrame:
+    """The rows as a lazy Parquet table, whose slices cost what they hold; a CSV is copied into one first."""
+    if source.suffix == ".parquet":
+        return pl.scan_parquet(source)
+    ids = {USER: pl.String, ITEM: pl.String}  # ids are text, as in training: 007 is not 7
+    pl.scan_csv(source, schema_overrides=ids).sink_parquet(folder / "rows.parquet")
+    return pl.scan_parquet(folder / "rows.parquet")
 
 
 def predictions_frame(frame: pl.DataFrame, predictions: Predictions) -> pl.DataFrame:
@@ -157,7 +164,7 @@ def peak_gib() -> float:
 def demo_config(overrides: Sequence[str] = ()) -> Config:
     """The demo: MovieLens-100K and SmolLM2, sized for minutes on two cores."""
     settings = {
-        "crm": {"embedding_dropout": 0.8},
+        "crm": {"id_dropout": 0.8},
         "llm": {"lora_first_layer": 15},
         "joint": {"stage2_targets": 8000, "stage3_targets": 12_500},
         "evaluation": {"max_valid": 3000, "max_test": 3000},

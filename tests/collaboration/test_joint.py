@@ -66,7 +66,7 @@ def test_stage_3_leaves_the_crm_of_stage_2(make_trainer: Make) -> None:
 
 def test_the_total_loss_is_the_papers(make_trainer: Make) -> None:
     """The gradient of a stage-2 step is that of alpha L_llm + beta L_crm + gamma L_align."""
-    steady = {"crm": {"dropout": 0.0, "embedding_dropout": 0.0}}
+    steady = {"crm": {"dropout": 0.0, "id_dropout": 0.0}}
     gradients: dict[str, torch.Tensor] = {}
     for name, (alpha, beta, gamma) in {
         "llm": (1.0, 0.0, 0.0), "crm": (0.0, 1.0, 0.0), "align": (0.0, 0.0, 1.0), "all": (1.0, 1.0, 0.1)
@@ -301,7 +301,9 @@ def test_a_whole_fit_resumed_from_its_run_folder(
         with pytest.raises(KeyboardInterrupt):
             CoReLLa(config).fit(tiny_dataset, tmp_path)
         monkeypatch.setattr(target, name, whole)
-    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"stage1.safetensors", "joint.safetensors"}
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {
+        "fingerprint.json", "stage1.safetensors", "joint.safetensors",
+    }  # fmt: skip
     CoReLLa(config).fit(tiny_dataset, tmp_path)
     for resumed in (CoReLLa(config).fit(tiny_dataset, tmp_path),):  # all of it from checkpoints
         test = tiny_dataset.samples("test")

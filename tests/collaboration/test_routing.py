@@ -20,7 +20,6 @@ from corella.collaboration.routing import (
     expected_gain,
     priority,
     request_means,
-    route_requests,
     route_top,
     threshold,
 )
@@ -87,13 +86,9 @@ def test_route_top_ties_go_to_the_earlier() -> None:
     assert route_top(np.array([1.0, 2.0, 1.0, 1.0]), 0.5).tolist() == [True, True, False, False]
 
 
-def test_route_requests_routes_whole_requests() -> None:
+def test_requests_are_ranked_by_their_mean() -> None:
     request = np.array([3, 3, 8, 8, 8, 5])
     score = np.array([9.0, 1.0, 4.0, 4.0, 5.0, 4.5])
-    assert route_requests(score, request, 1 / 3).tolist() == [True, True, False, False, False, False]
-    assert route_requests(score, request, 2 / 3).tolist() == [True, True, False, False, False, True]
-    assert route_requests(score, request, 1.0).all()
-    assert not route_requests(score, request, 0.0).any()
     mean, code = request_means(score, request)
     np.testing.assert_allclose(mean, [5.0, 4.5, 13 / 3])
     assert code.tolist() == [0, 0, 2, 2, 2, 1]
@@ -132,7 +127,7 @@ def _problem(seed: int, n: int = 6000) -> tuple[Array, Array, Array, Array]:
 def _fit(policy: str, **routing: Any) -> Router:
     crm, llm, label, features = _problem(0)
     config = RoutingConfig.model_validate({"policy": policy, **routing})
-    return fit_router(crm, llm, label, features, None, config, seed=1)
+    return fit_router(crm, llm, label, features, None, np.arange(len(label)), config, seed=1)
 
 
 def _auc_at_20(router: Router) -> tuple[float, float, float]:
@@ -194,7 +189,7 @@ def test_thresholds_of_whole_requests() -> None:
     crm, llm, label, features = _problem(0, 3000)
     request = np.random.default_rng(0).integers(0, 200, 3000)
     config = RoutingConfig.model_validate({"policy": "entropy", "budget_unit": "requests"})
-    router = fit_router(crm, llm, label, features, None, config, 1, request)
+    router = fit_router(crm, llm, label, features, None, request, config, 1)
     samples = entropy(expit(router.crm(crm)))
     np.testing.assert_allclose(router.validation_priority, request_means(samples, request)[0])
     assert (request_means(samples, request)[0] >= router.threshold(0.25)).mean() == pytest.approx(0.25)
@@ -203,11 +198,11 @@ def test_thresholds_of_whole_requests() -> None:
 def test_fitting_takes_validation_arrays_only() -> None:
     """One set of rows goes in, and its labels decide: there is no place where a test row could enter."""
     names = list(inspect.signature(fit_router).parameters)
-    assert names == ["z_crm", "z_llm", "label", "features", "guess", "config", "seed", "request"]
+    assert names == ["z_crm", "z_llm", "label", "features", "guess", "user", "config", "seed"]
     crm, llm, label, features = _problem(0, 2000)
     config = RoutingConfig(policy="learned")
-    one = fit_router(crm, llm, label, features, None, config, 1)
-    same = fit_router(crm, llm, label, features, None, config, 1)
-    other = fit_router(crm, llm, 1 - label, features, None, config, 1)
+    one = fit_router(crm, llm, label, features, None, np.arange(len(label)), config, 1)
+    same = fit_router(crm, llm, label, features, None, np.arange(len(label)), config, 1)
+    other = fit_router(crm, llm, 1 - label, features, None, np.arange(len(label)), config, 1)
     assert one.state() == same.state()
     assert one.state() != other.state()

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from corella.collaboration import system
-from corella.collaboration.system import CoReLLa, Predictions, predictions_frame, sample_users
+from corella.collaboration.results import Predictions
+from corella.collaboration.system import CoReLLa
 from corella.config import Config
-from corella.data.dataset import Dataset, make_dataset
+from corella.data.dataset import Dataset, make_dataset, sample_users
 from corella.errors import UserError
+from corella.run import predictions_frame
 
 Configure = Callable[..., Config]
 
@@ -49,7 +51,7 @@ def test_saved_and_loaded(learned: CoReLLa, tiny_dataset: Dataset, tmp_path: Pat
 
 def test_a_changed_byte_is_found(tiny_system: CoReLLa, tiny_dataset: Dataset, tmp_path: Path) -> None:
     tiny_system.save(tmp_path / "model")
-    for file in sorted((tmp_path / "model").iterdir()):
+    for file in sorted(p for p in (tmp_path / "model").rglob("*") if p.is_file() and p.parent.name != "dataset"):
         content = file.read_bytes()
         if file.name == "manifest.json":
             file.write_bytes(content.replace(b'"format": 1', b'"format": 9'))

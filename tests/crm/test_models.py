@@ -130,7 +130,7 @@ def test_counts_matter_only_where_they_are_inputs(
 def test_ids_are_hidden_at_random_in_training_only(
     name: str, spec: CRMSpec, batch: CRMBatch, tiny_config: Config
 ) -> None:
-    model = _model(spec, tiny_config.crm, name, embedding_dropout=0.99, dropout=0.0)
+    model = _model(spec, tiny_config.crm, name, id_dropout=0.99, dropout=0.0)
     unknown = batch.fields.clone()
     unknown[:, 0], unknown[:, 2] = spec.offsets["user_id"], spec.offsets["item_id"]
     hidden = model(dataclasses.replace(batch, fields=unknown)).logit

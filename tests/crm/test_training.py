@@ -27,7 +27,7 @@ def _trained(dataset: Dataset, encoder: CRMEncoder, config: CRMConfig, seed: int
 
 
 def test_same_seed_same_weights(tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config) -> None:
-    config = tiny_config.crm.model_copy(update={"epochs": 2, "embedding_dropout": 0.3})
+    config = tiny_config.crm.model_copy(update={"epochs": 2, "id_dropout": 0.3})
     one, other = (_trained(tiny_dataset, encoder, config)[0].state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
     third = _trained(tiny_dataset, encoder, config, seed=2)[0].state_dict()

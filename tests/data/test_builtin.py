@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from corella.config import load_config
 from corella.data.builtin import amazon_books, bookcrossing, load_builtin, ml_1m, preset
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
+from corella.settings import load_config
 
 USERS = "1::F::1::10::48067\n2::M::56::16::70072\n10::M::25::0::55117\n"
 MOVIES = "1::Toy Story (1995)::Animation|Comedy\n2::Misérables, Les (1998)::Drama\n" + "".join(

@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 
 import corella.data.prepare as prepare_module
-from corella.config import Config, load_config
+from corella.config import Config
 from corella.data import sources
 from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
+from corella.settings import load_config
 
 LOG = pl.DataFrame(
     {

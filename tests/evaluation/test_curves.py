@@ -39,7 +39,7 @@ def data() -> RoutedSet:
 
 @pytest.fixture(scope="module")
 def router(data: RoutedSet) -> Router:
-    learned, _ = fit_learned_router(data.inputs, data.blended, 1)
+    learned, _ = fit_learned_router(data.inputs, data.blended, np.arange(len(data.blended)), 1)
     same = Calibrator()
     return Router(RoutingConfig(), 1, same, same, Blend(1, 1, 0), learned, np.zeros(0))
 

@@ -17,17 +17,20 @@ from torch import Tensor, nn
 class LayerAlignment(nn.Module):
     """Learned projections of both sides into a shared space, one pair a CRM layer."""
 
-    def __init__(self, llm_size: int, crm_sizes: Sequence[int], width: int, power: float) -> None:
+    def __init__(
+        self, llm_size: int, crm_sizes: Sequence[int], width: int, power: float, normalised: bool = True
+    ) -> None:
         super().__init__()
         self.llm = nn.ModuleList(nn.Linear(llm_size, width) for _ in crm_sizes)
         self.crm = nn.ModuleList(nn.Linear(size, width) for size in crm_sizes)
         self.power = power
+        self.prepare = normalise if normalised else Tensor.float
 
     def forward(self, llm_hidden: Sequence[Tensor], crm_hidden: Sequence[Tensor]) -> Tensor:
         """The loss, a scalar; both sides [n, size], one entry a layer."""
         total = torch.zeros(())
         for g_llm, g_crm, h_llm, h_crm in zip(self.llm, self.crm, llm_hidden, crm_hidden, strict=True):
-            squared = (g_llm(normalise(h_llm)) - g_crm(normalise(h_crm))).square().sum(-1)
+            squared = (g_llm(self.prepare(h_llm)) - g_crm(self.prepare(h_crm))).square().sum(-1)
             # The small constant keeps the gradient finite where both sides meet.
             distance = squared if self.power == 2 else (squared + 1e-12).pow(self.power / 2)
             total = total + distance.mean()

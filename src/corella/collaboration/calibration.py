@@ -36,10 +36,14 @@ class Calibrator:
 
 
 def fit_calibrator(z: Floats, label: Ints, method: str) -> Calibrator:
-    """Fit on validation logits. `method`: temperature or isotonic."""
+    """Fit on validation logits. `method`: temperature, isotonic, or none (logits as they are)."""
+    if method == "none":
+        return Calibrator()
     if method == "isotonic":
-        fitted = IsotonicRegression(y_min=_CLIP, y_max=1 - _CLIP, out_of_bounds="clip").fit(z, label)
-        knots, values = fitted.X_thresholds_, logit(np.clip(fitted.y_thresholds_, _CLIP, 1 - _CLIP))
+        # A step can say no more than its rows show: never surer than one more row of the other answer would allow.
+        edge = 1 / (len(label) + 2)
+        fitted = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip").fit(z, label)
+        knots, values = fitted.X_thresholds_, logit(np.clip(fitted.y_thresholds_, edge, 1 - edge))
         return Calibrator(knots=knots.astype(float).tolist(), values=values.astype(float).tolist())
     model = LogisticRegression(C=1e6).fit(np.asarray(z, np.float64)[:, None], label)
     scale = float(model.coef_[0, 0])

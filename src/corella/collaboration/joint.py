@@ -117,7 +117,9 @@ class JointTrainer:
         self.masters = {name: p.detach().float().clone().requires_grad_() for name, p in self.lora.items()}
         torch.manual_seed(config.seed)
         sizes: list[int] = crm.hidden_sizes  # type: ignore[assignment]
-        self.alignment = LayerAlignment(backbone.hidden_size, sizes, joint.align_width, joint.align_power)
+        self.alignment = LayerAlignment(
+            backbone.hidden_size, sizes, joint.align_width, joint.align_power, joint.align_normalise
+        )
         self.blocks = spread_blocks(backbone.layers, len(sizes))
         adapters = [*self.masters.values(), *self.alignment.parameters()]
         self.llm_optimiser = torch.optim.AdamW(adapters, lr=joint.learning_rate, weight_decay=0.0)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from corella.collaboration.calibration import Blend, Calibrator, fit_blend, fit_calibrator
+from corella.collaboration.calibration import Blend, Calibrator, fit_blend, fit_calibrator, probability
 from corella.collaboration.routing import (
     LearnedRouter,
     RouterInputs,
+    entropy,
     fit_learned_router,
     priority,
     request_means,
@@ -82,20 +83,22 @@ def fit_router(
     label: Ints,
     features: npt.NDArray[np.float32],
     guess: Floats | None,
+    user: Ints,
     config: RoutingConfig,
     seed: int,
-    request: Ints | None = None,
 ) -> Router:
     """Fit everything on validation rows: raw logits of both models, labels, router features, guesses of the LLM's
-    logits; `request` says which rows belong together where the budget counts requests.
+    logits, users (whose rows stay in one fold, and are one request).
     """
     crm = fit_calibrator(z_crm, label, config.calibration)
     llm = fit_calibrator(z_llm, label, config.calibration)
     blend = fit_blend(crm(z_crm), llm(z_llm), label)
     router = Router(config, seed, crm, llm, blend, None, np.zeros(0))
     inputs = router.inputs(z_crm, features, guess)
-    router.learned, held_out = fit_learned_router(inputs, blend(crm(z_crm), llm(z_llm)), seed)
+    combined = router.combine(inputs.crm, llm(z_llm))
+    router.learned, held_out = fit_learned_router(inputs, combined, user, seed)
+    held_out += 1e-6 * entropy(probability(inputs.crm))
     router.validation_priority = held_out if config.policy == "learned" else router.priority(inputs)
-    if config.budget_unit == "requests" and request is not None:
-        router.validation_priority = request_means(router.validation_priority, request)[0]
+    if config.budget_unit == "requests":
+        router.validation_priority = request_means(router.validation_priority, user)[0]
     return router

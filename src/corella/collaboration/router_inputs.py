@@ -81,10 +81,9 @@ def embed_items(dataset: Dataset, backbone: Backbone) -> Floats:
     return torch.stack(rows).cpu().numpy()
 
 
-def _running(values: Floats) -> Floats:
-    return np.concatenate(
-        [np.zeros((1, values.shape[1]), np.float64), np.cumsum(values, axis=0, dtype=np.float64)]
-    ).astype(np.float32)
+def _running(values: Floats) -> npt.NDArray[np.float64]:
+    """Running sums from 0; float64, since users' sums are differences of sums over the whole log."""
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0, dtype=np.float64)])
 
 
 def cheap_features(encoder: CRMEncoder, dataset: Dataset, text: TextSignals, samples: Samples) -> Floats:

@@ -79,20 +79,22 @@ class LearnedRouter:
 
 
 def fit_learned_router(
-    inputs: RouterInputs, blended: Floats, seed: int
+    inputs: RouterInputs, combined: Floats, user: Ints, seed: int
 ) -> tuple[LearnedRouter, npt.NDArray[np.float64]]:
-    """Fit on validation rows, whose blended logits are known. Returns the router and its out-of-fold predictions, from
-    which thresholds are taken: each row is predicted by the model that did not see it."""
+    """Fit on validation rows, whose logits after routing are known. Returns the router and its out-of-fold predictions,
+    from which thresholds are taken: each user's rows are predicted by the model that did not see that user."""
     import lightgbm
 
-    design, target = _design(inputs), np.sqrt(np.maximum(expected_gain(blended, inputs.crm, inputs.crm), 0))
+    design, target = _design(inputs), _target(combined, inputs.crm)
     # One thread: on so few rows several spend their time waiting for each other.
     settings = {
-        "objective": "l2", "learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 60, "lambda_l2": 10.0,
-        "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "verbose": -1, "seed": seed,
-        "deterministic": True, "force_col_wise": True, "num_threads": 1,
+        "objective": "l2", "learning_rate": 0.03, "num_leaves": 15, "lambda_l2": 10.0, "feature_fraction": 0.5,
+        "min_data_in_leaf": max(2, min(60, len(target) // 20)), "bagging_fraction": 0.7, "bagging_freq": 1,
+        "verbose": -1, "seed": seed, "deterministic": True, "force_col_wise": True, "num_threads": 1,
     }  # fmt: skip
-    fold = np.random.default_rng(seed).integers(0, _FOLDS, len(target))
+    users, code = np.unique(user, return_inverse=True)
+    groups = np.random.default_rng(seed).permutation(len(users)) % _FOLDS
+    fold = groups[code] if len(users) >= _FOLDS else np.arange(len(target)) % _FOLDS
     texts, held_out = [], np.empty(len(target))
     for k in range(_FOLDS):
         train = lightgbm.Dataset(design[fold != k], target[fold != k])
@@ -103,6 +105,12 @@ def fit_learned_router(
         held_out[fold == k] = booster.predict(design[fold == k])
         texts.append(booster.model_to_string(num_iteration=booster.best_iteration))
     return LearnedRouter(texts), held_out
+
+
+def _target(combined: Floats, crm: Floats) -> npt.NDArray[np.float64]:
+    """The root of the expected gain, the harm of a few samples cut to 0: gains are as skewed as squares, and a mean
+    squared error on them would see nothing but the largest."""
+    return np.sqrt(np.maximum(expected_gain(combined, crm, crm), 0))
 
 
 def _design(inputs: RouterInputs) -> npt.NDArray[np.float32]:
@@ -116,8 +124,18 @@ def priority(policy: str, inputs: RouterInputs, learned: LearnedRouter | None, s
     if policy == "entropy":
         return entropy(expit(inputs.crm)).astype(np.float64)
     if policy == "learned" and learned is not None:
-        return learned(inputs)
-    return np.random.default_rng(seed).random(len(inputs.crm))
+        # The entropy, far below any gain, only decides between samples that the trees cannot tell apart.
+        return learned(inputs) + 1e-6 * entropy(expit(inputs.crm))
+    return _noise(inputs.crm, seed)
+
+
+def _noise(crm: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each sample that looks random but depends only on its logit and the seed, so that it
+    is the same whatever batch the sample comes in (the finaliser of SplitMix64)."""
+    mixed = crm.view(np.uint64) ^ np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return (mixed ^ (mixed >> np.uint64(31))) / np.float64(2**64)
 
 
 def route_top(score: Floats, share: float) -> npt.NDArray[np.bool_]:
@@ -126,13 +144,6 @@ def route_top(score: Floats, share: float) -> npt.NDArray[np.bool_]:
     routed = np.zeros(len(score), dtype=bool)
     routed[np.argsort(-score, kind="stable")[:count]] = True
     return routed
-
-
-def route_requests(score: Floats, request: Ints, share: float) -> npt.NDArray[np.bool_]:
-    """Route whole requests, those of the highest mean priority first, up to `share` of the requests."""
-    mean, code = request_means(score, request)
-    chosen: npt.NDArray[np.bool_] = route_top(mean, share)[code]
-    return chosen
 
 
 def request_means(score: Floats, request: Ints) -> tuple[npt.NDArray[np.float64], Ints]:

@@ -4,7 +4,8 @@ import hashlib
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from corella.collaboration.checkpoint import load_tensors, save_tensors
 from corella.collaboration.joint import JointProgress, JointTrainer
+from corella.collaboration.results import Facts, Predictions, Timer
 from corella.collaboration.router import Router, fit_router
 from corella.collaboration.router_inputs import (
     HIDDEN_SIZE,
@@ -27,12 +29,12 @@ from corella.collaboration.router_inputs import (
     fit_projection,
 )
 from corella.collaboration.routing import budget_share, request_means
-from corella.config import Config, load_config, to_yaml
+from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.models import build_crm
 from corella.crm.training import crm_hidden, crm_logits, train_crm
-from corella.data.dataset import Dataset, Samples, sample_users
-from corella.data.prepare import load_dataset
+from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
+from corella.data.prepare import write_dataset
 from corella.errors import UserError
 from corella.files import read_json, verify_manifest, write_json, write_manifest, write_text
 from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
@@ -40,48 +42,17 @@ from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts, score_samples
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
+from corella.settings import load_config, to_yaml
 
 Floats = npt.NDArray[np.float32]
 
 FORMAT = 1
 """Raised when the files of a saved model change their meaning."""
 
+_TIMED_ROWS = 64
+
 MINIMUM_READ = 1000
 """Training targets that the language model must have read before a distilled head is fitted."""
-
-
-@dataclass
-class Predictions:
-    """What the system says of n samples."""
-
-    logit: npt.NDArray[np.float64]
-    """Final calibrated logits."""
-    crm: npt.NDArray[np.float64]
-    """Calibrated CRM logits."""
-    llm: npt.NDArray[np.float64]
-    """Calibrated logits of the language model, nan where it was not asked."""
-    priority: npt.NDArray[np.float64]
-    routed: npt.NDArray[np.bool_]
-
-    @property
-    def probability(self) -> npt.NDArray[np.float64]:
-        """Final probabilities."""
-        return 1 / (1 + np.exp(-self.logit))
-
-
-@dataclass
-class Facts:
-    """What training did and cost; kept with the model."""
-
-    crm_valid_auc: dict[str, float] = field(default_factory=dict)
-    crm_rows_per_second: float = 0.0
-    llm_targets: int = 0
-    llm_tokens: int = 0
-    llm_seconds: float = 0.0
-    milliseconds_per_sample: float = 0.0
-    """Scoring by the language model, measured on validation rows."""
-    samples_per_request: float = 1.0
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class CoReLLa:
@@ -91,8 +62,12 @@ class CoReLLa:
     >>> model.predict_proba(dataset.samples("test"))  # doctest: +SKIP
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(
+        self, config: Config | None = None, build: Callable[[CRMSpec, CRMConfig], nn.Module] = build_crm
+    ) -> None:
+        """`build` makes the conventional model; any module that meets `corella.crm.models.CRM` will do."""
         self.config = config or load_config()
+        self._build = build
         self.facts = Facts()
         set_threads(self.config)
 
@@ -118,6 +93,7 @@ class CoReLLa:
         self._attach(dataset)
         if checkpoints is not None:
             self._claim(checkpoints)
+        self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
         self._stage1(checkpoints, reporter)
         self._joint(checkpoints, reporter)
         self._read_validation(checkpoints, reporter)
@@ -179,7 +155,8 @@ class CoReLLa:
         priority = self.router.priority(inputs)
         limit = self.router.threshold(self.share if share is None else share)
         if self.config.routing.budget_unit == "requests":
-            mean, code = request_means(priority, samples.user)
+            request = np.where(samples.user >= 0, samples.user, -1 - np.arange(len(samples)))
+            mean, code = request_means(priority, request)
             return inputs.crm, priority, mean[code] >= limit
         return inputs.crm, priority, priority >= limit
 
@@ -201,7 +178,7 @@ class CoReLLa:
         self.spec = make_spec(dataset)
         self.encoder = CRMEncoder(self.spec, dataset)
         torch.manual_seed(self.config.seed)
-        self.crm = build_crm(self.spec, self.config.crm)
+        self.crm = self._build(self.spec, self.config.crm)
 
     def _claim(self, checkpoints: Path) -> None:
         """Checkpoints belong to one configuration and one dataset; say so, or refuse those of another."""
@@ -243,7 +220,6 @@ class CoReLLa:
             save_tensors(path, self.crm.state_dict(), asdict(self.facts))
 
     def _joint(self, checkpoints: Path | None, reporter: Reporter) -> None:
-        self._attach_llm()
         train = self.dataset.samples("train")
         stage1 = {name: value.clone() for name, value in self.crm.state_dict().items()}
         trainer = JointTrainer(self.backbone, self.prompts, self.crm, self.encoder, train, self.config)
@@ -269,7 +245,7 @@ class CoReLLa:
 
     def _keep_better_crm(self, stage1: dict[str, torch.Tensor], reporter: Reporter) -> None:
         """The see-saw of the paper: in stage 2 the CRM may lose what it had. Keep what validation prefers. [ours]"""
-        if 2 not in self.config.joint.stages:
+        if 2 not in self.config.joint.stages or not self.config.joint.keep_better_crm:
             return
         valid = self.dataset.samples("valid")
         after = float(roc_auc_score(valid.label, crm_logits(self.crm, self.encoder, valid)))
@@ -299,14 +275,25 @@ class CoReLLa:
             return
         valid = self.dataset.samples("valid")
         valid = valid.take(sample_users(valid, self.config.evaluation.max_valid, self.config.seed))
-        began = time.perf_counter()
+        if len(np.unique(valid.label)) < 2:
+            raise UserError(f"all {len(valid)} validation rows have one label; raise evaluation.max_valid")
         with self._timed("validation"):
             self.valid_llm = self.llm_logits(valid, reporter, "language model, validation")
         self.valid_rows = valid.row
-        self.facts.milliseconds_per_sample = 1000 * (time.perf_counter() - began) / len(valid)
+        self.facts.milliseconds_per_sample = self._time_new_rows(valid)
         self.facts.samples_per_request = len(valid) / len(np.unique(valid.user))
         if path is not None:
             save_tensors(path, self._validation(), asdict(self.facts))
+
+    def _time_new_rows(self, samples: Samples) -> float:
+        """Milliseconds that the language model takes for a sample that shares its window with no other, as a new
+        row.
+        """
+        index = np.random.default_rng(self.config.seed).permutation(len(samples))[:_TIMED_ROWS]
+        alone = replace(samples.take(index), row=np.full(len(index), -1))
+        began = time.perf_counter()
+        self.llm_logits(alone)
+        return 1000 * (time.perf_counter() - began) / len(index)
 
     def _validation(self) -> dict[str, torch.Tensor]:
         return {"rows": torch.from_numpy(self.valid_rows), "logits": torch.from_numpy(self.valid_llm)}
@@ -317,11 +304,11 @@ class CoReLLa:
         z_crm = crm_logits(self.crm, self.encoder, valid)
         features, guess = self.router_features(valid)
         self.router = fit_router(
-            z_crm, self.valid_llm, valid.label, features, guess, self.config.routing, self.config.seed, valid.user
+            z_crm, self.valid_llm, valid.label, features, guess, valid.user, self.config.routing, self.config.seed
         )
 
-    def _timed(self, name: str) -> "_Timer":
-        return _Timer(self.facts.seconds, name)
+    def _timed(self, name: str) -> "Timer":
+        return Timer(self.facts.seconds, name)
 
     # Files.
 
@@ -329,7 +316,9 @@ class CoReLLa:
         """Write the model as a folder of safetensors, JSON and YAML with a manifest of hashes; replaces what is
         there.
         """
-        folder = Path(folder)
+        folder = Path(folder).resolve()
+        if folder.exists() and any(folder.iterdir()) and not (folder / "router.json").is_file():
+            raise UserError(f"{folder} holds something that is no saved model; give a new or empty folder")
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -342,24 +331,26 @@ class CoReLLa:
         router = {"projections": projections, "head": self.head.text if self.head else None}
         write_json(partial / "router.json", {**self.router.state(), **router})
         write_json(partial / "facts.json", asdict(self.facts))
-        write_manifest(partial, {"format": FORMAT, "dataset": self.dataset.manifest.get("files", {})})
-        shutil.rmtree(folder, ignore_errors=True)
+        write_dataset(self.dataset, partial / "dataset")
+        write_manifest(partial, {"format": FORMAT})
+        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        if folder.exists():
+            folder.replace(old)
         partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path | str, dataset: Dataset | None = None) -> "CoReLLa":
-        """Read a saved model after checking its hashes; `dataset` unset: prepared (or found in the cache) from its
-        configuration.
-        """
+        """Read a saved model after checking its hashes, with the dataset that it was saved with or another one."""
         folder = Path(folder)
         manifest = verify_manifest(folder)
         if manifest.get("format") != FORMAT:
             raise UserError(f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}")
         self = cls(load_config(folder / "config.yaml"))
-        self._attach(dataset or load_dataset(self.config))
+        self._attach(dataset or load_prepared(folder / "dataset"))
         self.spec = CRMSpec(**read_json(folder / "crm.json"))
         self.encoder = CRMEncoder(self.spec, self.dataset)
-        self.crm = build_crm(self.spec, self.config.crm)
+        self.crm = self._build(self.spec, self.config.crm)
         self.crm.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
         state: dict[str, Any] = read_json(folder / "router.json")
         projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
@@ -378,19 +369,7 @@ class CoReLLa:
         return self
 
 
-class _Timer:
-    """Adds the seconds of a `with` block to a mapping."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._began
-
-
 def set_threads(config: Config) -> None:
     """Let torch use the configured threads, or all that this process may run on."""
-    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(config.threads or usable)

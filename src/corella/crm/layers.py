@@ -47,7 +47,7 @@ class Columns(nn.Module):
         ids = (0, self.item)
         self.unknown = {c: spec.offsets[names[c]] for c in ids}
         self.kept = [c for c in range(len(names)) if config.ids or c not in ids]
-        self.dropout = config.embedding_dropout
+        self.dropout = config.id_dropout
 
     def forward(self, fields: Tensor) -> Tensor:
         """Replace ids by `unknown` at random, so that the model learns to do without them."""

@@ -152,8 +152,3 @@ MODELS: dict[str, type[nn.Module]] = {
 def build_crm(spec: CRMSpec, config: CRMConfig) -> nn.Module:
     """The configured model, its weights drawn from torch's global generator."""
     return MODELS[config.model](spec, config)
-
-
-def sigmoid(logit: Tensor) -> Tensor:
-    """Probability of a logit."""
-    return torch.sigmoid(logit.float())

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.data.dataset import Dataset, Samples
-from corella.data.schema import FILE_ROW, ITEM, TIME, USER
+from corella.data.schema import FILE_ROW, ITEM, TIME, USER, epoch_seconds
 from corella.data.sources import read_file
 from corella.errors import UserError, suggest
 
@@ -39,7 +39,7 @@ def outside_logits(table: pl.DataFrame | Path, dataset: Dataset, samples: Sample
         keys = [*keys, TIME]
         _require(dataset.log, [TIME], "the log (a pair of user and item comes more than once)")
         _require(frame, [TIME], f"{source} (a pair of user and item comes more than once)")
-        frame = frame.with_columns(_seconds(frame[TIME]))
+        frame = frame.with_columns(epoch_seconds(frame[TIME]))
     again = _repeated(frame, keys)
     if again.height:
         raise UserError(
@@ -47,7 +47,7 @@ def outside_logits(table: pl.DataFrame | Path, dataset: Dataset, samples: Sample
         )
     wanted = dataset.log[samples.row].select(keys).with_columns(pl.col(USER, ITEM).cast(pl.String))
     if TIME in keys:
-        wanted = wanted.with_columns(_seconds(wanted[TIME]))
+        wanted = wanted.with_columns(epoch_seconds(wanted[TIME]))
     found = wanted.join(frame, on=keys, how="left", maintain_order="left")
     missing = found.filter(pl.col(PROBABILITY).is_null())
     if missing.height:
@@ -75,13 +75,6 @@ def _probabilities(frame: pl.DataFrame, source: str) -> pl.DataFrame:
             f"{_show(bad, [USER, ITEM, PROBABILITY])}"
         )
     return frame.with_columns(parsed["_parsed"].alias(PROBABILITY))
-
-
-def _seconds(column: pl.Series) -> pl.Series:
-    """Times as `clean` writes them into the log, whole seconds; what does not parse matches nothing."""
-    if column.dtype.is_temporal():
-        return column.cast(pl.Datetime("us")).dt.epoch("s")
-    return column.cast(pl.Float64, strict=False).round(0).cast(pl.Int64, strict=False)
 
 
 def _repeated(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from corella.config import DataConfig
-from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, SPLITS, TIME, USER, RawTables, epoch_seconds
+from corella.data.schema import (
+    FILE_ROW,
+    ITEM,
+    LABEL,
+    RATING,
+    SPLIT,
+    SPLITS,
+    TIME,
+    USER,
+    RawTables,
+    epoch_seconds,
+    id_text,
+)
 from corella.errors import UserError, suggest
 
 _COMPARE = {">=": pl.Expr.ge, "<=": pl.Expr.le, ">": pl.Expr.gt, "<": pl.Expr.lt, "==": pl.Expr.eq}
@@ -92,7 +104,7 @@ def fill_users(template: str) -> pl.Expr:
 
 
 def _fill(template: str, lists: list[str]) -> pl.Expr:
-    parts: list[pl.Expr] = []
+    parts: list[pl.Expr] = [pl.lit("")]
     for literal, name, _, _ in string.Formatter().parse(template):
         parts.append(pl.lit(literal))
         if name:
@@ -118,7 +130,7 @@ def _require(frame: pl.DataFrame, columns: list[str], table: str) -> None:
 
 def _cast_ids(frame: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
     for name in (USER, ITEM):
-        frame = frame.with_columns(pl.col(name).cast(pl.String))
+        frame = frame.with_columns(id_text(frame[name]))
         frame = ledger.drop(frame, pl.col(name).is_null() | (pl.col(name) == ""), "empty id", table, name)
     return frame
 
@@ -134,22 +146,28 @@ def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) ->
         _require(log, [LABEL], table)
         log = _number(log, LABEL, ledger, table)
         log = ledger.drop(log, ~pl.col(LABEL).is_in([0.0, 1.0]), "label is neither 0 nor 1", table, LABEL)
-        if RATING in log.columns:
-            log = _number(log, RATING, ledger, table)
-        return log.with_columns(pl.col(LABEL).cast(pl.Int8))
+        return _optional_rating(log).with_columns(pl.col(LABEL).cast(pl.Int8))
     match = re.fullmatch(r"(\w+)\s*(>=|<=|==|>|<)\s*(-?\d+(?:\.\d+)?)", config.label)
     if match is None:
         raise UserError(f"label rule '{config.label}' is not of the form `rating >= 4`")
     column, sign, value = match.groups()
     _require(log, [column], table)
     log = _number(log, column, ledger, table)
-    if column != RATING and RATING in log.columns:
-        log = _number(log, RATING, ledger, table)
+    if column != RATING:
+        log = _optional_rating(log)
     return log.with_columns(_COMPARE[sign](pl.col(column), float(value)).cast(pl.Int8).alias(LABEL))
+
+
+def _optional_rating(log: pl.DataFrame) -> pl.DataFrame:
+    """A rating that decides no label may be missing or no number."""
+    return log.with_columns(pl.col(RATING).cast(pl.Float64, strict=False)) if RATING in log.columns else log
 
 
 def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
     """Times as whole seconds; other columns of the order as numbers where all are (10 after 9)."""
+    if TIME in config.order and TIME not in log.columns:
+        hint = "name it in `columns`, or set data.order: [] to keep the file's order"
+        raise UserError(f"{table}: no column '{TIME}' to order by; {hint}")
     _require(log, config.order, table)
     for name in config.order:
         if name not in (TIME, USER, ITEM) and log[name].dtype == pl.String:
@@ -167,7 +185,7 @@ def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: st
     if frame is None:
         return ids
     _require(frame, [key], table)
-    frame = frame.with_columns(pl.col(key).cast(pl.String))
+    frame = frame.with_columns(id_text(frame[key]))
     frame = ledger.drop(frame, pl.col(key).is_null() | (pl.col(key) == ""), "empty id", table, key)
     repeated = pl.col(key).is_duplicated() & ~pl.col(key).is_first_distinct()
     frame = ledger.drop(frame, repeated, f"{key} comes more than once; the first is kept", table, key)

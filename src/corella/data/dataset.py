@@ -15,7 +15,7 @@ import polars as pl
 
 from corella.config import DataConfig
 from corella.data.counts import Keys, Log, batch_counts, before, feature_names
-from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds
+from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 from corella.errors import UserError, suggest
 from corella.files import verify_manifest
 
@@ -273,12 +273,19 @@ def _shared(log: pl.DataFrame, config: DataConfig) -> Ints:
     """
     frozen = config.counts.frozen
     if frozen is None:
-        frozen = config.split.by in ("user", "leave-last-out")
+        frozen = config.split.by in ("user", "leave-last-out") or not in_order(log)
     if not frozen:
         return np.ones(log.height, dtype=np.int64)
     train = pl.col(SPLIT) == "train"
     history = (pl.col(SPLIT) == "history") & train.any().over(USER)
     return log.select(train | history).to_series().to_numpy().astype(np.int64)
+
+
+def in_order(log: pl.DataFrame) -> bool:
+    """Whether every training row stands before every validation and test row."""
+    train = np.flatnonzero((log[SPLIT] == "train").to_numpy())
+    later = np.flatnonzero(log[SPLIT].is_in(["valid", "test"]).to_numpy())
+    return not len(train) or not len(later) or bool(train[-1] < later[0])
 
 
 def _times(log: pl.DataFrame) -> Ints:
@@ -289,5 +296,5 @@ def _times(log: pl.DataFrame) -> Ints:
 
 def _codes(ids: pl.Series, table: pl.Series) -> Ints:
     codes = pl.DataFrame({"id": table.cast(pl.String)}).with_row_index("code")
-    found = pl.DataFrame({"id": ids.cast(pl.String)}).join(codes, on="id", how="left", maintain_order="left")
+    found = pl.DataFrame({"id": id_text(ids)}).join(codes, on="id", how="left", maintain_order="left")
     return found["code"].cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64)

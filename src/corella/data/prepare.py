@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from corella.config import Config, DataConfig, TableConfig, load_config
+from corella.config import Config, DataConfig, TableConfig
 from corella.data.builtin import load_builtin
 from corella.data.clean import Ledger, clean, fill_users
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
@@ -20,6 +20,7 @@ from corella.data.sources import read_table
 from corella.data.split import order_log, split_log
 from corella.errors import UserError
 from corella.files import atomic_path, write_manifest
+from corella.settings import load_config
 
 _FORMAT = 1
 """Raised when the files of a prepared dataset change their meaning."""
@@ -87,6 +88,12 @@ def _facts(dataset: Dataset, ledger: Ledger) -> dict[str, object]:
         "warnings": ledger.warnings,
         "counts": dataset.count_names,
     }
+
+
+def write_dataset(dataset: Dataset, folder: Path) -> None:
+    """Write a prepared dataset again, into another folder."""
+    facts = {name: value for name, value in dataset.manifest.items() if name != "files"}
+    _write(dataset, {"format": _FORMAT, "config": dataset.config.model_dump(mode="json"), **facts}, folder)
 
 
 def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:

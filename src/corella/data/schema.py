@@ -28,6 +28,14 @@ class RawTables:
     """Table name -> the file it came from, for messages."""
 
 
+def id_text(ids: pl.Series) -> pl.Series:
+    """Ids as text; whole numbers that came as floats (a column with nulls) lose their `.0`."""
+    if ids.dtype.is_float():
+        whole = ids.cast(pl.Int64, strict=False)
+        ids = whole.cast(pl.String) if bool((whole == ids).all()) else ids.cast(pl.String)
+    return ids.cast(pl.String)
+
+
 def epoch_seconds(times: pl.Series) -> pl.Series:
     """Times as whole seconds since 1970 (UTC), int64; null where a value is no time.
 

@@ -37,10 +37,16 @@ def _by_time(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int)
     if config.dates is not None:
         if TIME not in log.columns:
             raise UserError("split by dates needs a column 'timestamp'")
-        begin = [datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp() for date in config.dates]
+        begin = [_seconds(date) for date in config.dates]
         return _cut(pl.col(TIME), begin[0], begin[1])
     total = int(log.select(sample.sum()).item())
     return _cut(sample.cast(pl.Int64).cum_sum() - 1, *_cuts(total, config))
+
+
+def _seconds(date: str) -> float:
+    """An ISO date as seconds; without a time zone it means UTC."""
+    moment = datetime.fromisoformat(date)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _by_user(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:

@@ -34,12 +34,13 @@ from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
 from corella.evaluation.intervals import paired_bootstrap
 from corella.evaluation.metrics import quality
+from corella.files import atomic_path
 from corella.progress import Reporter
 
 Floats = npt.NDArray[np.floating]
 
 PLAIN_NAME = "dcnv2"
-PLAIN = CRMConfig(counts=False, embedding_dropout=0.3)
+PLAIN = CRMConfig(counts=False, id_dropout=0.3)
 """The paper's DCNv2: ids, fields and history."""
 
 
@@ -61,7 +62,7 @@ def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None 
     test = test.take(sample_users(test, model.config.evaluation.max_test, model.config.seed))
     z_llm, llm_cost = _read_test(model, test, run, reporter)
     reporter.say("evaluation: conventional models, curves, intervals")
-    main = model.config.crm.model + ("+counts" if model.config.crm.counts else "")
+    main = _name(model)
     raw = {**_conventional(model, valid, test, main), "llm": Scores(model.valid_llm, z_llm)}
     calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}
     routed = {name: _route(model, raw[name], raw["llm"], valid, test) for name in dict.fromkeys((PLAIN_NAME, main))}
@@ -97,8 +98,16 @@ def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None 
     pairs += [(f"{crm}, {p} 20 %", f"{crm}, learned 20 %") for crm in routed for p in ("entropy", "random")]
     result["differences"] = _differences(model, test, shown, pairs)
     if run is not None:
-        _predictions(model, test, systems, final.routed).write_parquet(run / "predictions.parquet")
+        with atomic_path(run / "predictions.parquet") as path:
+            _predictions(model, test, systems, final.routed).write_parquet(path)
     return result
+
+
+def _name(model: CoReLLa) -> str:
+    """The system's own CRM in tables."""
+    crm = model.config.crm
+    name = crm.model + ("+counts" if crm.counts else "")
+    return name if 1 in model.config.joint.stages else f"untrained {name}"
 
 
 def _crm_cost(model: CoReLLa, test: Samples) -> float:
@@ -178,9 +187,8 @@ def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Sampl
         reduced = [projection(hidden)] if projection is not None and hidden is not None else []
         features.append(np.concatenate([cheap, *reduced], axis=1))
         guesses.append(guess)
-    router = fit_router(
-        crm.valid, llm.valid, valid.label, features[0], guesses[0], model.config.routing, model.config.seed
-    )
+    routing, seed = model.config.routing, model.config.seed
+    router = fit_router(crm.valid, llm.valid, valid.label, features[0], guesses[0], valid.user, routing, seed)
     inputs = router.inputs(crm.test, features[1], guesses[1])
     z_llm = router.llm(llm.test)
     length = test.history_end - model.dataset.events.start[test.user]

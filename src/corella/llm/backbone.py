@@ -77,6 +77,7 @@ def load_backbone(config: LLMConfig) -> Backbone:
         raise UserError(
             f"the language model '{config.backbone}' cannot be loaded: {str(error).splitlines()[0]}"
         ) from None
+    model.to(choose_device(config.device))
     model.config.use_cache = False
     model.requires_grad_(False)
     backbone = Backbone(model, tokenizer, _answer(tokenizer, config.yes), _answer(tokenizer, config.no))
@@ -114,6 +115,13 @@ def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
 def lora_weights(backbone: Backbone) -> dict[str, nn.Parameter]:
     """The adapters' parameters by name."""
     return {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
+
+
+def choose_device(name: str) -> torch.device:
+    """The configured device; `auto` is a GPU where torch sees one. Raises `UserError` where `cuda` is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("llm.device is cuda, but torch sees no GPU; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def choose_dtype(name: str) -> torch.dtype:
@@ -173,8 +181,11 @@ def _convert(path: Path) -> Path:
         raise UserError("reading a GGUF file needs: pip install 'corella-rec[gguf]'") from None
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:  # the reader raises whatever a broken file makes it stumble over
+        raise UserError(f"{path} cannot be read as a GGUF model: {type(error).__name__}: {error}") from None
     # The weights are no longer quantised, but saving is refused as long as the configuration says so.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

@@ -20,7 +20,7 @@ class Question:
 
     sample: int
     tokens: int
-    """About how long it will be (prompts of similar length share a batch)."""
+    """How long it will be at most (prompts of similar length share a batch)."""
 
 
 class PointwisePrompts:
@@ -29,7 +29,7 @@ class PointwisePrompts:
     def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
         self._config = config
         self._events = dataset.events
-        self._texts = Texts(dataset, backbone, " ")
+        self._texts = Texts(dataset, backbone, " ", config.item_tokens)
         kept = (
             self._events.label == 1
             if dataset.config.history_answers == "likes"
@@ -43,6 +43,10 @@ class PointwisePrompts:
         self._question = piece("\nWill the user like")
         self._end = piece("? Answer with Yes or No only.\nAnswer:")
         self._numbers = [piece(f"\n{i}.") for i in range(config.history_length)]
+        number = max(len(ids) for ids in self._numbers)
+        kept = self._kept.tolist()
+        lengths = [len(self._texts.items[self._events.item[e]]) + len(self._remarks[e]) + number for e in kept]
+        self._before = np.r_[0, np.cumsum(np.array(lengths, dtype=np.int64))]
 
     def _make_remarks(self, dataset: Dataset, config: LLMConfig) -> list[Ints]:
         """For each event what stands behind its item: the rating in stars, or whether it was liked."""
@@ -58,9 +62,12 @@ class PointwisePrompts:
     def plan(self, samples: Samples, context_share: float) -> list[Question]:
         """One question a sample; `context_share` means nothing here."""
         del context_share
-        length = self._config.history_length
-        seen = samples.history_end - self._events.start[np.maximum(samples.user, 0)]
-        return [Question(i, 40 + 16 * int(min(n, length))) for i, n in enumerate(seen)]
+        start = np.where(samples.user >= 0, self._events.start[samples.user], samples.history_end)
+        low, high = np.searchsorted(self._kept, start), np.searchsorted(self._kept, samples.history_end)
+        low = np.maximum(low, high - self._config.history_length)
+        frame = sum(len(p) for p in (self._head, self._none, self._question, self._end))
+        tokens = frame + self._before[high] - self._before[low]
+        return [Question(i, int(n) + len(self._texts.item(int(samples.item[i])))) for i, n in enumerate(tokens)]
 
     def render(self, question: Question, samples: Samples) -> Prompt:
         """Token ids of a question; its answer is predicted at the last position."""

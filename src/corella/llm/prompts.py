@@ -34,13 +34,14 @@ class Prompt:
 class Texts:
     """Token ids of the dataset's items and users, tokenised once."""
 
-    def __init__(self, dataset: Dataset, backbone: Backbone, lead: str) -> None:
-        """`lead`: what stands before every item text (a space after a word, else nothing)."""
+    def __init__(self, dataset: Dataset, backbone: Backbone, lead: str, longest: int) -> None:
+        """`lead`: what stands before every item text (a space after a word, else nothing); `longest`: tokens of an item
+        text that are kept."""
         self._backbone = backbone
         self._lead = lead
         self._users = dataset.users["text"]
         items = [lead + text for text in dataset.items["text"].to_list()]
-        self.items: list[Ints] = [np.asarray(ids, dtype=np.int64) for ids in _encode_all(backbone, items)]
+        self.items: list[Ints] = [np.asarray(ids[:longest], np.int64) for ids in _encode_all(backbone, items)]
         self._user_ids: dict[int, Ints] = {}
 
     @cached_property

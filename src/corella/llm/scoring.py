@@ -19,13 +19,6 @@ from corella.llm.prompts import Prompt
 Floats = npt.NDArray[np.float32]
 
 
-class Planned(Protocol):
-    """A prompt that has not been rendered: a window or a question."""
-
-    @property
-    def tokens(self) -> int: ...
-
-
 class Prompts(Protocol):
     """A prompt style."""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset, Samples
+from corella.errors import UserError
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import SHARE_WORDS, Ints, Prompt, Texts, begin_ids, share_word
 
@@ -37,9 +38,14 @@ class TimelinePrompts:
     """Plans windows for samples and renders them as token ids."""
 
     def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
+        if dataset.config.history_answers == "likes" or config.show_ratings:
+            raise UserError(
+                "a timeline's lines are answers, so it cannot leave out dislikes or show ratings; "
+                "set llm.prompt=pointwise, or data.history_answers=all and llm.show_ratings=false"
+            )
         self._config = config
         self._events = dataset.events
-        self._texts = Texts(dataset, backbone, " " if config.counts_in_words else "")
+        self._texts = Texts(dataset, backbone, " " if config.counts_in_words else "", config.item_tokens)
         self._begin = begin_ids(backbone)
         self._newline = self._texts.piece("\n")
         self._colon = self._texts.piece(":")
@@ -52,46 +58,61 @@ class TimelinePrompts:
         self._before = np.r_[0, np.cumsum(lengths[self._events.item] + word + extra)]
 
     def plan(self, samples: Samples, context_share: float) -> list[Window]:
-        """Windows that hold every sample once as a target. Later windows of a user begin with context of at most
-        `context_share` of the window. Rows of the log share windows; new rows (`row` -1) get one each."""
+        """Windows that hold every sample as a target.
+
+        A user's log is cut into windows once and for all: a line belongs to the window that its own place gives it,
+        so a sample's prompt depends on nothing but its history. Windows after a user's first begin with context of
+        at most `context_share` of the window. Rows of the log share windows; new rows (`row` -1) get one each.
+        """
         windows: list[Window] = []
         logged = np.flatnonzero(samples.row >= 0)
         logged = logged[np.argsort(samples.history_end[logged], kind="stable")]
         users = samples.user[logged]
         for part in np.split(logged, np.flatnonzero(np.diff(users)) + 1):
             if len(part):
-                windows += self._cut(int(samples.user[part[0]]), part, samples.history_end[part], context_share)
-        for i in np.flatnonzero(samples.row < 0):
-            windows.append(self._single(samples, int(i), context_share))
+                windows += self._share(int(samples.user[part[0]]), part, samples.history_end[part], context_share)
+        windows += [self._single(samples, int(i), context_share) for i in np.flatnonzero(samples.row < 0)]
         return windows
 
-    def _cut(self, user: int, sample: Ints, event: Ints, context_share: float) -> list[Window]:
+    def _share(self, user: int, sample: Ints, event: Ints, context_share: float) -> list[Window]:
+        """The windows of a user's log that hold the given events."""
+        header, grid = self._grid(user, int(event[-1]) + 1, context_share)
+        begins = np.array([begin for _, begin in grid])
+        windows = []
+        place = np.searchsorted(begins, event, side="right") - 1
+        for part in np.split(np.arange(len(event)), np.flatnonzero(np.diff(place)) + 1):
+            first, end = grid[place[part[0]]][0], int(event[part[-1]]) + 1
+            tokens = header + int(self._before[end] - self._before[first])
+            windows.append(Window(user, first, end, sample[part], event[part], tokens))
+        return windows
+
+    def _grid(self, user: int, until: int, context_share: float) -> tuple[int, list[tuple[int, int]]]:
+        """Length of the introduction, and for each window of the user's log before event `until` its first line and
+        its first line that is not context."""
         header = len(self._begin) + len(self._texts.user(user))
         room = max(self._config.window_tokens - header, 0)
-        start = self._events.start[user]
-        windows, done = [], 0
-        while done < len(event):
-            first = self._first(start, int(event[done]), int(room * context_share))
+        start = int(self._events.start[user]) if user >= 0 else until
+        grid = [(start, start)]
+        while True:
+            first, begin = grid[-1]
             fits = int(np.searchsorted(self._before, self._before[first] + room, side="right")) - 1
-            end = max(fits, int(event[done]) + 1)
-            until = int(np.searchsorted(event, end))
-            end = int(event[until - 1]) + 1
-            tokens = header + int(self._before[end] - self._before[first])
-            windows.append(Window(user, first, end, sample[done:until], event[done:until], tokens))
-            done = until
-        return windows
-
-    def _first(self, start: int, target: int, context: int) -> int:
-        """The earliest event whose lines up to the target fit into `context` tokens."""
-        return max(start, int(np.searchsorted(self._before, self._before[target] - context)))
+            nxt = max(fits, begin + 1)
+            if nxt >= until:
+                return header, grid
+            context = self._before[nxt] - int(room * context_share)
+            grid.append((max(start, int(np.searchsorted(self._before, context))), nxt))
 
     def _single(self, samples: Samples, i: int, context_share: float) -> Window:
+        """The window that the line of a new row would be in, were it the user's next."""
         user, end = int(samples.user[i]), int(samples.history_end[i])
-        start = int(self._events.start[user]) if user >= 0 else end
-        header = len(self._begin) + len(self._texts.user(user))
-        room = max(self._config.window_tokens - header, 0)
-        first = self._first(start, end, int(room * max(context_share, 0.5)))
-        tokens = header + int(self._before[end] - self._before[first]) + 24
+        header, grid = self._grid(user, end, context_share)
+        first = grid[-1][0]
+        room = self._config.window_tokens - header
+        length = len(self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))) + 1
+        if end > grid[-1][1] and self._before[end] - self._before[first] + length > room:
+            start = int(self._events.start[user])
+            first = max(start, int(np.searchsorted(self._before, self._before[end] - int(room * context_share))))
+        tokens = header + int(self._before[end] - self._before[first]) + length
         return Window(user, first, end, np.array([i]), np.array([end]), tokens)
 
     def render(self, window: Window, samples: Samples) -> Prompt:
