@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "crm": {"id_dropout": 0.8},
     "llm": {"lora_first_layer": 10},
     "joint": {"stage2_targets": 16_000, "stage3_targets": 16_000},
+    "evaluation": {"max_valid": 6000},
 }
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
 TEXT = """\

@@ -225,10 +225,12 @@ class LLMConfig(Section):
     item_tokens: int = Field(default=64, ge=1)
     """Longest item text, in tokens; what is longer is cut."""
     window_tokens: int = Field(default=256, ge=32)
-    """Timeline: longest window, in tokens."""
+    """Timeline: longest window in training, in tokens."""
+    eval_window_tokens: int = Field(default=512, ge=32)
+    """The same when scoring: a longer history for each target, at more tokens."""
     context_share: float = Field(default=0.1, ge=0, lt=1)
     """Timeline: share of a later training window that repeats lines of the one before, as context only."""
-    eval_context_share: float = Field(default=0.3, ge=0, lt=1)
+    eval_context_share: float = Field(default=0.5, ge=0, lt=1)
     """The same when scoring: more context for each target costs more tokens."""
     lora_rank: int = Field(default=8, ge=1)
     """Rank of LoRA. [code]"""

@@ -134,7 +134,7 @@ class CoReLLa:
         with reporter.task(f"{title}: samples", len(samples)) as task:
             return score_samples(
                 self.backbone, self.prompts, samples, 2 * llm.batch_tokens, llm.eval_context_share,
-                lambda done, tokens: task.update(done, f"{tokens:,} tokens"),
+                lambda done, tokens: task.update(done, f"{tokens:,} tokens"), llm.eval_window_tokens,
             )  # fmt: skip
 
     def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:

@@ -59,9 +59,9 @@ class PointwisePrompts:
         known = {w: self._texts.piece(w) for w in set(words)}
         return [known[w] for w in words]
 
-    def plan(self, samples: Samples, context_share: float) -> list[Question]:
-        """One question a sample; `context_share` means nothing here."""
-        del context_share
+    def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[Question]:
+        """One question a sample; windows and their context mean nothing here."""
+        del context_share, window_tokens
         start = np.where(samples.user >= 0, self._events.start[samples.user], samples.history_end)
         low, high = np.searchsorted(self._kept, start), np.searchsorted(self._kept, samples.history_end)
         low = np.maximum(low, high - self._config.history_length)

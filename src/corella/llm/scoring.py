@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 class Prompts(Protocol):
     """A prompt style."""
 
-    def plan(self, samples: Samples, context_share: float) -> Sequence[Any]: ...
+    def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> Sequence[Any]: ...
 
     def render(self, planned: Any, samples: Samples) -> Prompt: ...
 
@@ -65,12 +65,13 @@ def score_samples(
     batch_tokens: int,
     context_share: float,
     on_batch: Callable[[int, int], None] = lambda done, tokens: None,
+    window_tokens: int | None = None,
 ) -> Floats:
     """Logits of samples, float32 [n], dropout off. `on_batch(targets scored, tokens read)` after every pass."""
     backbone.model.eval()
     logits = np.full(len(samples), np.nan, dtype=np.float32)
     done = tokens = 0
-    planned = sorted(prompts.plan(samples, context_share), key=lambda p: p.tokens)
+    planned = sorted(prompts.plan(samples, context_share, window_tokens), key=lambda p: p.tokens)
     for group in group_by_tokens(planned, batch_tokens):
         rendered = [prompts.render(p, samples) for p in group]
         index = np.concatenate([p.sample for p in rendered])

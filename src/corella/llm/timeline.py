@@ -34,6 +34,14 @@ class Window:
     tokens: int
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """How logs are cut into windows."""
+
+    tokens: int
+    context_share: float
+
+
 class TimelinePrompts:
     """Plans windows for samples and renders them as token ids."""
 
@@ -57,26 +65,28 @@ class TimelinePrompts:
         word = np.array([len(w) for w in self._words])[self._event_word] if self._words else 0
         self._before = np.r_[0, np.cumsum(lengths[self._events.item] + word + extra)]
 
-    def plan(self, samples: Samples, context_share: float) -> list[Window]:
+    def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[Window]:
         """Windows that hold every sample as a target.
 
         A user's log is cut into windows once and for all: a line belongs to the window that its own place gives it,
         so a sample's prompt depends on nothing but its history. Windows after a user's first begin with context of
         at most `context_share` of the window. Rows of the log share windows; new rows (`row` -1) get one each.
         """
+        cut = _Cut(window_tokens or self._config.window_tokens, context_share)
         windows: list[Window] = []
         logged = np.flatnonzero(samples.row >= 0)
         logged = logged[np.argsort(samples.history_end[logged], kind="stable")]
         users = samples.user[logged]
         for part in np.split(logged, np.flatnonzero(np.diff(users)) + 1):
             if len(part):
-                windows += self._share(int(samples.user[part[0]]), part, samples.history_end[part], context_share)
-        windows += [self._single(samples, int(i), context_share) for i in np.flatnonzero(samples.row < 0)]
+                windows += self._share(samples, part, cut)
+        windows += [self._single(samples, int(i), cut) for i in np.flatnonzero(samples.row < 0)]
         return windows
 
-    def _share(self, user: int, sample: Ints, event: Ints, context_share: float) -> list[Window]:
-        """The windows of a user's log that hold the given events."""
-        header, grid = self._grid(user, int(event[-1]) + 1, context_share)
+    def _share(self, samples: Samples, sample: Ints, cut: "_Cut") -> list[Window]:
+        """The windows of one user's log that hold the given samples."""
+        user, event = int(samples.user[sample[0]]), samples.history_end[sample]
+        header, grid = self._grid(user, int(event[-1]) + 1, cut)
         begins = np.array([begin for _, begin in grid])
         windows = []
         place = np.searchsorted(begins, event, side="right") - 1
@@ -86,11 +96,11 @@ class TimelinePrompts:
             windows.append(Window(user, first, end, sample[part], event[part], tokens))
         return windows
 
-    def _grid(self, user: int, until: int, context_share: float) -> tuple[int, list[tuple[int, int]]]:
+    def _grid(self, user: int, until: int, cut: "_Cut") -> tuple[int, list[tuple[int, int]]]:
         """Length of the introduction, and for each window of the user's log before event `until` its first line and
         its first line that is not context."""
         header = len(self._begin) + len(self._texts.user(user))
-        room = max(self._config.window_tokens - header, 0)
+        room = max(cut.tokens - header, 0)
         start = int(self._events.start[user]) if user >= 0 else until
         grid = [(start, start)]
         while True:
@@ -99,19 +109,19 @@ class TimelinePrompts:
             nxt = max(fits, begin + 1)
             if nxt >= until:
                 return header, grid
-            context = self._before[nxt] - int(room * context_share)
+            context = self._before[nxt] - int(room * cut.context_share)
             grid.append((max(start, int(np.searchsorted(self._before, context))), nxt))
 
-    def _single(self, samples: Samples, i: int, context_share: float) -> Window:
+    def _single(self, samples: Samples, i: int, cut: "_Cut") -> Window:
         """The window that the line of a new row would be in, were it the user's next."""
         user, end = int(samples.user[i]), int(samples.history_end[i])
-        header, grid = self._grid(user, end, context_share)
+        header, grid = self._grid(user, end, cut)
         first = grid[-1][0]
-        room = self._config.window_tokens - header
+        room = cut.tokens - header
         length = len(self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))) + 1
         if end > grid[-1][1] and self._before[end] - self._before[first] + length > room:
             start = int(self._events.start[user])
-            first = max(start, int(np.searchsorted(self._before, self._before[end] - int(room * context_share))))
+            first = max(start, int(np.searchsorted(self._before, self._before[end] - int(room * cut.context_share))))
         tokens = header + int(self._before[end] - self._before[first]) + length
         return Window(user, first, end, np.array([i]), np.array([end]), tokens)
 
