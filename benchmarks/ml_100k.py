@@ -72,8 +72,10 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             key = {k: point[k] for k in ("policy", "combine", "share")}
             each = [next(p for p in r["curves"][crm] if key.items() <= p.items()) for r in results]
             name = f"{crm}, {point['policy']}, {point['combine']}"
-            facts = {metric: mean(each, metric) for metric in ("auc", "logloss", "captured")}
-            table.append({"system": name, "routed": point["share"], **facts, "auc_sd": spread(each)})
+            facts = {metric: mean(each, metric) for metric in ("auc", "logloss")}
+            captured = captured_gain(results, crm, str(point["policy"]), str(point["combine"]), point["share"])
+            row = {"system": name, "routed": point["share"], **facts, "captured": captured, "auc_sd": spread(each)}
+            table.append(row)
     return table
 
 
@@ -84,14 +86,6 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
     def system(name: str, metric: str = "auc") -> float:
         return mean([next(s for s in r["systems"] if s["system"] == name) for r in results], metric)
 
-    def curve(crm: str, policy: str, combine: str, share: float, metric: str) -> float:
-        wanted = {"policy": policy, "combine": combine}
-        points = [
-            next(p for p in r["curves"][crm] if wanted.items() <= p.items() and abs(p["share"] - share) < 1e-9)
-            for r in results
-        ]
-        return mean(points, metric)
-
     def hard_third(name: str) -> float:
         groups = [r["groups"]["confidence of dcnv2"] for r in results]
         return mean(
@@ -100,11 +94,11 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
 
     best = max(("lightgbm", "dcnv2", main_crm, f"lightgbm & {main_crm}"), key=system)
     captured = {
-        f"gain_captured_20_{policy}": curve("dcnv2", policy, "blend", 0.2, "captured")
+        f"gain_captured_20_{policy}": captured_gain(results, "dcnv2", policy, "blend", 0.2)
         for policy in ("learned", "entropy", "random", "oracle")
     }
     strong = {
-        f"strong_gain_captured_20_{policy}": curve(main_crm, policy, "blend", 0.2, "captured")
+        f"strong_gain_captured_20_{policy}": captured_gain(results, main_crm, policy, "blend", 0.2)
         for policy in ("learned", "entropy", "random")
     }
     return {
@@ -114,11 +108,28 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
         "best_conventional_auc": system(best),
         "blend_minus_best_conventional": system(f"{main_crm} & llm") - system(best),
         "stack_minus_best_conventional": system(f"lightgbm & {main_crm} & llm") - system(best),
-        "routed_20_auc": curve("dcnv2", "learned", "blend", 0.2, "auc"),
-        "routed_30_auc": curve("dcnv2", "learned", "blend", 0.3, "auc"),
-        "strong_routed_30_auc": curve(main_crm, "learned", "blend", 0.3, "auc"), **captured, **strong,
+        "routed_20_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.2),
+        "routed_30_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.3),
+        "strong_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
         "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"),
     }  # fmt: skip
+
+
+def curve_auc(results: list[dict[str, Any]], crm: str, policy: str, combine: str, share: float) -> float:
+    """Mean AUC over the seeds of a policy at a share."""
+    wanted = {"policy": policy, "combine": combine}
+    points = [
+        next(p for p in r["curves"][crm] if wanted.items() <= p.items() and abs(p["share"] - share) < 1e-9)
+        for r in results
+    ]
+    return mean(points, "auc")
+
+
+def captured_gain(results: list[dict[str, Any]], crm: str, policy: str, combine: str, share: float) -> float:
+    """The share of the full blend's mean gain over the CRM that a policy has at a share (a ratio of means: a mean of
+    ratios would be ruled by the seed whose gain is smallest)."""
+    base, full = (curve_auc(results, crm, policy, "blend", end) for end in (0.0, 1.0))
+    return (curve_auc(results, crm, policy, combine, share) - base) / (full - base)
 
 
 def cost(results: list[dict[str, Any]]) -> dict[str, float]:

@@ -73,11 +73,16 @@ def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None
 
 
 @app.command()
-def evaluate(run: RunFolder) -> None:
+def evaluate(
+    run: RunFolder,
+    outside: Annotated[
+        Path | None, typer.Option(help="Table with user_id, item_id, probability of another conventional model.")
+    ] = None,
+) -> None:
     """Evaluate a trained run on its test rows: metrics.json, predictions.parquet, report.html."""
     from corella.run import evaluate_run
 
-    _summary(evaluate_run(run))
+    _summary(evaluate_run(run, outside=outside))
 
 
 @app.command()

@@ -55,11 +55,16 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Co
     return model
 
 
-def evaluate_run(run: Path, model: CoReLLa | None = None, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Evaluate a trained run on its test rows; writes metrics.json, predictions.parquet and report.html."""
+def evaluate_run(
+    run: Path, model: CoReLLa | None = None, reporter: Reporter | None = None, outside: Path | None = None
+) -> dict[str, Any]:
+    """Evaluate a trained run on its test rows; writes metrics.json, predictions.parquet and report.html.
+
+    `outside`: a table of probabilities of another conventional model, see `corella.evaluation.evaluate`.
+    """
     reporter = reporter or Reporter(run / "log.jsonl")
     model = model or load_run(run)
-    metrics = evaluate(model, run, reporter)
+    metrics = evaluate(model, run, reporter, outside)
     metrics["machine"] = machine()
     metrics["seed"] = model.config.seed
     metrics["dataset"] = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}

@@ -15,6 +15,7 @@ from corella.collaboration.router import Router
 from corella.collaboration.routing import RouterInputs, fit_learned_router
 from corella.collaboration.system import CoReLLa
 from corella.config import Config, RoutingConfig
+from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, make_dataset
 from corella.evaluation.curves import SHARES, RoutedSet, policies, routing_curves
 from corella.evaluation.evaluate import evaluate
@@ -155,6 +156,23 @@ def test_a_killed_evaluation_goes_on(
     assert _probabilities(run).equals(before)
     with pytest.raises(AssertionError, match="was asked"):
         evaluate(tiny_system, None)
+
+
+def test_an_outside_model_is_routed_and_blended(
+    evaluated: tuple[dict[str, object], Path], tiny_system: CoReLLa, tmp_path: Path
+) -> None:
+    """Given the probabilities of the run's own CRM as a table, the outside model is that CRM."""
+    samples = [tiny_system.dataset.samples(part) for part in ("valid", "test")]
+    z = np.concatenate([crm_logits(tiny_system.crm, tiny_system.encoder, part) for part in samples])
+    rows = tiny_system.dataset.log[np.concatenate([part.row for part in samples])]
+    rows.select("user_id", "item_id", "timestamp", probability=pl.Series(expit(z.astype(float)))).write_parquet(
+        tmp_path / "mine.parquet"
+    )
+    metrics = evaluate(tiny_system, None, None, tmp_path / "mine.parquet")
+    systems = {row["system"]: row["auc"] for row in metrics["systems"]}
+    assert systems["outside CRM"] == pytest.approx(systems["dcnv2+counts"], abs=1e-6)
+    assert systems["outside CRM & llm"] == pytest.approx(systems["dcnv2+counts & llm"], abs=1e-6)
+    assert {"dcnv2", "outside CRM", "dcnv2+counts"} == metrics["curves"].keys()
 
 
 def test_leave_last_out_is_evaluated(

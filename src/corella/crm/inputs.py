@@ -116,16 +116,21 @@ class CRMEncoder:
         self._event_item = self._item[torch.from_numpy(np.r_[events.item[kept], -1]), 0]
         self._event_label = torch.from_numpy(np.r_[events.label[kept], 0])
 
+    def fields(self, samples: Samples) -> Tensor:
+        """[B, F] int64: the categorical columns of samples, user columns first; see `CRMBatch.fields`."""
+        user, item = torch.from_numpy(samples.user), torch.from_numpy(samples.item)
+        return torch.cat([self._user[user], self._item[item]], dim=1)
+
     def batch(self, samples: Samples) -> CRMBatch:
         """Tensors of these samples; codes of -1 (unknown user or item) become `unknown`."""
-        user, item = torch.from_numpy(samples.user), torch.from_numpy(samples.item)
+        item = torch.from_numpy(samples.item)
         end = self._kept_before[samples.history_end]
         start = np.where(samples.user >= 0, self._start[samples.user], end)
         position = end[:, None] + np.arange(-self.spec.history_length, 0)
         padded = torch.from_numpy(position < start[:, None])
         position_t = torch.from_numpy(np.maximum(position, 0))
         return CRMBatch(
-            torch.cat([self._user[user], self._item[item]], dim=1),
+            self.fields(samples),
             tuple(index[item] for index in self._lists),
             self._event_item[position_t].masked_fill(padded, self.spec.offsets[ITEM]),
             self._event_label[position_t].masked_fill(padded, 2),

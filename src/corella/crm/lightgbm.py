@@ -9,7 +9,7 @@ from corella.data.dataset import Samples
 
 def lightgbm_features(encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:
     """Counting features, then the categorical columns but the ids, as numbers; float32 [n, features]."""
-    fields = encoder.batch(samples).fields.numpy()
+    fields = encoder.fields(samples).numpy()
     ids = (0, len(encoder.spec.user_columns))
     columns = [c for c in range(fields.shape[1]) if c not in ids]
     return np.concatenate([samples.counts, fields[:, columns].astype(np.float32)], axis=1)

@@ -1,7 +1,8 @@
 """Routing curves: quality against the share of samples that went to the language model, for every policy and its
 controls.
 
-The headline is the *captured gain*: (AUC at a share - AUC of the CRM) / (AUC of the blend everywhere - AUC of the CRM).
+The headline is the *captured gain*: (AUC at a share - AUC of the CRM) / (AUC of the blend everywhere - AUC of the CRM),
+written as 0 where the blend everywhere gains nothing.
 """
 
 from dataclasses import dataclass

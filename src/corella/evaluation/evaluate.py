@@ -28,6 +28,7 @@ from corella.collaboration.system import CoReLLa
 from corella.config import CRMConfig
 from corella.crm.lightgbm import lightgbm_logits
 from corella.crm.models import build_crm
+from corella.crm.outside import outside_logits
 from corella.crm.training import crm_hidden, crm_logits, train_crm
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
@@ -39,6 +40,7 @@ from corella.progress import Reporter
 
 Floats = npt.NDArray[np.floating]
 
+OUTSIDE_NAME = "outside CRM"
 PLAIN_NAME = "dcnv2"
 PLAIN = CRMConfig(counts=False, id_dropout=0.3)
 """The paper's DCNv2: ids, fields and history."""
@@ -54,8 +56,14 @@ class Scores:
     test_hidden: npt.NDArray[np.float32] | None = None
 
 
-def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None = None) -> dict[str, Any]:
-    """All figures of a run as JSON-able data; with a run folder, also `predictions.parquet` there."""
+def evaluate(
+    model: CoReLLa, run: Path | None = None, reporter: Reporter | None = None, outside: Path | None = None
+) -> dict[str, Any]:
+    """All figures of a run as JSON-able data; with a run folder, also `predictions.parquet` there.
+
+    `outside`: a table with the probabilities of some other conventional model for the validation and test rows (see
+    `corella.crm.outside`); it is calibrated, routed and blended like the others.
+    """
     reporter = reporter or Reporter(quiet=True)
     valid = model.dataset.samples(model.valid_rows)
     test = model.dataset.samples("test")
@@ -64,8 +72,11 @@ def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None 
     reporter.say("evaluation: conventional models, curves, intervals")
     main = _name(model)
     raw = {**_conventional(model, valid, test, main), "llm": Scores(model.valid_llm, z_llm)}
+    if outside is not None:
+        raw[OUTSIDE_NAME] = Scores(*(outside_logits(outside, model.dataset, part) for part in (valid, test)))
     calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}
-    routed = {name: _route(model, raw[name], raw["llm"], valid, test) for name in dict.fromkeys((PLAIN_NAME, main))}
+    crms = [name for name in dict.fromkeys((PLAIN_NAME, OUTSIDE_NAME, main)) if name in raw]
+    routed = {name: _route(model, raw[name], raw["llm"], valid, test) for name in crms}
     systems, conventional = _systems(calibrated, routed, valid, main)
     best = max(conventional, key=lambda name: float(roc_auc_score(test.label, systems[name])))
     result: dict[str, Any] = {
@@ -76,7 +87,7 @@ def evaluate(model: CoReLLa, run: Path | None = None, reporter: Reporter | None 
         "systems": [{"system": name, **quality(test.label, z, test.user).row()} for name, z in systems.items()],
         "best_conventional": best,
         "curves": {name: routing_curves(router, data) for name, (router, data) in routed.items()},
-        "groups": _groups(model, test, systems, main),
+        "groups": _groups(model, test, systems, crms),
         "cost": {**llm_cost, **asdict(model.facts), "crm_milliseconds_per_sample": _crm_cost(model, test)},
     }
     final = model.predict_from(raw[main].test, z_llm, test)
@@ -197,11 +208,11 @@ def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Sampl
 
 
 def _groups(
-    model: CoReLLa, test: Samples, systems: dict[str, Floats], main: str
+    model: CoReLLa, test: Samples, systems: dict[str, Floats], crms: list[str]
 ) -> dict[str, list[dict[str, float | int | str]]]:
-    """The paper's confidence groups for both CRMs, and groups by item popularity and history length."""
-    result = {}
-    for crm in dict.fromkeys((PLAIN_NAME, main)):
+    """The paper's confidence groups for each CRM, and groups by item popularity and history length for the last."""
+    result, main = {}, crms[-1]
+    for crm in crms:
         shown = {crm: systems[crm], "llm": systems["llm"], f"{crm} & llm": systems[f"{crm} & llm"]}
         result[f"confidence of {crm}"] = group_table(confidence_groups(probability(systems[crm])), test.label, shown)
     shown = {name: systems[name] for name in ("lightgbm", main, "llm", f"{main} & llm")}

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -26,7 +27,7 @@ class Quality:
     """Lower end of the 95 % interval (DeLong)."""
     auc_high: float
     user_auc: float | None
-    """Mean AUC over the users who have both answers, weighted by their samples; None where no user has."""
+    """Mean over the users who have both answers of the AUC within the user; None where no user has."""
     logloss: float
     accuracy: float
     """At probability 0.5."""
@@ -57,18 +58,20 @@ def quality(label: Ints, logit: Floats, user: Ints) -> Quality:
 
 
 def user_auc(label: Ints, score: Floats, user: Ints) -> float:
-    """AUC within each user who has both answers, averaged with the number of samples as weight; nan where no user has.
+    """Mean over users of the AUC within the user; users with one kind of answer are left out, nan where all are.
 
-    >>> user_auc(np.array([1, 0, 1, 0]), np.array([.9, .1, .2, .8]), np.array([1, 1, 2, 2]))
-    0.5
+    >>> user_auc(np.array([1, 0, 1, 0, 0]), np.array([.9, .1, .2, .8, .1]), np.array([1, 1, 2, 2, 2]))
+    0.75
     """
-    total = weight = 0.0
-    for index in _by_user(user):
-        answers = label[index]
-        if answers.min() != answers.max():
-            total += len(index) * float(roc_auc_score(answers, score[index]))
-            weight += len(index)
-    return total / weight if weight else float("nan")
+    table = pl.DataFrame({"user": user, "positive": label == 1, "score": np.asarray(score, np.float64)})
+    ranks = (
+        table.with_columns(rank=pl.col("score").rank("average").over("user"))
+        .group_by("user", maintain_order=True)
+        .agg(positives=pl.col("positive").sum(), rows=pl.len(), ranks=pl.col("rank").filter("positive").sum())
+    )
+    m, n = pl.col("positives").cast(pl.Float64), (pl.col("rows") - pl.col("positives")).cast(pl.Float64)
+    each = ranks.filter((m > 0) & (n > 0)).select((pl.col("ranks") - m * (m + 1) / 2) / (m * n)).to_series()
+    return float(each.to_numpy().mean()) if len(each) else float("nan")
 
 
 def calibration_error(label: Ints, probability: Floats, bins: int = 10) -> float:
