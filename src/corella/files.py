@@ -15,6 +15,11 @@ from typing import Any
 from corella.errors import UserError
 
 
+def cache_folder() -> Path:
+    """Where prepared datasets and converted models are kept."""
+    return Path(os.environ.get("CORELLA_CACHE", Path.home() / ".cache" / "corella"))
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`."""

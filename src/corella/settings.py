@@ -13,22 +13,7 @@ from pydantic import ValidationError
 
 from corella.config import Config, Section
 from corella.errors import UserError, suggest
-
-RECIPES: dict[str, dict[str, Any]] = {
-    "corella": {},
-    "paper": {
-        "crm": {"counts": False, "id_dropout": 0.0, "embedding_size": 32},
-        "llm": {"prompt": "pointwise", "show_ratings": True},
-        "joint": {"learning_rate": 1e-3, "align_normalise": False, "keep_better_crm": False},
-        "routing": {"policy": "entropy", "combine": "replace", "calibration": "none"},
-    },
-    "tallrec": {
-        "llm": {"prompt": "pointwise", "show_ratings": True},
-        "joint": {"stages": [3], "learning_rate": 1e-3},
-        "routing": {"policy": "random", "combine": "replace", "budget": 1.0},
-    },
-}
-"""Named settings that stand under the given ones."""
+from corella.presets import PRESETS, RECIPES
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,8 +69,6 @@ def load_config(
 
     Raises `UserError` with the offending key, the nearest valid name, and the reason.
     """
-    from corella.data.builtin import preset
-
     given: dict[str, Any] = dict(settings or {})
     if path is not None:
         given = merge(given, read_yaml(Path(path)))
@@ -93,7 +76,7 @@ def load_config(
         given = merge(given, parse_override(text))
     data = given.get("data")
     source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
-    merged = merge(merge({"data": preset(str(source))}, RECIPES.get(str(given.get("recipe")), {})), given)
+    merged = merge(merge({"data": PRESETS.get(str(source), {})}, RECIPES.get(str(given.get("recipe")), {})), given)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:

@@ -12,10 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from corella.data.builtin import amazon_books, bookcrossing, load_builtin, ml_1m, preset
+from corella.data.builtin import amazon_books, bookcrossing, load_builtin, ml_1m
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
+from corella.presets import PRESETS
 from corella.settings import load_config
 
 USERS = "1::F::1::10::48067\n2::M::56::16::70072\n10::M::25::0::55117\n"
@@ -39,8 +40,7 @@ def test_presets_merge(source: str, tmp_path: Path) -> None:
     config = load_config(settings={"data": given}, overrides=["data.counts.smoothing=2"])
     assert (config.data.history_length, config.data.counts.smoothing) == (7, 2)
     assert config.data.source == source
-    assert [list(g) for g in config.data.counts.groups] == preset(source)["counts"]["groups"]
-    assert preset("tables") == {}
+    assert [list(g) for g in config.data.counts.groups] == PRESETS[source]["counts"]["groups"]
     if source != "ml-100k":
         with pytest.raises(UserError, match=r"needs `data\.path`"):
             load_config(settings={"data": {"source": source}})

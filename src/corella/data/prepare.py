@@ -6,7 +6,6 @@ input files, so that the same settings never prepare twice.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +18,7 @@ from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log
 from corella.errors import UserError
-from corella.files import atomic_path, write_manifest
+from corella.files import atomic_path, cache_folder, write_manifest
 from corella.settings import load_config
 
 _FORMAT = 1
@@ -40,11 +39,6 @@ def load_dataset(config: Config | str | Path = "ml-100k", folder: Path | None = 
     if any(table.uri for table in _tables(config.data)) or not (folder / "manifest.json").is_file():
         prepare(config.data, config.seed, folder)
     return load_prepared(folder)
-
-
-def cache_folder() -> Path:
-    """Where prepared datasets and converted models are kept."""
-    return Path(os.environ.get("CORELLA_CACHE", Path.home() / ".cache" / "corella"))
 
 
 def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:

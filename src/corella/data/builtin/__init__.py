@@ -1,6 +1,7 @@
-"""The built-in datasets: each module has a `PRESET` of settings and a `load(path)` that yields raw tables."""
+"""The built-in datasets: each module has a `load(path)` that yields raw tables; `corella.presets` has their
+settings.
+"""
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,6 @@ _MODULES: dict[str, Any] = {
     "bookcrossing": bookcrossing,
     "amazon-books": amazon_books,
 }
-
-
-def preset(source: str) -> dict[str, Any]:
-    """The default `data` settings of a built-in dataset; empty for any other name."""
-    return deepcopy(_MODULES[source].PRESET) if source in _MODULES else {}
 
 
 def load_builtin(source: str, path: Path | None) -> RawTables:

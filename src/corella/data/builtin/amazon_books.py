@@ -18,18 +18,6 @@ import polars as pl
 from corella.data.schema import FILE_ROW, ITEM, RATING, TIME, USER, RawTables
 from corella.errors import UserError
 
-PRESET = {
-    "source": "amazon-books",
-    "label": "rating >= 5",
-    "order": [TIME],
-    "split": {"by": "time", "fractions": [0.8, 0.1, 0.1], "min_history": 5},
-    "item_fields": ["brand"],
-    "list_fields": ["category"],
-    "item_text": "{title} by {brand}",
-    "user_text": "A reader rates books. Likes it?",
-    "counts": {"groups": [["user"], ["item"], ["brand"], ["user", "brand"], ["user", "category"]]},
-}
-
 _CHUNK = 64 * 2**20
 """Bytes of JSON held at a time."""
 _TITLE = 150

@@ -18,23 +18,6 @@ from corella.data.builtin.ml_100k import age_group
 from corella.data.schema import FILE_ROW, ITEM, RATING, SPLIT, USER, RawTables
 from corella.errors import UserError
 
-PRESET = {
-    "source": "bookcrossing",
-    "label": "rating >= 5",
-    "order": [],
-    "duplicates": "keep",
-    "split": {"by": "column"},
-    "user_fields": ["country", "age_group"],
-    "item_fields": ["author", "publisher", "year"],
-    "item_text": "{title} by {author}",
-    "user_text": "A reader from {country}, age {age_group}, rates books. Likes it?",
-    "history_length": 60,
-    "counts": {
-        "groups": [["user"], ["item"], ["author"], ["publisher"], ["title"], ["user", "author"]],
-        "frozen": True,
-    },
-}
-
 _ARCHIVE = "bookcrossing.zip"
 _SEED, _LEAST, _HISTORY, _TRAIN, _FIT = 42, 6, 60, 0.9, 0.9
 

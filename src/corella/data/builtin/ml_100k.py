@@ -13,18 +13,6 @@ from corella.data.schema import RawTables
 from corella.data.sources import read_atomic, split_list
 from corella.errors import UserError
 
-PRESET = {
-    "source": "ml-100k",
-    "label": "rating >= 4",
-    "order": ["timestamp"],
-    "user_fields": ["gender", "age_group", "occupation"],
-    "item_fields": ["year"],
-    "list_fields": ["genres"],
-    "item_text": "{title}, {genres}",
-    "user_text": "A {age_group} year old {person}, {occupation}, rates movies. Likes it?",
-    "counts": {"groups": [["user"], ["item"], ["user", "genres"]]},
-}
-
 _AGES = [18, 25, 35, 45, 50, 56]
 
 

@@ -14,23 +14,7 @@ from corella.data.schema import FILE_ROW, ITEM, RATING, TIME, USER, RawTables
 from corella.data.sources import split_list
 from corella.errors import UserError
 
-MOVIES = {
-    "user_fields": ["gender", "age_group", "occupation", "zip"],
-    "item_fields": ["year"],
-    "list_fields": ["genres"],
-    "item_text": "{title}, {genres}",
-    "user_text": "A {age_group} year old {person}, {occupation}, rates movies. Likes it?",
-    "counts": {"groups": [["user"], ["item"], ["user", "genres"]]},
-}
 """What every dataset with these users and movies has in common."""
-
-PRESET = {
-    "source": "ml-1m",
-    "label": "rating > 3",
-    "order": [TIME],
-    "split": {"by": "time", "fractions": [0.8, 0.1, 0.1], "min_history": 5},
-    **MOVIES,
-}
 
 _OCCUPATIONS = (
     "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",

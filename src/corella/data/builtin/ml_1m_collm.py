@@ -10,11 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
-from corella.data.builtin.ml_1m import MOVIES, read_movies, read_users
+from corella.data.builtin.ml_1m import read_movies, read_users
 from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
 from corella.errors import UserError
-
-PRESET = {"source": "ml-1m-collm", "label": LABEL, "order": [TIME], "split": {"by": "column"}, **MOVIES}
 
 _ARCHIVE, _MEMBER = "interactions.csv.zip", "collm_ml1m.csv"
 
