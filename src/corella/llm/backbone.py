@@ -7,6 +7,7 @@ folder runs.
 import importlib.metadata
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,9 @@ def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
         target_modules=config.lora_targets, layers_to_transform=list(range(config.lora_first_layer, backbone.layers)),
     )  # fmt: skip
     try:
-        adapted = get_peft_model(backbone.model, lora, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of one library about another; the user can do nothing
+            adapted = get_peft_model(backbone.model, lora, autocast_adapter_dtype=False)
     except ValueError as error:
         raise UserError(f"llm.lora_targets {config.lora_targets}: {str(error).splitlines()[0]}") from None
     return Backbone(adapted, backbone.tokenizer, backbone.yes, backbone.no)

@@ -14,8 +14,6 @@ from corella.data.schema import FILE_ROW, ITEM, RATING, TIME, USER, RawTables
 from corella.data.sources import split_list
 from corella.errors import UserError
 
-"""What every dataset with these users and movies has in common."""
-
 _OCCUPATIONS = (
     "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
     "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer",
