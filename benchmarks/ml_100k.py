@@ -72,7 +72,7 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             key = {k: point[k] for k in ("policy", "combine", "share")}
             each = [next(p for p in r["curves"][crm] if key.items() <= p.items()) for r in results]
             name = f"{crm}, {point['policy']}, {point['combine']}"
-            facts = {metric: mean(each, metric) for metric in ("auc", "logloss")}
+            facts = {metric: mean(each, metric) for metric in ("auc", "auc_low", "auc_high", "logloss", "accuracy")}
             captured = captured_gain(results, crm, str(point["policy"]), str(point["combine"]), point["share"])
             row = {"system": name, "routed": point["share"], **facts, "captured": captured, "auc_sd": spread(each)}
             table.append(row)

@@ -172,6 +172,6 @@ def demo_config(overrides: Sequence[str] = ()) -> Config:
         "crm": {"id_dropout": 0.8},
         "llm": {"lora_first_layer": 15},
         "joint": {"stage2_targets": 8000, "stage3_targets": 12_500},
-        "evaluation": {"max_valid": 3000, "max_test": 3000},
+        "evaluation": {"max_valid": 2500, "max_test": 3000},
     }
     return load_config(overrides=overrides, settings=settings)

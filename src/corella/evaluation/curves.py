@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from corella.collaboration.calibration import probability
 from corella.collaboration.router import Router
 from corella.collaboration.routing import RouterInputs, priority, route_top
+from corella.evaluation.intervals import auc_interval
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -52,22 +53,29 @@ def policies(router: Router, data: RoutedSet) -> dict[str, list[npt.NDArray[np.f
 
 
 def routing_curves(router: Router, data: RoutedSet) -> list[dict[str, float | str]]:
-    """One row for each policy, way of combining, and share: policy, combine, share, auc, logloss, captured."""
-    rows: list[dict[str, float | str]] = []
+    """One row for each policy, way of combining, and share: policy, combine, share, captured, and of the routed scores
+    auc, auc_low, auc_high (DeLong), logloss and accuracy; means over the draws of a random policy."""
     base = float(roc_auc_score(data.label, data.crm))
     full = float(roc_auc_score(data.label, data.blended))
+    rows: list[dict[str, float | str]] = []
     for name, scores in policies(router, data).items():
         for combine, other in (("blend", data.blended), ("replace", data.llm)):
             for share in SHARES:
                 mixed = [np.where(route_top(score, share), other, data.crm) for score in scores]
-                auc = float(np.mean([roc_auc_score(data.label, z) for z in mixed]))
-                loss = float(np.mean([log_loss(data.label, probability(z), labels=[0, 1]) for z in mixed]))
-                captured = (auc - base) / (full - base) if full > base else float("nan")
-                rows.append({
-                    "policy": name, "combine": combine, "share": share, "auc": auc, "logloss": loss,
-                    "captured": captured if np.isfinite(captured) else 0.0,
-                })  # fmt: skip
+                means = np.mean([_measures(data.label, z) for z in mixed], axis=0)
+                measures = dict(zip(_MEASURES, means.tolist(), strict=True))
+                captured = (measures["auc"] - base) / (full - base) if full > base else 0.0
+                rows.append({"policy": name, "combine": combine, "share": share, "captured": captured, **measures})
     return rows
+
+
+_MEASURES = ("auc", "auc_low", "auc_high", "logloss", "accuracy")
+
+
+def _measures(label: Ints, z: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    low, high = auc_interval(label, z)
+    loss = float(log_loss(label, probability(z), labels=[0, 1]))
+    return float(roc_auc_score(label, z)), low, high, loss, float(np.mean((z >= 0) == (label == 1)))
 
 
 def routed_logits(router: Router, data: RoutedSet, policy: str, share: float) -> npt.NDArray[np.float64]:
