@@ -84,7 +84,7 @@ def part_crm(config: Config, work: Path) -> dict[str, float]:
 def part_timeline() -> dict[str, float]:
     """Targets a second of both prompt styles, alternating, same backbone and LoRA."""
     settings = {"llm": {"window_tokens": 560, "context_share": 0.0, "history_length": HISTORY, "batch_tokens": 2240}}
-    config = load_config(settings={**settings, "joint": {"stages": [3], "stage3_targets": 64, "targets_per_step": 8}})
+    config = load_config(settings={**settings, "joint": {"stages": [3], "stage3_targets": 32, "targets_per_step": 8}})
     set_threads(config)
     dataset = load_dataset(config)
     train = dataset.samples("train")
@@ -94,7 +94,7 @@ def part_timeline() -> dict[str, float]:
     timeline: Prompts = TimelinePrompts(dataset, backbone, config.llm)
     pointwise: Prompts = PointwisePrompts(dataset, backbone, config.llm)
     # Users with some history, the same rows for both; a timeline window takes all lines of its users.
-    windows = [w for w in timeline.plan(train, 0.0) if len(w.sample) > 1.5 * HISTORY][:24]
+    windows = [w for w in timeline.plan(train, 0.0) if len(w.sample) > 1.5 * HISTORY][:12]
     rows = np.concatenate([w.sample for w in windows])
     asked = train.take(np.sort(rows))
     few = asked.take(np.random.default_rng(1).permutation(len(asked))[:64])
@@ -102,7 +102,7 @@ def part_timeline() -> dict[str, float]:
     for _ in range(3):
         for name, prompts, part, targets in (
             ("timeline", timeline, asked, len(asked)),
-            ("pointwise", pointwise, few, 64),
+            ("pointwise", pointwise, few, len(few)),
         ):
             joint = {"joint": {"stages": [3], "stage3_targets": targets, "targets_per_step": 8}}
             run = load_config(settings={**settings, **joint})
