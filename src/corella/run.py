@@ -170,8 +170,8 @@ def demo_config(overrides: Sequence[str] = ()) -> Config:
     """The demo: MovieLens-100K and SmolLM2, sized for minutes on two cores."""
     settings = {
         "crm": {"id_dropout": 0.8},
-        "llm": {"lora_first_layer": 15},
+        "llm": {"lora_first_layer": 20},
         "joint": {"stage2_targets": 8000, "stage3_targets": 12_500},
-        "evaluation": {"max_valid": 2500, "max_test": 3000},
+        "evaluation": {"max_valid": 2000, "max_test": 2500},
     }
     return load_config(overrides=overrides, settings=settings)
