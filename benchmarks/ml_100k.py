@@ -101,7 +101,7 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
         f"strong_gain_captured_20_{policy}": captured_gain(results, main_crm, policy, "blend", 0.2)
         for policy in ("learned", "entropy", "random")
     }
-    return {
+    values = {
         "crm_auc": system("dcnv2"), "strong_crm_auc": system(main_crm), "lightgbm_auc": system("lightgbm"),
         "llm_auc": system("llm"), "blend_auc": system(f"{main_crm} & llm"),
         "plain_blend_auc": system("dcnv2 & llm"), "stack_auc": system(f"lightgbm & {main_crm} & llm"),
@@ -113,6 +113,7 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
         "strong_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
         "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"),
     }  # fmt: skip
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def curve_auc(results: list[dict[str, Any]], crm: str, policy: str, combine: str, share: float) -> float:
@@ -125,10 +126,13 @@ def curve_auc(results: list[dict[str, Any]], crm: str, policy: str, combine: str
     return mean(points, "auc")
 
 
-def captured_gain(results: list[dict[str, Any]], crm: str, policy: str, combine: str, share: float) -> float:
+def captured_gain(results: list[dict[str, Any]], crm: str, policy: str, combine: str, share: float) -> float | None:
     """The share of the full blend's mean gain over the CRM that a policy has at a share (a ratio of means: a mean of
-    ratios would be ruled by the seed whose gain is smallest)."""
+    ratios would be ruled by the seed whose gain is smallest); None where the blend gains less than .001 AUC: a share
+    of that is noise."""
     base, full = (curve_auc(results, crm, policy, "blend", end) for end in (0.0, 1.0))
+    if full - base < 0.001:
+        return None
     return (curve_auc(results, crm, policy, combine, share) - base) / (full - base)
 
 
