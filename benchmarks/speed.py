@@ -99,7 +99,7 @@ def part_timeline() -> dict[str, float]:
     asked = train.take(np.sort(rows))
     few = asked.take(np.random.default_rng(1).permutation(len(asked))[:64])
     rates: dict[str, list[float]] = {"timeline": [], "pointwise": []}
-    for _ in range(3):
+    for _ in range(2):
         for name, prompts, part, targets in (
             ("timeline", timeline, asked, len(asked)),
             ("pointwise", pointwise, few, len(few)),
