@@ -36,7 +36,7 @@ bench-ml-100k: setup
 	$(BIN)/python benchmarks/ml_100k.py
 
 bench-speed: setup
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed.py $(ARGS)  # ARGS="--log ratings.parquet --folder FOLDER"
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
