@@ -162,7 +162,7 @@ class DataConfig(Section):
 class CRMConfig(Section):
     """The conventional recommender model (CRM) and its training (stage 1)."""
 
-    model: Literal["dcnv2", "lr", "deepfm", "autoint", "fibinet", "xdeepfm", "din"] = "dcnv2"
+    model: Literal["dcnv2", "lr", "deepfm", "autoint", "fibinet", "xdeepfm", "din", "sasrec"] = "dcnv2"
     """Architecture. The paper's is DCNv2."""
     counts: bool = True
     """Whether the counting features are inputs: true gives `dcnv2+counts`, false the paper's `dcnv2`."""
@@ -173,7 +173,7 @@ class CRMConfig(Section):
     embedding_size: int = Field(default=16, ge=1)
     """Width of every embedding."""
     cross_layers: int = Field(default=3, ge=1)
-    """Cross layers (DCNv2), interaction layers (AutoInt, xDeepFM)."""
+    """Cross layers (DCNv2), interaction layers (AutoInt, xDeepFM), blocks (SASRec)."""
     hidden: list[int] = [200, 80]
     """Widths of the deep part. [code]"""
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -218,6 +218,9 @@ class LLMConfig(Section):
     """Start each timeline line with the share of the item's past answers that were positive: 0 to 9, few or new.
     [ours]
     """
+    crm_tokens: bool = False
+    """Add the conventional model's view of a line (its last hidden layer and its logit, projected) to the embedding of
+    the token at which the line's answer is predicted: soft tokens, the idea of CoLLM. [ours]"""
     show_ratings: bool = False
     """Pointwise: history items show their rating in stars, `0. Title (5 stars)` [code]; else like or dislike."""
     history_length: int = Field(default=20, ge=1)
@@ -336,3 +339,9 @@ class Config(Section):
     joint: JointConfig = JointConfig()
     routing: RoutingConfig = RoutingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _tokens_need_a_trained_crm(self) -> "Config":
+        if self.llm.crm_tokens and 1 not in self.joint.stages:
+            raise ValueError("llm.crm_tokens needs a trained conventional model: put stage 1 into joint.stages")
+        return self

@@ -68,7 +68,7 @@ def test_shapes(name: str, settings: dict[str, object], spec: CRMSpec, batch: CR
     assert output.logit.std() > 0
 
 
-@pytest.mark.parametrize("name", ["dcnv2", "autoint", "xdeepfm"])
+@pytest.mark.parametrize("name", ["dcnv2", "autoint", "xdeepfm", "sasrec"])
 def test_one_hidden_layer_for_every_cross_layer(name: str, spec: CRMSpec, tiny_config: Config) -> None:
     model = _model(spec, tiny_config.crm, name, cross_layers=4)
     assert len(model.hidden_sizes) == 4

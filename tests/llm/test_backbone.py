@@ -23,7 +23,8 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _prompt(*ids: int) -> Prompt:
-    return Prompt(np.array(ids), np.array([len(ids) - 1]), np.array([0]))
+    last = np.array([len(ids) - 1])
+    return Prompt(np.array(ids), last, np.array([0]), last, np.zeros(0, dtype=np.int64))
 
 
 def test_the_logit_is_the_papers(backbone: Backbone) -> None:

@@ -24,6 +24,7 @@ from corella.collaboration.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from corella.collaboration.injection import Injection
 from corella.config import Config, JointConfig
 from corella.crm.inputs import CRMEncoder
 from corella.data.dataset import Samples
@@ -107,9 +108,18 @@ class JointTrainer:
     """
 
     def __init__(
-        self, backbone: Backbone, prompts: Prompts, crm: nn.Module, encoder: CRMEncoder, train: Samples, config: Config
+        self,
+        backbone: Backbone,
+        prompts: Prompts,
+        crm: nn.Module,
+        encoder: CRMEncoder,
+        train: Samples,
+        config: Config,
+        injection: Injection | None = None,
     ) -> None:
+        """`injection`: its projection is trained together with LoRA."""
         self.backbone, self.prompts, self.crm, self.encoder, self.train = backbone, prompts, crm, encoder, train
+        self.injection = injection
         self.config = config
         joint = config.joint
         self.steps = plan_steps(prompts, train, joint, config.llm.context_share, config.seed)
@@ -121,7 +131,10 @@ class JointTrainer:
             backbone.hidden_size, sizes, joint.align_width, joint.align_power, joint.align_normalise
         )
         self.blocks = spread_blocks(backbone.layers, len(sizes))
-        adapters = [*self.masters.values(), *self.alignment.parameters()]
+        if injection is not None:
+            injection.fit_scale(train, config.seed)
+        self.projections = nn.ModuleList([self.alignment, *([injection] if injection is not None else [])])
+        adapters = [*self.masters.values(), *self.projections.parameters()]
         self.llm_optimiser = torch.optim.AdamW(adapters, lr=joint.learning_rate, weight_decay=0.0)
         self.crm_optimiser = torch.optim.AdamW(
             crm.parameters(), lr=joint.crm_learning_rate, weight_decay=config.crm.weight_decay
@@ -189,7 +202,8 @@ class JointTrainer:
         index = np.concatenate([p.sample for p in rendered])
         share = len(index) / step.targets
         align = step.stage == 2 and joint.gamma > 0
-        llm = answer_logits(self.backbone, rendered, self.blocks if align else ())
+        soft = self.injection(rendered, self.train) if self.injection is not None else None
+        llm = answer_logits(self.backbone, rendered, self.blocks if align else (), soft)
         label = torch.from_numpy(self.train.label[index]).float()
         losses: dict[str, Tensor] = {
             "llm": nn.functional.binary_cross_entropy_with_logits(llm.logit, label.to(llm.logit.device))
@@ -224,7 +238,7 @@ class JointTrainer:
             self.masters[name].grad = None if p.grad is None else p.grad.float().to(self.masters[name].device)
             p.grad = None
         # Clipped apart, so that a large gradient of the projections does not shrink LoRA's.
-        for parameters in (self.masters.values(), self.alignment.parameters()):
+        for parameters in (self.masters.values(), self.projections.parameters()):
             nn.utils.clip_grad_norm_(parameters, self.config.joint.max_grad_norm)
         self.llm_optimiser.step()
         self.llm_optimiser.zero_grad(set_to_none=True)
@@ -239,7 +253,7 @@ class JointTrainer:
         tensors = {
             **with_prefix("lora", self.masters),
             **with_prefix("crm", self.crm.state_dict()),
-            **with_prefix("alignment", self.alignment.state_dict()),
+            **with_prefix("projections", self.projections.state_dict()),
             **optimiser_tensors("llm_optimiser", self.llm_optimiser),
             **optimiser_tensors("crm_optimiser", self.crm_optimiser),
             "first_logits": torch.from_numpy(self.result.first_logits),
@@ -257,7 +271,7 @@ class JointTrainer:
             self.masters[name].copy_(master)
         self._publish()
         self.crm.load_state_dict(without_prefix("crm", tensors))
-        self.alignment.load_state_dict(without_prefix("alignment", tensors))
+        self.projections.load_state_dict(without_prefix("projections", tensors))
         restore_optimiser("llm_optimiser", self.llm_optimiser, tensors)
         restore_optimiser("crm_optimiser", self.crm_optimiser, tensors)
         self.result.first_logits[:] = tensors["first_logits"].numpy()

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from corella.collaboration.checkpoint import load_tensors, save_tensors
+from corella.collaboration.injection import Injection
 from corella.collaboration.joint import JointProgress, JointTrainer
 from corella.collaboration.results import Facts, Predictions, Timer
 from corella.collaboration.router import Router, fit_router
@@ -39,7 +40,7 @@ from corella.errors import UserError
 from corella.files import read_json, verify_manifest, write_json, write_manifest, write_text
 from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
 from corella.llm.pointwise import PointwisePrompts
-from corella.llm.scoring import Prompts, score_samples
+from corella.llm.scoring import Prompts, Soft, score_samples
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
@@ -78,6 +79,7 @@ class CoReLLa:
     crm: nn.Module
     backbone: Backbone
     prompts: Prompts
+    injection: Injection | None
     text: TextSignals
     head: DistilledHead | None
     projection: Projection
@@ -134,8 +136,14 @@ class CoReLLa:
         with reporter.task(f"{title}: samples", len(samples)) as task:
             return score_samples(
                 self.backbone, self.prompts, samples, 2 * llm.batch_tokens, llm.eval_context_share,
-                lambda done, tokens: task.update(done, f"{tokens:,} tokens"), llm.eval_window_tokens,
+                lambda done, tokens: task.update(done, f"{tokens:,} tokens"), llm.eval_window_tokens, self._soft(),
             )  # fmt: skip
+
+    def _soft(self) -> Soft | None:
+        if self.injection is None:
+            return None
+        self.crm.eval()
+        return self.injection
 
     def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
         """Router features that depend on no CRM, float32 [n, f], and the guessed logits of the language model."""
@@ -196,6 +204,9 @@ class CoReLLa:
         style = TimelinePrompts if self.config.llm.prompt == "timeline" else PointwisePrompts
         self.prompts = style(self.dataset, self.backbone, self.config.llm)
         self.text = TextSignals(self.dataset, self.backbone, text)
+        self.injection = None
+        if self.config.llm.crm_tokens:
+            self.injection = Injection(self.crm, self.encoder, self.dataset, self.backbone.hidden_size)
 
     def _stage1(self, checkpoints: Path | None, reporter: Reporter) -> None:
         path = checkpoints / "stage1.safetensors" if checkpoints else None
@@ -222,7 +233,7 @@ class CoReLLa:
     def _joint(self, checkpoints: Path | None, reporter: Reporter) -> None:
         train = self.dataset.samples("train")
         stage1 = {name: value.clone() for name, value in self.crm.state_dict().items()}
-        trainer = JointTrainer(self.backbone, self.prompts, self.crm, self.encoder, train, self.config)
+        trainer = JointTrainer(self.backbone, self.prompts, self.crm, self.encoder, train, self.config, self.injection)
         if not trainer.steps:
             self.head = None
             return
@@ -237,15 +248,18 @@ class CoReLLa:
                 task.update(p.targets, f"stage {p.stage}, loss {losses}")
                 reporter.log("step", step=p.step, stage=p.stage, targets=p.targets, tokens=p.tokens, **p.losses)
 
-            result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show)
+            def stage_end(stage: int) -> None:
+                if stage == 2:
+                    self._keep_better_crm(stage1, reporter)
+
+            result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show, stage_end)
         self.facts.llm_targets, self.facts.llm_tokens = result.targets, result.tokens
         self.facts.llm_seconds = result.seconds
-        self._keep_better_crm(stage1, reporter)
         self.head = self._fit_head(train, result.first_logits, result.first_step)
 
     def _keep_better_crm(self, stage1: dict[str, torch.Tensor], reporter: Reporter) -> None:
         """The see-saw of the paper: in stage 2 the CRM may lose what it had. Keep what validation prefers. [ours]"""
-        if 2 not in self.config.joint.stages or not self.config.joint.keep_better_crm:
+        if not self.config.joint.keep_better_crm:
             return
         valid = self.dataset.samples("valid")
         after = float(roc_auc_score(valid.label, crm_logits(self.crm, self.encoder, valid)))
@@ -326,6 +340,8 @@ class CoReLLa:
         write_json(partial / "crm.json", asdict(self.spec))
         save_tensors(partial / "crm.safetensors", self.crm.state_dict(), {})
         save_tensors(partial / "lora.safetensors", lora_weights(self.backbone), {})
+        if self.injection is not None:
+            save_tensors(partial / "injection.safetensors", self.injection.state_dict(), {})
         save_tensors(partial / "valid.safetensors", self._validation(), {})
         projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
         router = {"projections": projections, "head": self.head.text if self.head else None}
@@ -360,6 +376,8 @@ class CoReLLa:
         with torch.no_grad():
             for name, p in lora_weights(self.backbone).items():
                 p.copy_(weights[name])
+        if self.injection is not None:
+            self.injection.load_state_dict(load_tensors(folder / "injection.safetensors")[0])
         head = state.pop("head")
         self.head = DistilledHead(head) if head else None
         self.router = Router.from_state(state, self.config.routing, self.config.seed)

@@ -1,7 +1,7 @@
 """The conventional models. Each is a module `CRMBatch -> CRMOutput` with `hidden_sizes`.
 
 Any such module can take their place. All read the same inputs; a model is how these interact. Those whose
-interactions work field by field are in `interactions`.
+interactions work field by field are in `interactions`, those that read the history as a sequence in `sequence`.
 """
 
 from typing import Protocol
@@ -13,6 +13,7 @@ from corella.config import CRMConfig
 from corella.crm.inputs import CRMBatch, CRMSpec
 from corella.crm.interactions import AutoInt, FiBiNET, XDeepFM
 from corella.crm.layers import Columns, CRMOutput, Embedder, LinearPart, deep, layer_outputs
+from corella.crm.sequence import SASRec
 
 
 class CRM(Protocol):
@@ -146,6 +147,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "fibinet": FiBiNET,
     "xdeepfm": XDeepFM,
     "din": DIN,
+    "sasrec": SASRec,
 }
 
 

@@ -82,4 +82,5 @@ class PointwisePrompts:
             pieces.append(self._none)
         pieces += [self._question, self._texts.item(int(samples.item[i])), self._end]
         ids = np.concatenate(pieces)
-        return Prompt(ids, np.array([len(ids) - 1]), np.array([i]))
+        last = np.array([len(ids) - 1])
+        return Prompt(ids, last, np.array([i]), last, np.zeros(0, dtype=np.int64))

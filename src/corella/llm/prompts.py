@@ -29,6 +29,10 @@ class Prompt:
     """Where each target's answer is predicted: the position before the answer."""
     sample: Ints
     """The samples that the targets are, as positions in the `Samples` that were planned."""
+    asked: Ints
+    """Every position at which an item is asked about, ascending: the targets' and those of context lines."""
+    row: Ints
+    """The log rows of the context lines, in order: `asked` without `position`."""
 
 
 class Texts:

@@ -27,6 +27,10 @@ class Prompts(Protocol):
     def render(self, planned: Any, samples: Samples) -> Prompt: ...
 
 
+Soft = Callable[[Sequence[Prompt], Samples], Tensor]
+"""What is added to the embeddings at the prompts' `asked` positions: [positions, hidden]."""
+
+
 @dataclass(frozen=True)
 class LLMOutput:
     """What the language model says of n targets."""
@@ -37,10 +41,13 @@ class LLMOutput:
     """For each block asked for, [n, hidden]: the state at the answer positions."""
 
 
-def answer_logits(backbone: Backbone, prompts: Sequence[Prompt], blocks: Sequence[int] = ()) -> LLMOutput:
+def answer_logits(
+    backbone: Backbone, prompts: Sequence[Prompt], blocks: Sequence[int] = (), soft: Tensor | None = None
+) -> LLMOutput:
     """One forward pass over the prompts; targets in the order of the prompts and of their positions.
 
-    `blocks`: the transformer blocks (1 is the first) whose output is returned too.
+    `blocks`: the transformer blocks (1 is the first) whose output is returned too. `soft`: vectors to add to
+    the embeddings at the prompts' `asked` positions, [positions, hidden], see `Soft`.
     """
     width = max(len(p.ids) for p in prompts)
     ids = np.zeros((len(prompts), width), dtype=np.int64)
@@ -49,9 +56,12 @@ def answer_logits(backbone: Backbone, prompts: Sequence[Prompt], blocks: Sequenc
     device = next(backbone.decoder.parameters()).device
     row_t = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p.position) for p in prompts])).to(device)
     position = torch.from_numpy(np.concatenate([p.position for p in prompts])).to(device)
-    out = backbone.decoder(
-        input_ids=torch.from_numpy(ids).to(device), use_cache=False, output_hidden_states=bool(blocks)
-    )
+    embedded = backbone.model.get_input_embeddings()(torch.from_numpy(ids).to(device))
+    if soft is not None:
+        line = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p.asked) for p in prompts])).to(device)
+        place = torch.from_numpy(np.concatenate([p.asked for p in prompts])).to(device)
+        embedded = embedded.index_put((line, place), soft.to(device, embedded.dtype), accumulate=True)
+    out = backbone.decoder(inputs_embeds=embedded, use_cache=False, output_hidden_states=bool(blocks))
     state = out.last_hidden_state[row_t, position].float()
     logit = state @ backbone.answer_direction.to(device)
     return LLMOutput(logit, tuple(out.hidden_states[b][row_t, position] for b in blocks))
@@ -66,6 +76,7 @@ def score_samples(
     context_share: float,
     on_batch: Callable[[int, int], None] = lambda done, tokens: None,
     window_tokens: int | None = None,
+    soft: Soft | None = None,
 ) -> Floats:
     """Logits of samples, float32 [n], dropout off. `on_batch(targets scored, tokens read)` after every pass."""
     backbone.model.eval()
@@ -75,7 +86,8 @@ def score_samples(
     for group in group_by_tokens(planned, batch_tokens):
         rendered = [prompts.render(p, samples) for p in group]
         index = np.concatenate([p.sample for p in rendered])
-        logits[index] = answer_logits(backbone, rendered).logit.cpu().numpy()
+        vectors = soft(rendered, samples) if soft else None
+        logits[index] = answer_logits(backbone, rendered, soft=vectors).logit.cpu().numpy()
         done, tokens = done + len(index), tokens + sum(len(p.ids) for p in rendered)
         on_batch(done, tokens)
     return logits

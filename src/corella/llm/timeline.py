@@ -129,24 +129,26 @@ class TimelinePrompts:
         """Token ids and answer positions of a window; `samples` are those that were planned."""
         pieces = [self._begin, self._texts.user(window.user)]
         length = sum(len(p) for p in pieces)
-        targets = set(window.event.tolist())
-        place: dict[int, int] = {}
+        asked = []
         for event in range(window.first, window.end):
             line = self._line(int(self._events.item[event]), int(self._event_word[event]))
             length += len(line)
-            if event in targets:
-                place[event] = length - 1
+            asked.append(length - 1)
             pieces += [line, self._answer[self._events.label[event], None]]
             length += 1
-        if window.end in targets:
+        if window.event[-1] == window.end:
             i = int(window.sample[-1])
             line = self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))
             pieces.append(line)
-            place[window.end] = length + len(line) - 1
-        ids = np.concatenate(pieces)
-        position = np.array([place[event] for event in window.event.tolist()])
+            asked.append(length + len(line) - 1)
+        places = np.array(asked)
+        position = places[window.event - window.first]
+        context = np.setdiff1d(np.arange(window.first, window.event[-1]), window.event)
         # What stands after the last answer position is never read; so the last answer is not even in the prompt.
-        return Prompt(ids[: position[-1] + 1], position, window.sample)
+        ids = np.concatenate(pieces)[: position[-1] + 1]
+        return Prompt(
+            ids, position, window.sample, places[: window.event[-1] + 1 - window.first], self._events.row[context]
+        )
 
     def _line(self, item: int, word: int) -> Ints:
         words = [self._words[word]] if self._words else []
