@@ -284,6 +284,11 @@ class JointConfig(Section):
     """Targets an optimiser step waits for (windows are added until it is reached); many small steps learn most.
     [ours]
     """
+    distil: float = Field(default=0.0, ge=0, le=1)
+    """Train the CRM once more after stage 3, with this weight on the language model's answers (0: not at all). It stays
+    if validation prefers it. [ours]"""
+    distil_pairs: int = Field(default=0, ge=0)
+    """Unlabelled user-item pairs that the language model answers for it, each as a prompt of its own. [ours]"""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient clipping."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)
@@ -341,7 +346,11 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
-    def _tokens_need_a_trained_crm(self) -> "Config":
+    def _tokens_need_their_crm(self) -> "Config":
         if self.llm.crm_tokens and 1 not in self.joint.stages:
             raise ValueError("llm.crm_tokens needs a trained conventional model: put stage 1 into joint.stages")
+        if self.llm.crm_tokens and self.joint.distil > 0:
+            raise ValueError(
+                "llm.crm_tokens and joint.distil exclude each other: the tokens need the CRM they were trained with"
+            )
         return self

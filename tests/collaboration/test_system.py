@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from corella.collaboration import system
+from corella.collaboration import router_inputs, system
 from corella.collaboration.results import Predictions
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
@@ -29,7 +29,7 @@ def _same(one: Predictions, other: Predictions) -> None:
 def learned(tiny_system_config: Configure, tiny_dataset: Dataset) -> CoReLLa:
     """A system with the learned router and the distilled head."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(system, "MINIMUM_READ", 100)
+        patch.setattr(router_inputs, "MINIMUM_READ", 100)
         return CoReLLa(tiny_system_config(routing={"policy": "learned"})).fit(tiny_dataset)
 
 
@@ -54,8 +54,8 @@ def test_a_changed_byte_is_found(tiny_system: CoReLLa, tiny_dataset: Dataset, tm
     for file in sorted(p for p in (tmp_path / "model").rglob("*") if p.is_file() and p.parent.name != "dataset"):
         content = file.read_bytes()
         if file.name == "manifest.json":
-            file.write_bytes(content.replace(b'"format": 1', b'"format": 9'))
-            with pytest.raises(UserError, match="has format 9; this version reads 1"):
+            file.write_bytes(content.replace(b'"format": 2', b'"format": 9'))
+            with pytest.raises(UserError, match="has format 9; this version reads 2"):
                 CoReLLa.load(tmp_path / "model", tiny_dataset)
         else:
             file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -78,7 +78,7 @@ def test_steps_are_reported(tiny_dataset: Dataset, encoder: CRMEncoder, tiny_con
 def test_batches_are_a_partition(tiny_dataset: Dataset) -> None:
     samples = tiny_dataset.samples("valid")
     order = np.random.default_rng(0).permutation(len(samples))
-    parts = list(batches(samples, 7, order))
+    parts = list(batches(samples.take(order), 7))
     assert np.array_equal(np.concatenate([part.row for part in parts]), samples.row[order])
     assert {len(part) for part in parts[:-1]} == {7}
 

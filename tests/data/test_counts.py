@@ -33,14 +33,14 @@ def test_by_hand(build: Callable[..., Dataset]) -> None:
         counts={"groups": [["user"], ["item"]], "smoothing": 1, "last": [2], "frozen": False},
     )
     assert dataset.count_names == [
-        "user_answers", "user_share", "item_answers", "item_share", "user_last_2_share",
+        "user_answers", "user_share", "item_answers", "item_share", "user_last_2_share", "user_bias",
         "user_log_seconds", "item_log_seconds",
     ]  # fmt: skip
     expected = [
-        [0, 1 / 2, 0, 1 / 2, 1 / 2, -1, -1],
-        [np.log(2), (1 + 2 / 3) / 2, 0, 2 / 3, (1 + 2 / 3) / 2, np.log1p(3), -1],
-        [0, 1 / 2, np.log(2), (1 + 1 / 2) / 2, 1 / 2, -1, np.log1p(10)],
-        [np.log(3), (1 + 3 / 5) / 3, 0, 3 / 5, (1 + 3 / 5) / 3, np.log1p(12), -1],
+        [0, 1 / 2, 0, 1 / 2, 1 / 2, 0, -1, -1],
+        [np.log(2), (1 + 2 / 3) / 2, 0, 2 / 3, (1 + 2 / 3) / 2, (1 / 2) / 2, np.log1p(3), -1],
+        [0, 1 / 2, np.log(2), (1 + 1 / 2) / 2, 1 / 2, 0, -1, np.log1p(10)],
+        [np.log(3), (1 + 3 / 5) / 3, 0, 3 / 5, (1 + 3 / 5) / 3, (1 / 2 - 2 / 3) / 3, np.log1p(12), -1],
     ]
     np.testing.assert_allclose(dataset.counts[:4], expected, rtol=1e-6)
     np.testing.assert_array_equal(dataset.popularity[:4], [[0, 0], [0, 0], [1, 1], [0, 0]])

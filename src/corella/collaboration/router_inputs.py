@@ -7,6 +7,7 @@ the language model's logit from the features that do not depend on the CRM; it l
 logits that the language model gave them before it learned from them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ Floats = npt.NDArray[np.float32]
 
 TEXT_SIZE = 16
 HIDDEN_SIZE = 8
+MINIMUM_READ = 1000
+"""Training targets that the language model must have read before a distilled head is fitted."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,30 @@ class DistilledHead:
         return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=1), dtype=np.float64)
 
 
-def fit_distilled_head(features: Floats, logit: Floats, weight: Floats, seed: int) -> DistilledHead:
-    """Fit on training rows that the language model has read; `weight` favours later, better answers."""
+def fit_distilled_head(
+    features: Callable[[Samples], Floats],
+    train: Samples,
+    first_logits: Floats,
+    first_step: npt.NDArray[np.int64],
+    seed: int,
+) -> DistilledHead | None:
+    """Fit on the training rows that the language model has read, None where they are fewer than `MINIMUM_READ`.
+
+    `features` of samples, [n, features]; `first_logits`, `first_step`: see `JointResult`.
+    """
     import lightgbm
 
+    read = np.flatnonzero(first_step >= 0)
+    if len(read) < MINIMUM_READ:
+        return None
+    # The first answers come from a model that has learned little.
+    weight = (first_step[read] / max(first_step.max(), 1)).clip(0.05).astype(np.float32)
     settings = {
         "objective": "l2", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 40, "lambda_l2": 5.0,
         "feature_fraction": 0.7, "bagging_fraction": 0.8, "bagging_freq": 1, "verbose": -1, "seed": seed,
         "deterministic": True, "force_col_wise": True, "num_threads": 1,
     }  # fmt: skip
-    booster = lightgbm.train(settings, lightgbm.Dataset(features, logit, weight=weight), 300)
+    booster = lightgbm.train(
+        settings, lightgbm.Dataset(features(train.take(read)), first_logits[read], weight=weight), 300
+    )
     return DistilledHead(booster.model_to_string())

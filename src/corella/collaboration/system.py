@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from corella.collaboration.calibration import probability
 from corella.collaboration.checkpoint import load_tensors, save_tensors
+from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesson_of_training
 from corella.collaboration.injection import Injection
-from corella.collaboration.joint import JointProgress, JointTrainer
+from corella.collaboration.joint import JointProgress, JointResult, JointTrainer
 from corella.collaboration.results import Facts, Predictions, Timer
 from corella.collaboration.router import Router, fit_router
 from corella.collaboration.router_inputs import (
@@ -37,7 +39,7 @@ from corella.crm.training import crm_hidden, crm_logits, train_crm
 from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
 from corella.data.prepare import write_dataset
 from corella.errors import UserError
-from corella.files import read_json, verify_manifest, write_json, write_manifest, write_text
+from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
 from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts, Soft, score_samples
@@ -47,13 +49,10 @@ from corella.settings import load_config, to_yaml
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files of a saved model change their meaning."""
 
 _TIMED_ROWS = 64
-
-MINIMUM_READ = 1000
-"""Training targets that the language model must have read before a distilled head is fitted."""
 
 
 class CoReLLa:
@@ -255,7 +254,44 @@ class CoReLLa:
             result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show, stage_end)
         self.facts.llm_targets, self.facts.llm_tokens = result.targets, result.tokens
         self.facts.llm_seconds = result.seconds
-        self.head = self._fit_head(train, result.first_logits, result.first_step)
+        features = partial(cheap_features, self.encoder, self.dataset, self.text)
+        self.head = fit_distilled_head(features, train, result.first_logits, result.first_step, self.config.seed)
+        if self.config.joint.distil > 0:
+            self._distil(result, checkpoints, reporter)
+
+    def _distil(self, result: JointResult, checkpoints: Path | None, reporter: Reporter) -> None:
+        """Train a conventional model on the language model's answers too; it stays if validation prefers it."""
+        joint, seed = self.config.joint, self.config.seed
+        train, valid = self.dataset.samples("train"), self.dataset.samples("valid")
+        lesson, calibrator = lesson_of_training(train, result.first_logits, result.first_step, joint.distil)
+        if joint.distil_pairs:
+            pairs = draw_pairs(self.dataset, joint.distil_pairs, seed)
+            path = checkpoints / "pairs.safetensors" if checkpoints else None
+            logits = self._kept_logits(path, pairs, reporter, "language model, pairs")
+            lesson = joined(lesson, Lesson(pairs, probability(calibrator(logits)).astype(np.float32)))
+        torch.manual_seed(seed)
+        student = self._build(self.spec, self.config.crm)
+        total = self.config.crm.epochs * len(lesson.samples)
+        with self._timed("distillation"), reporter.task("distillation, CRM: rows", total) as task:
+            fit = train_crm(
+                student, self.encoder, lesson.samples, valid, self.config.crm, seed,
+                lambda done, total, loss: task.update(done, f"loss {loss:.3f}"), lesson.target,
+            )  # fmt: skip
+        before = float(roc_auc_score(valid.label, crm_logits(self.crm, self.encoder, valid)))
+        self.facts.crm_valid_auc["distilled"] = max(fit.valid_auc)
+        reporter.say(f"distillation: CRM's validation AUC {max(fit.valid_auc):.4f} ({before:.4f} before)")
+        if max(fit.valid_auc) > before:
+            self.crm = student
+
+    def _kept_logits(self, path: Path | None, samples: Samples, reporter: Reporter, title: str) -> Floats:
+        """The language model's logits, read from `path` if they are there, else computed and kept there."""
+        if path is not None and path.is_file():
+            kept: Floats = load_tensors(path)[0]["logits"].numpy()
+            return kept
+        logits = self.llm_logits(samples, reporter, title)
+        if path is not None:
+            save_tensors(path, {"logits": torch.from_numpy(logits)}, {})
+        return logits
 
     def _keep_better_crm(self, stage1: dict[str, torch.Tensor], reporter: Reporter) -> None:
         """The see-saw of the paper: in stage 2 the CRM may lose what it had. Keep what validation prefers. [ours]"""
@@ -268,17 +304,6 @@ class CoReLLa:
         reporter.say(f"stage 2: CRM's validation AUC {after:.4f} ({before:.4f} before)")
         if after < before:
             self.crm.load_state_dict(stage1)
-
-    def _fit_head(
-        self, train: Samples, first_logits: Floats, first_step: npt.NDArray[np.int64]
-    ) -> DistilledHead | None:
-        read = np.flatnonzero(first_step >= 0)
-        if len(read) < MINIMUM_READ:
-            return None
-        # The first answers come from a model that has learned little.
-        weight = (first_step[read] / max(first_step.max(), 1)).clip(0.05).astype(np.float32)
-        features = cheap_features(self.encoder, self.dataset, self.text, train.take(read))
-        return fit_distilled_head(features, first_logits[read], weight, self.config.seed)
 
     def _read_validation(self, checkpoints: Path | None, reporter: Reporter) -> None:
         path = checkpoints / "valid.safetensors" if checkpoints else None
@@ -333,27 +358,20 @@ class CoReLLa:
         folder = Path(folder).resolve()
         if folder.exists() and any(folder.iterdir()) and not (folder / "router.json").is_file():
             raise UserError(f"{folder} holds something that is no saved model; give a new or empty folder")
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write_text(partial / "config.yaml", to_yaml(self.config))
-        write_json(partial / "crm.json", asdict(self.spec))
-        save_tensors(partial / "crm.safetensors", self.crm.state_dict(), {})
-        save_tensors(partial / "lora.safetensors", lora_weights(self.backbone), {})
-        if self.injection is not None:
-            save_tensors(partial / "injection.safetensors", self.injection.state_dict(), {})
-        save_tensors(partial / "valid.safetensors", self._validation(), {})
-        projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
-        router = {"projections": projections, "head": self.head.text if self.head else None}
-        write_json(partial / "router.json", {**self.router.state(), **router})
-        write_json(partial / "facts.json", asdict(self.facts))
-        write_dataset(self.dataset, partial / "dataset")
-        write_manifest(partial, {"format": FORMAT})
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        if folder.exists():
-            folder.replace(old)
-        partial.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with new_folder(folder) as new:
+            write_text(new / "config.yaml", to_yaml(self.config))
+            write_json(new / "crm.json", asdict(self.spec))
+            save_tensors(new / "crm.safetensors", self.crm.state_dict(), {})
+            save_tensors(new / "lora.safetensors", lora_weights(self.backbone), {})
+            if self.injection is not None:
+                save_tensors(new / "injection.safetensors", self.injection.state_dict(), {})
+            save_tensors(new / "valid.safetensors", self._validation(), {})
+            projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
+            router = {"projections": projections, "head": self.head.text if self.head else None}
+            write_json(new / "router.json", {**self.router.state(), **router})
+            write_json(new / "facts.json", asdict(self.facts))
+            write_dataset(self.dataset, new / "dataset")
+            write_manifest(new, {"format": FORMAT})
 
     @classmethod
     def load(cls, folder: Path | str, dataset: Dataset | None = None) -> "CoReLLa":

@@ -33,11 +33,10 @@ class CRMFit:
     seconds: float
 
 
-def batches(samples: Samples, size: int, order: npt.NDArray[np.int64] | None = None) -> Iterator[Samples]:
-    """Consecutive parts of the samples, or of their given order."""
-    index = np.arange(len(samples)) if order is None else order
-    for start in range(0, len(index), size):
-        yield samples.take(index[start : start + size])
+def batches(samples: Samples, size: int) -> Iterator[Samples]:
+    """Consecutive parts of the samples."""
+    for start in range(0, len(samples), size):
+        yield samples.take(np.arange(start, min(start + size, len(samples))))
 
 
 def train_crm(
@@ -48,12 +47,14 @@ def train_crm(
     config: CRMConfig,
     seed: int,
     on_step: Callable[[int, int, float], None] = lambda done, total, loss: None,
+    target: Floats | None = None,
 ) -> CRMFit:
     """Train `model` in place and leave the weights of the best validation AUC in it.
 
-    `on_step(rows read, rows at most, loss)` is called after every step. Deterministic for a seed and a
-    machine.
+    `on_step(rows read, rows at most, loss)` is called after every step. `target`: float32 [n] probabilities to
+    learn instead of the labels. Deterministic for a seed and a machine.
     """
+    answers = train.label.astype(np.float32) if target is None else target
     began = time.perf_counter()
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -65,10 +66,13 @@ def train_crm(
     best: dict[str, Tensor] = {}
     rows = steps = 0
     for _ in range(config.epochs):
-        for part in batches(train, config.batch_size, rng.permutation(len(train))):
+        order = rng.permutation(len(train))
+        for start in range(0, len(order), config.batch_size):
+            index = order[start : start + config.batch_size]
+            part = train.take(index)
             model.train()
             loss = nn.functional.binary_cross_entropy_with_logits(
-                model(encoder.batch(part)).logit, torch.from_numpy(part.label).float()
+                model(encoder.batch(part)).logit, torch.from_numpy(answers[index])
             )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

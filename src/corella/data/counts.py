@@ -5,7 +5,8 @@ kept up to date one event at a time (serving). A property test holds them equal.
 
 For a group, a row's keys are the values of its columns (one list column multiplies them). With n answers and
 s positives of all its keys before the row, and the running average answer r, the features are log(1+n) and
-(s + k r) / (n + k).
+(s + k r) / (n + k). The user's bias is the smoothed mean of what each of the user's answers was above the share of
+positives that its item had at the time: who likes what everybody likes is not easily pleased.
 """
 
 from collections import defaultdict, deque
@@ -40,7 +41,7 @@ def feature_names(config: CountsConfig) -> list[str]:
         key = "_x_".join(group)
         names += [f"{key}_answers", f"{key}_share"]
     names += [f"user_last_{k}_share" for k in config.last]
-    return [*names, "user_log_seconds", "item_log_seconds"]
+    return [*names, "user_bias", "user_log_seconds", "item_log_seconds"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig) -> Floats
         columns.append(np.log1p(answers))
         columns.append((positives + config.smoothing * average) / (answers + config.smoothing))
     columns += _recent(log, average, config)
+    columns.append(_user_bias(log, average, config))
     for code, known in ((log.user, log.known), (log.item, log.shared)):
         columns.append(_log_seconds(code, log.time, known))
     return np.stack(columns, axis=1).astype(np.float32)
@@ -123,6 +125,20 @@ def _recent(log: Log, average: npt.NDArray[np.float64], config: CountsConfig) ->
     return columns
 
 
+def _user_bias(log: Log, average: npt.NDArray[np.float64], config: CountsConfig) -> npt.NDArray[np.float64]:
+    """Smoothed mean of the user's earlier answers less their items' shares of positives at the time."""
+    answers, positives = before(log.item, log.label, log.shared)
+    expected = (positives + config.smoothing * average) / (answers + config.smoothing)
+    order = np.argsort(log.user, kind="stable")
+    known = log.known[order]
+    above = (log.label - expected)[order] * known
+    first = _group_start(log.user[order])
+    answers, total = np.cumsum(known) - known, np.cumsum(above) - above
+    column = np.empty(len(order))
+    column[order] = (total - total[first]) / (answers - answers[first] + config.smoothing)
+    return column
+
+
 def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:
     """log(1 + seconds since the key's last known row); -1 where there is none."""
     order = np.argsort(code, kind="stable")
@@ -148,14 +164,20 @@ class CountState:
         self._tally: list[dict[object, list[int]]] = [defaultdict(lambda: [0, 0]) for _ in config.groups]
         self._total = [0, 0]
         self._last: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
+        self._bias: dict[object, list[float]] = defaultdict(lambda: [0, 0.0])
+        self._item: dict[object, list[int]] = defaultdict(lambda: [0, 0])
         self._user_time: dict[object, int] = {}
         self._item_time: dict[object, int] = {}
         self.frozen = False
         """When true, events still count for the user's own keys but for nothing else."""
 
+    @property
+    def _average(self) -> float:
+        return (self._total[1] + 1.0) / (self._total[0] + 2.0)
+
     def features(self, user: object, item: object, time: int, keys: Sequence[Sequence[object]]) -> Floats:
         """Features of a sample at `time`, float32 [features]; changes nothing."""
-        average = (self._total[1] + 1.0) / (self._total[0] + 2.0)
+        average = self._average
         smoothing = self.config.smoothing
         row: list[float] = []
         for tally, group in zip(self._tally, keys, strict=True):
@@ -166,6 +188,8 @@ class CountState:
         for k in self.config.last:
             answers_k = recent[-k:]
             row.append((sum(answers_k) + average) / (len(answers_k) + 1.0))
+        own, above = self._bias.get(user, (0, 0.0))
+        row.append(above / (own + smoothing))
         for times, key in ((self._user_time, user), (self._item_time, item)):
             row.append(float(np.log1p(max(time - times[key], 0))) if key in times else -1.0)
         return np.array(row, dtype=np.float32)
@@ -178,9 +202,15 @@ class CountState:
             for key in set(group):
                 tally[key][0] += 1
                 tally[key][1] += label
+        answers, positives = self._item.get(item, (0, 0))
+        expected = (positives + self.config.smoothing * self._average) / (answers + self.config.smoothing)
+        self._bias[user][0] += 1
+        self._bias[user][1] += label - expected
         self._last[user].append(label)
         self._user_time[user] = time
         if not self.frozen:
             self._total[0] += 1
             self._total[1] += label
+            self._item[item][0] += 1
+            self._item[item][1] += label
             self._item_time[item] = time

@@ -21,7 +21,7 @@ from corella.errors import UserError
 from corella.files import atomic_path, cache_folder, write_manifest
 from corella.settings import load_config
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the files of a prepared dataset change their meaning."""
 
 
