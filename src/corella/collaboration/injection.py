@@ -43,7 +43,8 @@ class Injection(nn.Module):
         self._crm[0].eval()
         view = self._view(samples.take(np.sort(index)))
         self.mean.copy_(view.mean(0))
-        self.scale.copy_(view.std(0).clamp(min=1e-3))
+        # A view has a mean square of 1: a step of the projection moves an embedding little, however wide the view is.
+        self.scale.copy_(view.std(0).clamp(min=1e-3) * view.shape[1] ** 0.5)
 
     def forward(self, prompts: Sequence[Prompt], samples: Samples) -> Tensor:
         """[lines, hidden] float32 for the prompts' `asked` positions, in order; `samples` are those that were
