@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint types unit bench-ml-100k bench-speed clean
+.PHONY: setup demo test lint types unit bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed clean
 
 setup: $(READY)
 
@@ -32,8 +32,8 @@ types: setup
 unit: setup
 	$(BIN)/pytest
 
-bench-ml-100k: setup
-	$(BIN)/python benchmarks/ml_100k.py
+bench-ml-100k bench-ml-1m-collm bench-bookcrossing: setup
+	$(BIN)/python benchmarks/ranking.py $(@:bench-%=%) $(ARGS)  # ARGS="--path FOLDER --form quick"
 
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py $(ARGS)  # ARGS="--log ratings.parquet --folder FOLDER"

@@ -1,60 +1,12 @@
-"""MovieLens-100K, split by time 8:1:1, label rating >= 4, mean of three seeds: every system, control and routing curve.
+"""Rows and figures of a ranking benchmark, means over the seeds, from the runs' metrics.json."""
 
-Resumable: each seed is a run folder; call again after a kill. Some half an hour a seed on two cores.
-"""
-
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common import write_result
-from corella.config import Config
-from corella.files import read_json
-from corella.run import evaluate_run, train_run
-from corella.settings import load_config
-
-SETTINGS: dict[str, Any] = {
-    "crm": {"id_dropout": 0.8},
-    "llm": {"lora_first_layer": 10},
-    "joint": {"stage2_targets": 16_000, "stage3_targets": 16_000},
-    "evaluation": {"max_valid": 6000},
-}
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
-TEXT = """\
-MovieLens-100K (100,000 ratings), ordered by time, first 80 % of the rows for training, next 10 % for
-validation, last 10 % for test; positive: rating >= 4. Language model: SmolLM2-135M-Instruct with LoRA, timeline
-prompts. Every number is the mean over the seeds; `auc_low` and `auc_high` are the means of the seeds' 95 %
-DeLong intervals on the 10,000 test rows, so they hold the uncertainty of the test set, not of the seed;
-`auc_sd` is the standard deviation over seeds. `a & b` is a logistic regression on both calibrated logits,
-fitted on validation rows. Rows with a policy route that share of the test samples by that policy and blend (or
-replace) there; `captured` is the share of the full blend's AUC gain over that CRM. The oracle knows the true
-difference of the logits: a guide, not a policy."""
-
-
-def config(seed: int, overrides: Sequence[str]) -> Config:
-    """The benchmark's configuration for a seed."""
-    return load_config(overrides=overrides, settings={"seed": seed, **SETTINGS})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-ml-100k"))
-    parser.add_argument("--set", action="append", default=[], dest="overrides")
-    parser.add_argument("--again", action="store_true", help="evaluate anew, without training again")
-    arguments = parser.parse_args()
-    results = []
-    for seed in arguments.seeds:
-        run = arguments.runs / f"seed-{seed}"
-        model = train_run(run, config(seed, arguments.overrides))
-        if arguments.again or not (run / "metrics.json").is_file():
-            evaluate_run(run, model)
-        results.append(read_json(run / "metrics.json"))
-    facts = {"seeds": arguments.seeds, "settings": SETTINGS, "cost": cost(results)}
-    write_result("ml-100k", "MovieLens-100K, split by time", TEXT, rows(results), figures(results), facts)
+SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 
 def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,7 +19,7 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         table.append({"system": name, "routed": routed, **means, "auc_sd": spread(each)})
     for crm, curve in results[0]["curves"].items():
         for point in curve:
-            if round(point["share"], 2) not in (0.1, 0.2, 0.3, 0.5, 1.0):
+            if round(point["share"], 2) not in SHARES:
                 continue
             key = {k: point[k] for k in ("policy", "combine", "share")}
             each = [next(p for p in r["curves"][crm] if key.items() <= p.items()) for r in results]
@@ -79,7 +31,26 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def figures(results: list[dict[str, Any]]) -> dict[str, float]:
+def variant_rows(name: str, systems: Sequence[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a variant; `crm`, `blend` and `final` are names of roles, see `definitions.Variant`."""
+    table = []
+    for system in systems:
+        roles = [{"crm": r["main_crm"], "blend": f"{r['main_crm']} & llm"} for r in results]
+        each = [
+            r["final"]
+            if system == "final"
+            else next(s for s in r["systems"] if s["system"] == role.get(system, system))
+            for r, role in zip(results, roles, strict=True)
+        ]
+        shares = {"crm": 0.0, "final": float(np.mean([r["final"]["share_routed"] for r in results]))}
+        means = {metric: mean(each, metric) for metric in METRICS}
+        title = {"llm": "language model", "crm": "conventional model"}.get(system, system)
+        table.append({"system": f"{name}: {title}", "routed": shares.get(system, 1.0), **means, "auc_sd": spread(each)})
+        table[-1]["test_rows"] = results[0]["samples"]["test"]
+    return table
+
+
+def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[str, float]:
     """The named figures, means over the seeds."""
     main_crm = results[0]["main_crm"]
 
@@ -93,6 +64,14 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
         )
 
     best = max(("lightgbm", "dcnv2", main_crm, f"lightgbm & {main_crm}"), key=system)
+    variants = {
+        "distilled_crm_auc": "distilled into the CRM: conventional model",
+        "crm_tokens_llm_auc": "CRM's view as soft tokens: language model",
+        "crm_tokens_blend_auc": "CRM's view as soft tokens: blend",
+        "paper_auc": "CoReLLa as in the paper: final", "tallrec_auc": "TALLRec: language model",
+    }  # fmt: skip
+    found = {row["system"]: row["auc"] for row in table}
+    extra = {name: found[row] for name, row in variants.items() if row in found}
     captured = {
         f"gain_captured_20_{policy}": captured_gain(results, "dcnv2", policy, "blend", 0.2)
         for policy in ("learned", "entropy", "random", "oracle")
@@ -111,7 +90,7 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
         "routed_20_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.2),
         "routed_30_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.3),
         "strong_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
-        "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"),
+        "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"), **extra,
     }  # fmt: skip
     return {name: value for name, value in values.items() if value is not None}
 
@@ -148,7 +127,3 @@ def mean(items: list[dict[str, Any]], key: str) -> float:
 
 def spread(items: list[dict[str, Any]]) -> float:
     return float(np.std([item["auc"] for item in items], ddof=1)) if len(items) > 1 else 0.0
-
-
-if __name__ == "__main__":
-    main()

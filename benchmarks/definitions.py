@@ -1,0 +1,126 @@
+"""The ranking benchmarks: which data, which settings, which variants, and what others published on the same rows."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run beside the main one: what is different, and which of its systems become rows."""
+
+    settings: Settings
+    systems: tuple[str, ...] = ("llm",)
+    """Names of rows in its metrics; `crm` stands for its main conventional model, `blend` for that and the language
+    model, `final` for what its own router and budget give."""
+    quick: Settings = field(default_factory=dict)
+    """What the quick form adds."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One dataset and protocol."""
+
+    title: str
+    text: str
+    settings: Settings
+    quick: Settings
+    """What the quick form (two cores) adds; the full form (GPU) adds `full`."""
+    full: Settings
+    variants: dict[str, Variant] = field(default_factory=dict)
+    published: list[dict[str, Any]] = field(default_factory=list)
+
+
+_READING = """\
+Every number of ours is the mean over the seeds; `auc_low` and `auc_high` are the means of the seeds' 95 % DeLong
+intervals on the test rows, so they hold the uncertainty of the test set, not of the seed; `auc_sd` is the standard
+deviation over seeds. `a & b` is a logistic regression on both calibrated logits, fitted on validation rows. Rows
+with a policy route that share of the test samples by that policy and blend (or replace) there; `captured` is the
+share of the full blend's AUC gain over that CRM. The oracle knows the true difference of the logits: a guide, not a
+policy."""
+
+_ABLATIONS = {
+    "zero-shot": Variant({"joint": {"stages": [1]}}),
+    "without stage 1": Variant({"joint": {"stages": [2, 3]}}, ("llm", "blend")),
+    "without stage 2": Variant({"joint": {"stages": [1, 3]}}, ("llm", "blend")),
+    "without stage 3": Variant({"joint": {"stages": [1, 2]}}, ("llm", "blend")),
+    "alignment weight 0": Variant({"joint": {"gamma": 0.0}}, ("llm", "blend")),
+    "CRM's view as soft tokens": Variant({"llm": {"crm_tokens": True}}, ("llm", "blend")),
+    "distilled into the CRM": Variant({"joint": {"distil": 0.5}}, ("crm", "blend")),
+}
+
+_FEW = {"evaluation": {"max_valid": 1000, "max_test": 1500}}
+_ONE_TARGET = {
+    "TALLRec": Variant({"recipe": "tallrec", "joint": {"stage3_targets": 1024}}, quick=_FEW),
+    "CoReLLa as in the paper": Variant(
+        {"recipe": "paper", "joint": {"stage2_targets": 512, "stage3_targets": 512}}, ("crm", "llm", "final"), _FEW
+    ),
+}
+"""Pointwise prompts, at some 300 tokens a target; on two cores they read a part of the test rows."""
+
+_COLLM_PUBLISHED = {
+    "MF": (0.6482, 0.6361), "LightGCN": (0.5959, 0.6499), "SASRec": (0.7078, 0.6884), "DIN": (0.7166, 0.6459),
+    "CTRL": (0.7159, 0.6492), "Prompt4NR": (0.7071, 0.6739), "TALLRec": (0.7097, 0.6818),
+    "CoLLM-MF": (0.7295, 0.6875), "CoLLM-SASRec": (0.7235, 0.6990), "CoLLM-DIN": (0.7353, 0.6923),
+    "CoLLM tuned": (0.7418, 0.6906), "BinLLM": (0.7425, 0.6956), "CoRA": (0.7361, 0.6884),
+    "GraphLoRA": (0.7472, 0.7102), "SAILRec": (0.7571, None), "ARROW": (0.7577, 0.7146),
+    "SeLLa-Rec": (0.7606, 0.7464),
+}  # fmt: skip
+_BOOKS_PUBLISHED = {
+    "DeepFM": (0.7496, 0.5953, 0.6760), "AutoInt": (0.7481, 0.6840, 0.6365), "DCNv2": (0.7472, 0.6816, 0.6472),
+    "DIN": (0.7477, 0.6811, 0.6557), "SASRec": (0.7482, 0.5934, 0.6811), "SIM": (0.7541, 0.5893, 0.6777),
+    "CTR-BERT": (0.7448, 0.5938, 0.6704), "P5": (0.7438, 0.6128, 0.6563), "Vicuna-7B zero-shot": (0.7011, None, None),
+    "Vicuna-13B zero-shot": (0.7176, 0.9507, 0.5649), "TALLRec 13B": (0.7471, 0.6144, 0.6851),
+    "ReLLa-13B": (0.7575, 0.5919, 0.6806),
+}  # fmt: skip
+
+BENCHMARKS = {
+    "ml-100k": Benchmark(
+        title="MovieLens-100K, split by time",
+        text="MovieLens-100K (100,000 ratings), ordered by time, first 80 % of the rows for training, next 10 % for\n"
+        "validation, last 10 % for test; positive: rating >= 4. Language model: SmolLM2-135M-Instruct with LoRA,\n"
+        "timeline prompts. " + _READING,
+        settings={"crm": {"id_dropout": 0.8}},
+        quick={
+            "llm": {"lora_first_layer": 10},
+            "joint": {"stage2_targets": 16_000, "stage3_targets": 16_000},
+            "evaluation": {"max_valid": 6000},
+        },
+        full={"joint": {"stage2_targets": 40_000, "stage3_targets": 120_000}},
+        variants=_ABLATIONS | _ONE_TARGET,
+    ),
+    "ml-1m-collm": Benchmark(
+        title="MovieLens-1M, CoLLM's rows",
+        text="The slice of MovieLens-1M that the CoLLM paper published: its last 20 months, split by time into 33,891\n"
+        "training, 10,401 validation and 7,331 test rows; positive: rating > 3. Language model: SmolLM2-135M-Instruct\n"
+        "with LoRA, timeline prompts. Published rows are other people's, with 7B models, and read titles and liked\n"
+        "items only; ours also read dislikes, genres, demographics and past counts. " + _READING,
+        settings={"data": {"source": "ml-1m-collm"}, "crm": {"id_dropout": 0.8}},
+        quick={
+            "llm": {"lora_first_layer": 10},
+            "joint": {"stage2_targets": 10_000, "stage3_targets": 23_800},
+            "evaluation": {"max_valid": 6000},
+        },
+        full={"joint": {"stage2_targets": 33_800, "stage3_targets": 67_600}},
+        variants=_ABLATIONS | _ONE_TARGET,
+        published=[{"system": n, "auc": a, "user_auc": u} for n, (a, u) in _COLLM_PUBLISHED.items()],
+    ),
+    "bookcrossing": Benchmark(
+        title="BookCrossing, ReLLa's protocol",
+        text="BookCrossing by the protocol of the ReLLa paper: one target for each of 17,714 users, the last one of a\n"
+        "seeded shuffle, its history the others; 15,942 training rows (validation is a part of them) and 1,772 test\n"
+        "rows, whose standard error of an AUC is about .012; positive: rating >= 5. Published rows are other\n"
+        "people's. " + _READING,
+        settings={"data": {"source": "bookcrossing"}},
+        quick={
+            "llm": {"lora_first_layer": 10},
+            "joint": {"stage2_targets": 6_000, "stage3_targets": 8_000},
+        },
+        full={"joint": {"stage2_targets": 14_000, "stage3_targets": 42_000}},
+        variants=_ABLATIONS | _ONE_TARGET,
+        published=[
+            {"system": n, "auc": a, "logloss": ll, "accuracy": acc} for n, (a, ll, acc) in _BOOKS_PUBLISHED.items()
+        ],
+    ),
+}

@@ -1,0 +1,89 @@
+"""A ranking benchmark from raw files to docs/benchmarks/NAME.{json,md}: every baseline, control, variant and curve.
+
+    python benchmarks/ranking.py ml-100k
+    python benchmarks/ranking.py ml-1m-collm --path FOLDER --form full
+
+Resumable: each run and each conventional model is kept in the runs folder; call again after a kill.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import write_result
+from conventional import conventional_rows
+from corella.config import Config
+from corella.files import read_json
+from corella.run import evaluate_run, train_run
+from corella.settings import load_config
+from definitions import BENCHMARKS, Benchmark, Settings, Variant
+from summary import cost, figures, rows, variant_rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=BENCHMARKS)
+    parser.add_argument("--path", type=Path, help="folder of the raw files (ml-100k needs none)")
+    parser.add_argument("--form", choices=["quick", "full"], default="quick")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument(
+        "--variants", nargs="*", default=None, help="names of variants to run, none for none; default all"
+    )
+    parser.add_argument("--runs", type=Path, help="default: runs/bench-NAME-FORM")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--again", action="store_true", help="evaluate anew, without training again")
+    arguments = parser.parse_args()
+    bench = BENCHMARKS[arguments.name]
+    runs: Path = arguments.runs or Path(f"runs/bench-{arguments.name}-{arguments.form}")
+    base = [bench.settings, getattr(bench, arguments.form)]
+    if arguments.path is not None:
+        base.append({"data": {"path": str(arguments.path)}})
+
+    def results_of(folder: str, *more: Settings) -> list[dict[str, Any]]:
+        parts = [*base, *more]
+        configs = {seed: config(seed, parts, arguments.overrides) for seed in arguments.seeds}
+        return [result_of(runs / folder / f"seed-{s}", c, arguments.again) for s, c in configs.items()]
+
+    results = results_of("main")
+    first = config(arguments.seeds[0], base, arguments.overrides)
+    table = rows(results) + conventional_rows(first, arguments.seeds, runs / "conventional")
+    for name, variant in chosen(bench, arguments.variants).items():
+        quick = variant.quick if arguments.form == "quick" else {}
+        table += variant_rows(name, variant.systems, results_of(name.replace(" ", "-"), variant.settings, quick))
+    table += [{**row, "published": True} for row in bench.published]
+    facts = {
+        "form": arguments.form, "seeds": arguments.seeds, "settings": merged(base), "cost": cost(results)
+    }  # fmt: skip
+    write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts)
+
+
+def chosen(bench: Benchmark, names: Sequence[str] | None) -> Mapping[str, Variant]:
+    """The variants to run."""
+    return {name: v for name, v in bench.variants.items() if names is None or name in names}
+
+
+def config(seed: int, parts: Sequence[Settings], overrides: Sequence[str]) -> Config:
+    """The configuration of a seed."""
+    return load_config(overrides=overrides, settings={"seed": seed, **merged(parts)})
+
+
+def merged(parts: Sequence[Settings]) -> Settings:
+    """Settings with later parts over earlier ones, section by section."""
+    result: Settings = {}
+    for part in parts:
+        for name, value in part.items():
+            result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
+    return result
+
+
+def result_of(run: Path, configuration: Config, again: bool) -> dict[str, Any]:
+    """The metrics of a run, which is trained and evaluated where it is not yet."""
+    if again or not (run / "metrics.json").is_file():
+        evaluate_run(run, train_run(run, configuration))
+    metrics: dict[str, Any] = read_json(run / "metrics.json")
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
