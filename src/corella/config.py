@@ -138,6 +138,9 @@ class DataConfig(Section):
     """How many of the user's last answers the conventional model reads."""
     history_answers: Literal["all", "likes"] = "all"
     """Whether the history holds dislikes too."""
+    strict_time: bool = False
+    """Hide answers of the same second from histories and counts (several answers may share a time). Unset: the log's
+    order tells what came before."""
     counts: CountsConfig = CountsConfig()
     """Counting features."""
     max_rows: int | None = Field(default=None, ge=1)

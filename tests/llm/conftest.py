@@ -42,11 +42,18 @@ def build() -> Build:
     """A function: the dataset of rows (user, item, label), in their order; user and item texts by id."""
 
     def make(
-        rows: Sequence[Row], texts: dict[str, str], users: dict[str, str], ratings: Sequence[float] = (), **given: Any
+        rows: Sequence[Row],
+        texts: dict[str, str],
+        users: dict[str, str],
+        ratings: Sequence[float] = (),
+        timestamps: Sequence[int] = (),
+        **given: Any,
     ) -> Dataset:
         columns = {"user_id": [r[0] for r in rows], "item_id": [r[1] for r in rows], "label": [r[2] for r in rows]}
         log = pl.DataFrame(columns, schema_overrides={"label": pl.Int8})
         log = log.with_columns(timestamp=pl.int_range(pl.len()), split=pl.lit("train"))
+        if timestamps:
+            log = log.with_columns(timestamp=pl.Series(timestamps))
         if ratings:
             log = log.with_columns(rating=pl.Series(ratings))
         config = DataConfig.model_validate({"source": "tables", "interactions": {"path": "x.csv"}, **given})

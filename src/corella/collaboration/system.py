@@ -328,7 +328,9 @@ class CoReLLa:
         """Milliseconds that the language model takes for a sample that shares its window with no other, as a new
         row.
         """
-        index = np.random.default_rng(self.config.seed).permutation(len(samples))[:_TIMED_ROWS]
+        order = np.random.default_rng(self.config.seed).permutation(len(samples))
+        _, first = np.unique(samples.user[order], return_index=True)  # one a user, or they would share a reading
+        index = order[first[:_TIMED_ROWS]]
         alone = replace(samples.take(index), row=np.full(len(index), -1))
         began = time.perf_counter()
         self.llm_logits(alone)

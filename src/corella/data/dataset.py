@@ -110,9 +110,16 @@ class Dataset:
 
     @cached_property
     def _position(self) -> Ints:
-        """Where each row of the log stands among the events."""
+        """Where the history of each row of the log ends among the events: where it stands itself, or, with strict time,
+        where the user's answers of that second begin."""
+        end = np.arange(self.log.height)
+        if self.config.strict_time:
+            time = _times(self.log)[self.events.row]
+            user = self.user[self.events.row]
+            new = np.r_[True, (np.diff(time) != 0) | (np.diff(user) != 0)][: len(end)]
+            end = np.maximum.accumulate(np.where(new, end, 0))
         position = np.empty(self.log.height, dtype=np.int64)
-        position[self.events.row] = np.arange(self.log.height)
+        position[self.events.row] = end
         return position
 
     def rows(self, split: str) -> Ints:
@@ -211,7 +218,14 @@ def make_dataset(
     label = log[LABEL].to_numpy().astype(np.int64)
     arrays = Log(user, item, _times(log), label, np.ones(log.height, dtype=np.int64), _shared(log, config))
     keys = group_keys(user, item, users, items, config)
-    return Dataset(log, users, items, config, batch_counts(arrays, keys, config.counts), _popularity(arrays), manifest)
+    counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
+    dataset = Dataset(log, users, items, config, counts, popularity, manifest)
+    if not config.strict_time:
+        return dataset
+    if TIME not in log.columns or config.order[:1] != [TIME]:
+        raise UserError("data.strict_time needs a timestamp, and a log in its order")
+    asked = dataset.query(log.select(USER, ITEM, TIME))  # a query sees strictly earlier answers only
+    return Dataset(log, users, items, config, asked.counts, asked.popularity, manifest)
 
 
 def group_keys(user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig) -> list[Keys]:

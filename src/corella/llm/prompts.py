@@ -5,7 +5,7 @@ stands around a piece.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,10 @@ class Prompt:
     """Every position at which an item is asked about, ascending: the targets' and those of context lines."""
     row: Ints
     """The log rows of the context lines, in order: `asked` without `position`."""
+    branch: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Where each branch begins: tokens from there to the next branch (or the end) see each other, and of the tokens
+    before the first branch only the first `sees`."""
+    sees: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class Texts:

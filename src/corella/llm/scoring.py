@@ -1,6 +1,7 @@
 """Yes/no logits at answer positions: batches of prompts, one forward pass, two rows of the output matrix.
 
-Prompts are padded at the right; under causal attention no real position sees the padding, so no mask is needed.
+Prompts are padded at the right; under causal attention no real position sees the padding, so no mask is needed, unless
+a prompt has branches.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -61,10 +62,32 @@ def answer_logits(
         line = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p.asked) for p in prompts])).to(device)
         place = torch.from_numpy(np.concatenate([p.asked for p in prompts])).to(device)
         embedded = embedded.index_put((line, place), soft.to(device, embedded.dtype), accumulate=True)
-    out = backbone.decoder(inputs_embeds=embedded, use_cache=False, output_hidden_states=bool(blocks))
+    mask, places = branch_mask(prompts, width, embedded.dtype) if any(len(p.branch) for p in prompts) else (None, None)
+    out = backbone.decoder(
+        inputs_embeds=embedded,
+        attention_mask=None if mask is None else mask.to(device),
+        position_ids=None if places is None else places.to(device),
+        use_cache=False,
+        output_hidden_states=bool(blocks),
+    )
     state = out.last_hidden_state[row_t, position].float()
     logit = state @ backbone.answer_direction.to(device)
     return LLMOutput(logit, tuple(out.hidden_states[b][row_t, position] for b in blocks))
+
+
+def branch_mask(prompts: Sequence[Prompt], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What branches may see: what is added to attention scores, [prompts, 1, width, width], and each token's place in
+    its own document, int64 [prompts, width]."""
+    index = np.arange(width)
+    mask = np.repeat((index <= index[:, None])[None], len(prompts), axis=0)
+    places = np.repeat(index[None], len(prompts), axis=0)
+    for row, prompt in enumerate(prompts):
+        ends = [*prompt.branch.tolist(), len(prompt.ids)][1:]
+        for begin, end, sees in zip(prompt.branch.tolist(), ends, prompt.sees.tolist(), strict=True):
+            mask[row, begin:end, sees:begin] = False
+            places[row, begin:end] = sees + np.arange(end - begin)
+    added = torch.zeros(mask.shape, dtype=dtype).masked_fill_(torch.from_numpy(~mask), torch.finfo(dtype).min)
+    return added.unsqueeze(1), torch.from_numpy(places)
 
 
 @torch.inference_mode()

@@ -7,9 +7,14 @@
 Under causal attention the position before each answer asks about that item given all lines above, so one forward
 pass reads every target. Long logs are cut into windows whose first lines are context only. The leading word is the
 item's past share of positives.
+
+What is not a line of the log is a *branch*: a line behind the log's lines that sees those before its time and no
+other branch. So a user's log is read once, however many new items are asked about; samples whose own line must not
+be in the history (only likes are, or answers of the same second are hidden) are branches too.
 """
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,19 +24,23 @@ from corella.errors import UserError
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import SHARE_WORDS, Ints, Prompt, Texts, begin_ids, share_word
 
+_NONE = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Window:
-    """Events `first : end` of a user as lines; which of them are targets. A new row is a line of its own at the end."""
+    """Events `first : end` of a user as lines, some of them targets; behind them branches."""
 
     user: int
     first: int
     end: int
     sample: Ints
-    """Positions of the targets in the planned samples, in order."""
+    """Positions of the targets in the planned samples: those among the lines in order, then the branches."""
     event: Ints
-    """The targets' places among the events; `end` for a new row."""
+    """The places among the events of the targets that are lines of the log."""
     tokens: int
+    sees: Ints = field(default_factory=lambda: _NONE)
+    """For every branch, the event before which its history ends; ascending."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +55,15 @@ class TimelinePrompts:
     """Plans windows for samples and renders them as token ids."""
 
     def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
-        if dataset.config.history_answers == "likes" or config.show_ratings:
+        if config.show_ratings:
             raise UserError(
-                "a timeline's lines are answers, so it cannot leave out dislikes or show ratings; "
-                "set llm.prompt=pointwise, or data.history_answers=all and llm.show_ratings=false"
+                "a timeline's lines end with answers, not ratings; set llm.prompt=pointwise or llm.show_ratings=false"
             )
         self._config = config
         self._events = dataset.events
+        likes = dataset.config.history_answers == "likes"
+        self._shown = self._events.label == 1 if likes else np.ones(len(self._events.label), dtype=bool)
+        self._in_line = not likes and not dataset.config.strict_time
         self._texts = Texts(dataset, backbone, " " if config.counts_in_words else "", config.item_tokens)
         self._begin = begin_ids(backbone)
         self._newline = self._texts.piece("\n")
@@ -63,25 +74,26 @@ class TimelinePrompts:
         lengths = np.array([len(ids) for ids in self._texts.items])
         extra = len(self._newline) + len(self._colon) + 1
         word = np.array([len(w) for w in self._words])[self._event_word] if self._words else 0
-        self._before = np.r_[0, np.cumsum(lengths[self._events.item] + word + extra)]
+        self._before = np.r_[0, np.cumsum((lengths[self._events.item] + word + extra) * self._shown)]
 
     def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[Window]:
         """Windows that hold every sample as a target.
 
         A user's log is cut into windows once and for all: a line belongs to the window that its own place gives it,
         so a sample's prompt depends on nothing but its history. Windows after a user's first begin with context of
-        at most `context_share` of the window. Rows of the log share windows; new rows (`row` -1) get one each.
+        at most `context_share` of the window. Rows of the log are lines of their windows; new rows (`row` -1) are
+        branches, and where a row's own line must not be in the history, all are.
         """
         cut = _Cut(window_tokens or self._config.window_tokens, context_share)
         windows: list[Window] = []
-        logged = np.flatnonzero(samples.row >= 0)
+        in_line = (samples.row >= 0) & self._in_line
+        logged = np.flatnonzero(in_line)
         logged = logged[np.argsort(samples.history_end[logged], kind="stable")]
         users = samples.user[logged]
         for part in np.split(logged, np.flatnonzero(np.diff(users)) + 1):
             if len(part):
                 windows += self._share(samples, part, cut)
-        windows += [self._single(samples, int(i), cut) for i in np.flatnonzero(samples.row < 0)]
-        return windows
+        return windows + self._branch(samples, np.flatnonzero(~in_line), cut)
 
     def _share(self, samples: Samples, sample: Ints, cut: "_Cut") -> list[Window]:
         """The windows of one user's log that hold the given samples."""
@@ -112,43 +124,71 @@ class TimelinePrompts:
             context = self._before[nxt] - int(room * cut.context_share)
             grid.append((max(start, int(np.searchsorted(self._before, context))), nxt))
 
-    def _single(self, samples: Samples, i: int, cut: "_Cut") -> Window:
-        """The window that the line of a new row would be in, were it the user's next."""
-        user, end = int(samples.user[i]), int(samples.history_end[i])
+    def _branch(self, samples: Samples, sample: Ints, cut: "_Cut") -> list[Window]:
+        """Windows whose targets are branches. Those of a user that begin with the same line share one, as long as their
+        tokens do not exceed those of a window."""
+        shared: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
+        for i in sample[np.argsort(samples.history_end[sample], kind="stable")].tolist():
+            user, end = int(samples.user[i]), int(samples.history_end[i])
+            length = len(self._asked(samples, i))
+            first = self._first_line(user, end, length, cut)
+            # Unknown users have no log, but their lines must not meet those of others.
+            shared[user, first if user >= 0 else -1].append((i, end, length))
+        windows = []
+        for (user, first), members in shared.items():
+            header = len(self._begin) + len(self._texts.user(user))
+            place = np.array([length for _, _, length in members])
+            part = (np.cumsum(place) - place) // cut.tokens
+            for chosen in np.split(np.arange(len(members)), np.flatnonzero(np.diff(part)) + 1):
+                index, sees = np.array([members[n][:2] for n in chosen]).T
+                begin, end = (first, int(sees[-1])) if user >= 0 else (0, 0)
+                tokens = header + int(self._before[end] - self._before[begin] + place[chosen].sum())
+                windows.append(Window(user, begin, end, index, _NONE, tokens, np.minimum(sees, end)))
+        return windows
+
+    def _first_line(self, user: int, end: int, length: int, cut: "_Cut") -> int:
+        """The first line of the window that a line behind event `end` would be in, were it the user's next."""
         header, grid = self._grid(user, end, cut)
-        first = grid[-1][0]
+        first, begin = grid[-1]
         room = cut.tokens - header
-        length = len(self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))) + 1
-        if end > grid[-1][1] and self._before[end] - self._before[first] + length > room:
+        if end > begin and self._before[end] - self._before[first] + length + 1 > room:
             start = int(self._events.start[user])
-            first = max(start, int(np.searchsorted(self._before, self._before[end] - int(room * cut.context_share))))
-        tokens = header + int(self._before[end] - self._before[first]) + length
-        return Window(user, first, end, np.array([i]), np.array([end]), tokens)
+            return max(start, int(np.searchsorted(self._before, self._before[end] - int(room * cut.context_share))))
+        return first
 
     def render(self, window: Window, samples: Samples) -> Prompt:
         """Token ids and answer positions of a window; `samples` are those that were planned."""
         pieces = [self._begin, self._texts.user(window.user)]
         length = sum(len(p) for p in pieces)
-        asked = []
-        for event in range(window.first, window.end):
+        lines = window.first + np.flatnonzero(self._shown[window.first : window.end])
+        asked, ends = [], [length]
+        for event in lines.tolist():
             line = self._line(int(self._events.item[event]), int(self._event_word[event]))
-            length += len(line)
-            asked.append(length - 1)
             pieces += [line, self._answer[self._events.label[event], None]]
-            length += 1
-        if window.event[-1] == window.end:
-            i = int(window.sample[-1])
-            line = self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))
-            pieces.append(line)
             asked.append(length + len(line) - 1)
-        places = np.array(asked)
-        position = places[window.event - window.first]
-        context = np.setdiff1d(np.arange(window.first, window.event[-1]), window.event)
-        # What stands after the last answer position is never read; so the last answer is not even in the prompt.
-        ids = np.concatenate(pieces)[: position[-1] + 1]
-        return Prompt(
-            ids, position, window.sample, places[: window.event[-1] + 1 - window.first], self._events.row[context]
-        )
+            length += len(line) + 1
+            ends.append(length)
+        position = np.array(asked, dtype=np.int64)[np.searchsorted(lines, window.event)]
+        context = lines[~np.isin(lines, window.event)]
+        branch = []
+        for i in window.sample[len(window.event) :].tolist():
+            pieces.append(self._asked(samples, i))
+            branch.append(length)
+            length += len(pieces[-1])
+            asked.append(length - 1)
+        ids = np.concatenate(pieces)
+        position = np.r_[position, np.array(asked[len(lines) :], dtype=np.int64)]
+        if not branch:  # What stands after the last answer position is never read; so the last answer is left out.
+            ids = ids[: position[-1] + 1]
+        sees = np.array(ends)[np.searchsorted(lines, window.sees)]
+        if len(branch) == 1 and sees[0] == branch[0]:
+            branch, sees = [], _NONE  # a single line behind all it sees is no branch
+        row = self._events.row[context]
+        return Prompt(ids, position, window.sample, np.array(asked), row, np.array(branch, dtype=np.int64), sees)
+
+    def _asked(self, samples: Samples, i: int) -> Ints:
+        """The line of a sample that is asked about behind the log."""
+        return self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))
 
     def _line(self, item: int, word: int) -> Ints:
         words = [self._words[word]] if self._words else []
