@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint types unit bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed clean
+.PHONY: setup demo test lint types unit bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
+	tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean
 
 setup: $(READY)
 
@@ -34,6 +35,10 @@ unit: setup
 
 bench-ml-100k bench-ml-1m-collm bench-bookcrossing: setup
 	$(BIN)/python benchmarks/ranking.py $(@:bench-%=%) $(ARGS)  # ARGS="--path FOLDER --form quick"
+
+tune-ml-100k tune-ml-1m-collm tune-bookcrossing: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check optuna==5.0.0
+	$(BIN)/python benchmarks/tune.py $(@:tune-%=%) $(ARGS)  # ARGS="--path FOLDER --trials 20"
 
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py $(ARGS)  # ARGS="--log ratings.parquet --folder FOLDER"

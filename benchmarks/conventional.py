@@ -1,4 +1,7 @@
-"""Every conventional model of the package on the same rows: no language model in it, seconds to minutes each."""
+"""Every conventional model of the package on the same rows: no language model in it, seconds to minutes each.
+
+Settings are those that `tune.py` chose for the benchmark, where docs/benchmarks/tuned-NAME.json is there.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from common import DOCS
 from corella.collaboration.calibration import fit_calibrator
 from corella.collaboration.system import set_threads
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.lightgbm import lightgbm_logits
 from corella.crm.models import MODELS, build_crm
 from corella.crm.training import crm_logits, train_crm
 from corella.data.dataset import Dataset
@@ -18,38 +23,61 @@ from corella.data.prepare import load_dataset
 from corella.evaluation.metrics import quality
 from corella.files import read_json, write_json
 
+LIGHTGBM = "lightgbm"
+FROZEN = "lightgbm, item counts frozen after training"
 
-def conventional_rows(config: Config, seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
-    """One row a model, with and without counting features; means over the seeds. Finished ones are kept in `folder`."""
+
+def titles() -> dict[str, tuple[str, bool]]:
+    """Title of every neural model -> its name, and whether it reads counting features."""
+    return {name + ("+counts" if counts else ""): (name, counts) for name in MODELS for counts in (False, True)}
+
+
+def tuned_settings(benchmark: str) -> dict[str, dict[str, Any]]:
+    """Title -> the settings that tuning chose; empty where nothing was tuned."""
+    path = DOCS / f"tuned-{benchmark}.json"
+    models: dict[str, dict[str, Any]] = read_json(path)["models"] if path.is_file() else {}
+    return {title: {k: v for k, v in found.items() if k != "valid_auc"} for title, found in models.items()}
+
+
+def conventional_rows(benchmark: str, config: Config, seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
+    """One row a model, means over the seeds. Finished ones are kept in `folder`."""
     set_threads(config)
     dataset = load_dataset(config)
+    counts = config.data.counts.model_copy(update={"frozen": True})
+    frozen = load_dataset(config.model_copy(update={"data": config.data.model_copy(update={"counts": counts})}))
+    tuned = tuned_settings(benchmark)
     table = []
-    for name in MODELS:
-        for counts in (False, True):
-            title = name + ("+counts" if counts else "")
-            each = []
-            for seed in seeds:
-                path = folder / f"{title}-{seed}.json"
-                if not path.is_file():
-                    write_json(path, _one(dataset, config, name, counts, seed))
-                each.append(read_json(path))
-                print(path.stem, each[-1]["auc"], flush=True)
-            row = {key: float(np.mean([e[key] for e in each])) for key in each[0]}
-            spread = float(np.std([e["auc"] for e in each], ddof=1)) if len(each) > 1 else 0.0
-            table.append({"system": f"conventional: {title}", "routed": 0.0, **row, "auc_sd": spread})
+    for title in (*titles(), LIGHTGBM, FROZEN):
+        each = []
+        for seed in seeds:
+            path = folder / f"{title.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+            if not path.is_file():
+                settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
+                data = frozen if title == FROZEN else dataset
+                write_json(path, _one(data, config, title, settings, seed))
+            each.append(read_json(path))
+            print(path.stem, each[-1]["auc"], flush=True)
+        row = {key: float(np.mean([e[key] for e in each])) for key in each[0]}
+        spread = float(np.std([e["auc"] for e in each], ddof=1)) if len(each) > 1 else 0.0
+        table.append({"system": f"conventional: {title}", "routed": 0.0, **row, "auc_sd": spread})
     return table
 
 
-def _one(dataset: Dataset, config: Config, name: str, counts: bool, seed: int) -> dict[str, float]:
+def _one(dataset: Dataset, config: Config, title: str, settings: dict[str, Any], seed: int) -> dict[str, float]:
     """Quality on all test rows of a model trained with early stopping, calibrated on validation rows."""
-    crm = config.crm.model_copy(update={"model": name, "counts": counts})
-    if not counts:  # chosen on validation for the plain model, see docs/experiments.md
-        crm = crm.model_copy(update={"id_dropout": 0.3})
     spec = make_spec(dataset)
     encoder = CRMEncoder(spec, dataset)
     train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
-    torch.manual_seed(seed)
-    model = build_crm(spec, crm)
-    train_crm(model, encoder, train, valid, crm, seed)
-    calibrate = fit_calibrator(crm_logits(model, encoder, valid), valid.label, config.routing.calibration)
-    return quality(test.label, calibrate(crm_logits(model, encoder, test)), test.user).row()
+    if title in titles():
+        name, counts = titles()[title]
+        # Without counting features ids matter more; .3 was chosen on validation, see docs/experiments.md.
+        plain = {} if counts else {"id_dropout": 0.3}
+        crm = config.crm.model_copy(update={"model": name, "counts": counts, **plain, **settings})
+        torch.manual_seed(seed)
+        model = build_crm(spec, crm)
+        train_crm(model, encoder, train, valid, crm, seed)
+        z_valid, z_test = (crm_logits(model, encoder, part) for part in (valid, test))
+    else:
+        z_valid, z_test = lightgbm_logits(encoder, train, valid, [test], seed, settings)
+    calibrate = fit_calibrator(z_valid, valid.label, config.routing.calibration)
+    return quality(test.label, calibrate(z_test), test.user).row()

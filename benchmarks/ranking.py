@@ -47,7 +47,7 @@ def main() -> None:
 
     results = results_of("main")
     first = config(arguments.seeds[0], base, arguments.overrides)
-    table = rows(results) + conventional_rows(first, arguments.seeds, runs / "conventional")
+    table = rows(results) + conventional_rows(arguments.name, first, arguments.seeds, runs / "conventional")
     for name, variant in chosen(bench, arguments.variants).items():
         quick = variant.quick if arguments.form == "quick" else {}
         table += variant_rows(name, variant.systems, results_of(name.replace(" ", "-"), variant.settings, quick))

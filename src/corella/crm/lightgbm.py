@@ -1,5 +1,7 @@
 """LightGBM on counting features and categorical fields: what an engineer picks without neural models."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,16 +18,24 @@ def lightgbm_features(encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.f
 
 
 def lightgbm_logits(
-    encoder: CRMEncoder, train: Samples, valid: Samples, others: list[Samples], seed: int
+    encoder: CRMEncoder,
+    train: Samples,
+    valid: Samples,
+    others: list[Samples],
+    seed: int,
+    tuned: Mapping[str, float] | None = None,
 ) -> list[npt.NDArray[np.float32]]:
-    """Train with early stopping on `valid`; return the logits of `valid` and of each of `others`, float32."""
+    """Train with early stopping on `valid`; return the logits of `valid` and of each of `others`, float32.
+
+    `tuned`: LightGBM's parameters in place of the defaults.
+    """
     import lightgbm
 
     lists = [lightgbm_features(encoder, part) for part in (train, valid, *others)]
     settings = {
         "objective": "binary", "metric": "auc", "learning_rate": 0.03, "num_leaves": 15,
         "min_data_in_leaf": 100, "lambda_l2": 5.0, "feature_fraction": 0.7, "bagging_fraction": 0.8,
-        "bagging_freq": 1, "seed": seed, "deterministic": True, "force_col_wise": True, "verbose": -1,
+        "bagging_freq": 1, "seed": seed, "deterministic": True, "force_col_wise": True, "verbose": -1, **(tuned or {}),
     }  # fmt: skip
     data = lightgbm.Dataset(lists[0], train.label)
     check = lightgbm.Dataset(lists[1], valid.label, reference=data)

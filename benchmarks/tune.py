@@ -1,0 +1,112 @@
+"""Choose the hyperparameters of every conventional model on validation rows, with the same budget for each.
+
+    python benchmarks/tune.py ml-1m-collm --path FOLDER --trials 20
+
+Writes docs/benchmarks/tuned-NAME.json, which `ranking.py` reads. Resumable: trials are kept in the runs folder.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from sklearn.metrics import roc_auc_score
+
+from common import DOCS
+from conventional import LIGHTGBM, titles
+from corella.collaboration.system import set_threads
+from corella.config import Config, CRMConfig
+from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.lightgbm import lightgbm_logits
+from corella.crm.models import build_crm
+from corella.crm.training import train_crm
+from corella.data.dataset import Dataset
+from corella.data.prepare import load_dataset
+from corella.files import write_json
+from definitions import BENCHMARKS
+from ranking import config as make_config
+
+
+def crm_space(trial: optuna.Trial) -> dict[str, Any]:
+    """The search space of every neural model."""
+    return {
+        "embedding_size": trial.suggest_categorical("embedding_size", [8, 16, 32]),
+        "hidden": {"small": [64, 32], "code": [200, 80], "large": [400, 200]}[
+            trial.suggest_categorical("hidden", ["small", "code", "large"])
+        ],
+        "cross_layers": trial.suggest_int("cross_layers", 1, 4),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+        "id_dropout": trial.suggest_float("id_dropout", 0.0, 0.9),
+        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 3e-3, log=True),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
+    }
+
+
+def tree_space(trial: optuna.Trial) -> dict[str, Any]:
+    """The search space of LightGBM."""
+    return {
+        "num_leaves": trial.suggest_int("num_leaves", 4, 64, log=True),
+        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 20, 400, log=True),
+        "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 50, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
+        "feature_fraction": trial.suggest_float("feature_fraction", 0.4, 1.0),
+        "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=BENCHMARKS)
+    parser.add_argument("--path", type=Path, help="folder of the raw files (ml-100k needs none)")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--runs", type=Path, default=Path("runs/tuning"))
+    arguments = parser.parse_args()
+    parts = [BENCHMARKS[arguments.name].settings]
+    if arguments.path is not None:
+        parts.append({"data": {"path": str(arguments.path)}})
+    config = make_config(1, parts, [])
+    set_threads(config)
+    dataset = load_dataset(config)
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    chosen: dict[str, Any] = {}
+    for title, (model, counts) in {**titles(), LIGHTGBM: ("", True)}.items():
+        study = optuna.create_study(
+            study_name=f"{arguments.name} {title}", storage=f"sqlite:///{arguments.runs / 'trials.db'}",
+            sampler=optuna.samplers.TPESampler(seed=1), direction="maximize", load_if_exists=True,
+        )  # fmt: skip
+        # The settings in use stand in line first, so tuning never ends below them.
+        if not study.trials and model:
+            study.enqueue_trial(_current(config.crm))
+        left = arguments.trials - len([t for t in study.trials if t.state.is_finished()])
+        for _ in range(max(left, 0)):
+            study.optimize(lambda trial, m=model, c=counts: _valid_auc(trial, dataset, config, m, c), n_trials=1)
+        chosen[title] = {**study.best_trial.user_attrs["settings"], "valid_auc": study.best_value}
+        print(title, chosen[title], flush=True)
+    write_json(DOCS / f"tuned-{arguments.name}.json", {"trials": arguments.trials, "models": chosen})
+
+
+def _current(crm: CRMConfig) -> dict[str, Any]:
+    names = ("embedding_size", "cross_layers", "dropout", "id_dropout", "learning_rate", "weight_decay")
+    return {**{name: getattr(crm, name) for name in names}, "hidden": "code"}
+
+
+def _valid_auc(trial: optuna.Trial, dataset: Dataset, config: Config, model: str, counts: bool) -> float:
+    spec = make_spec(dataset)
+    encoder = CRMEncoder(spec, dataset)
+    train, valid = dataset.samples("train"), dataset.samples("valid")
+    if not model:
+        settings = tree_space(trial)
+        trial.set_user_attr("settings", settings)
+        logits = lightgbm_logits(encoder, train, valid, [], config.seed, settings)[0]
+        return float(roc_auc_score(valid.label, logits))
+    settings = crm_space(trial)
+    trial.set_user_attr("settings", settings)
+    crm = config.crm.model_copy(update={**settings, "model": model, "counts": counts})
+    torch.manual_seed(config.seed)
+    return max(train_crm(build_crm(spec, crm), encoder, train, valid, crm, config.seed).valid_auc)
+
+
+if __name__ == "__main__":
+    main()
