@@ -222,8 +222,11 @@ class LLMConfig(Section):
     [ours]
     """
     crm_tokens: bool = False
-    """Add the conventional model's view of a line (its last hidden layer and its logit, projected) to the embedding of
-    the token at which the line's answer is predicted: soft tokens, the idea of CoLLM. [ours]"""
+    """Add a conventional model's view of a line (last hidden layer and logit, projected) to the embedding of the
+    token at which the line's answer is predicted: soft tokens, the idea of CoLLM. [ours]"""
+    crm_tokens_share: float = Field(default=0.5, gt=0, lt=1)
+    """The share of the training rows, oldest first, that the viewing model learns; the language model's targets are the
+    others. [ours]"""
     show_ratings: bool = False
     """Pointwise: history items show their rating in stars, `0. Title (5 stars)` [code]; else like or dislike."""
     history_length: int = Field(default=20, ge=1)
@@ -347,13 +350,3 @@ class Config(Section):
     joint: JointConfig = JointConfig()
     routing: RoutingConfig = RoutingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-    @model_validator(mode="after")
-    def _tokens_need_their_crm(self) -> "Config":
-        if self.llm.crm_tokens and 1 not in self.joint.stages:
-            raise ValueError("llm.crm_tokens needs a trained conventional model: put stage 1 into joint.stages")
-        if self.llm.crm_tokens and self.joint.distil > 0:
-            raise ValueError(
-                "llm.crm_tokens and joint.distil exclude each other: the tokens need the CRM they were trained with"
-            )
-        return self

@@ -8,11 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from corella.collaboration import router_inputs, system
 from corella.collaboration.results import Predictions
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
+from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, make_dataset, sample_users
 from corella.errors import UserError
 from corella.run import predictions_frame
@@ -190,8 +192,8 @@ def test_the_better_crm_is_kept(tiny_system_config: Configure, tiny_dataset: Dat
     auc = model.facts.crm_valid_auc
     assert auc["stage 2"] < auc["stage 1"]
     valid = tiny_dataset.samples("valid")
-    logits = system.crm_logits(model.crm, model.encoder, valid)
-    assert system.roc_auc_score(valid.label, logits) == pytest.approx(auc["stage 1"])
+    logits = crm_logits(model.crm, model.encoder, valid)
+    assert roc_auc_score(valid.label, logits) == pytest.approx(auc["stage 1"])
 
 
 def test_same_seed_same_system(tiny_system_config: Configure, tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:

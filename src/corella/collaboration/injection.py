@@ -1,9 +1,13 @@
 """The conventional model inside the language model: soft tokens at the places where items are asked about.
 
-The idea of CoLLM (arXiv 2310.19488), brought to the timeline [ours]: what the conventional model thinks of a line, its
+The idea of CoLLM (arXiv 2310.19488), brought to the timeline [ours]: what a conventional model thinks of a line, its
 last hidden layer and its logit given everything before that line, is projected to the language model's width and
 added to the embedding of the token at which the line's answer is predicted. It costs no tokens. The projection
 starts at zero, so training begins from the language model as it was.
+
+The *viewing* model is one of its own, trained on the older part of the training rows; the language model's targets are
+the newer part. With one model for both, its view of rows that it has learned is better than its view of new ones, and
+the language model comes to trust it too much (docs/experiments.md).
 """
 
 from collections.abc import Sequence
@@ -19,18 +23,25 @@ from corella.llm.prompts import Prompt
 _FITTED_ON = 4096
 
 
+def older_and_newer(train: Samples, share: float) -> tuple[Samples, Samples]:
+    """Training samples cut in the log's order: what the viewing model learns, what the language model does."""
+    order = np.argsort(train.row, kind="stable")
+    cut = round(len(train) * share)
+    return train.take(order[:cut]), train.take(order[cut:])
+
+
 class Injection(nn.Module):
-    """Vectors to add to the embeddings of `Prompt.asked`, from the conventional model as it now stands."""
+    """Vectors to add to the embeddings of `Prompt.asked`, from the viewing model."""
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, crm: nn.Module, encoder: CRMEncoder, dataset: Dataset, hidden_size: int) -> None:
+    def __init__(self, viewer: nn.Module, encoder: CRMEncoder, dataset: Dataset, hidden_size: int) -> None:
         """`hidden_size`: the width of the language model's embeddings."""
         super().__init__()
-        self._crm = [crm]  # in a list, so that its weights are not this module's
+        self.viewer = viewer.requires_grad_(False)
         self._encoder, self._dataset = encoder, dataset
-        sizes: list[int] = crm.hidden_sizes  # type: ignore[assignment]
+        sizes: list[int] = viewer.hidden_sizes  # type: ignore[assignment]
         width = sizes[-1] + 1
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
@@ -38,9 +49,8 @@ class Injection(nn.Module):
         nn.init.zeros_(self.project.weight)
 
     def fit_scale(self, samples: Samples, seed: int) -> None:
-        """Set mean and scale of the conventional model's view from some of these samples."""
+        """Set mean and scale of the view from some of these samples."""
         index = np.random.default_rng(seed).permutation(len(samples))[:_FITTED_ON]
-        self._crm[0].eval()
         view = self._view(samples.take(np.sort(index)))
         self.mean.copy_(view.mean(0))
         # A view has a mean square of 1: a step of the projection moves an embedding little, however wide the view is.
@@ -48,7 +58,7 @@ class Injection(nn.Module):
 
     def forward(self, prompts: Sequence[Prompt], samples: Samples) -> Tensor:
         """[lines, hidden] float32 for the prompts' `asked` positions, in order; `samples` are those that were
-        planned. Gradients reach the projection, not the conventional model."""
+        planned. Gradients reach the projection, not the viewing model."""
         context = self._dataset.samples(np.concatenate([p.row for p in prompts]))
         targets = samples.take(np.concatenate([p.sample for p in prompts]))
         views = torch.cat([self._view(part) for part in (context, targets) if len(part)])
@@ -66,6 +76,6 @@ class Injection(nn.Module):
 
     @torch.no_grad()
     def _view(self, samples: Samples) -> Tensor:
-        """What the conventional model thinks of samples, [n, width + 1]."""
-        out = self._crm[0](self._encoder.batch(samples))
+        """What the viewing model thinks of samples, [n, width + 1]."""
+        out = self.viewer.eval()(self._encoder.batch(samples))
         return torch.cat([out.hidden[-1], out.logit.unsqueeze(1)], dim=1).float()

@@ -134,7 +134,8 @@ class JointTrainer:
         if injection is not None:
             injection.fit_scale(train, config.seed)
         self.projections = nn.ModuleList([self.alignment, *([injection] if injection is not None else [])])
-        adapters = [*self.masters.values(), *self.projections.parameters()]
+        self.projection_weights = [p for p in self.projections.parameters() if p.requires_grad]
+        adapters = [*self.masters.values(), *self.projection_weights]
         self.llm_optimiser = torch.optim.AdamW(adapters, lr=joint.learning_rate, weight_decay=0.0)
         self.crm_optimiser = torch.optim.AdamW(
             crm.parameters(), lr=joint.crm_learning_rate, weight_decay=config.crm.weight_decay
@@ -238,7 +239,7 @@ class JointTrainer:
             self.masters[name].grad = None if p.grad is None else p.grad.float().to(self.masters[name].device)
             p.grad = None
         # Clipped apart, so that a large gradient of the projections does not shrink LoRA's.
-        for parameters in (self.masters.values(), self.projections.parameters()):
+        for parameters in (self.masters.values(), self.projection_weights):
             nn.utils.clip_grad_norm_(parameters, self.config.joint.max_grad_norm)
         self.llm_optimiser.step()
         self.llm_optimiser.zero_grad(set_to_none=True)

@@ -1,7 +1,9 @@
 """What the system says of samples, and what its training did and cost."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +43,11 @@ class Facts:
     """What the language model takes for a sample on its own, measured on validation rows."""
     samples_per_request: float = 1.0
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Take the values that a checkpoint holds."""
+        for name, value in kept.items():
+            setattr(self, name, value)
 
 
 class Timer:

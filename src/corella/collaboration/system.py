@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from corella.collaboration.calibration import probability
 from corella.collaboration.checkpoint import load_tensors, save_tensors
+from corella.collaboration.crm_stages import CRMStages, labels_of
 from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesson_of_training
 from corella.collaboration.injection import Injection
 from corella.collaboration.joint import JointProgress, JointResult, JointTrainer
@@ -35,7 +35,7 @@ from corella.collaboration.routing import budget_share, request_means
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.models import build_crm
-from corella.crm.training import crm_hidden, crm_logits, train_crm
+from corella.crm.training import crm_hidden, crm_logits
 from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
 from corella.data.prepare import write_dataset
 from corella.errors import UserError
@@ -95,8 +95,11 @@ class CoReLLa:
         if checkpoints is not None:
             self._claim(checkpoints)
         self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
-        self._stage1(checkpoints, reporter)
-        self._joint(checkpoints, reporter)
+        build = partial(self._build, self.spec, self.config.crm)
+        stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
+        if 1 in self.config.joint.stages:
+            stages.stage1(self.crm)
+        self._joint(stages, checkpoints, reporter)
         self._read_validation(checkpoints, reporter)
         with self._timed("router"):
             self._fit_router()
@@ -141,7 +144,6 @@ class CoReLLa:
     def _soft(self) -> Soft | None:
         if self.injection is None:
             return None
-        self.crm.eval()
         return self.injection
 
     def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
@@ -205,32 +207,13 @@ class CoReLLa:
         self.text = TextSignals(self.dataset, self.backbone, text)
         self.injection = None
         if self.config.llm.crm_tokens:
-            self.injection = Injection(self.crm, self.encoder, self.dataset, self.backbone.hidden_size)
+            viewer = self._build(self.spec, self.config.crm)
+            self.injection = Injection(viewer, self.encoder, self.dataset, self.backbone.hidden_size)
 
-    def _stage1(self, checkpoints: Path | None, reporter: Reporter) -> None:
-        path = checkpoints / "stage1.safetensors" if checkpoints else None
-        if 1 not in self.config.joint.stages:
-            return
-        if path is not None and path.is_file():
-            tensors, facts = load_tensors(path)
-            self.crm.load_state_dict(tensors)
-            self.facts = Facts(**facts)
-            return
-        train, valid = self.dataset.samples("train"), self.dataset.samples("valid")
-        with self._timed("stage 1"), reporter.task("stage 1, CRM: rows", self.config.crm.epochs * len(train)) as task:
-            fit = train_crm(
-                self.crm, self.encoder, train, valid, self.config.crm, self.config.seed,
-                lambda done, total, loss: task.update(done, f"loss {loss:.3f}"),
-            )  # fmt: skip
-        self.facts.crm_valid_auc["stage 1"] = max(fit.valid_auc)
-        self.facts.crm_rows_per_second = fit.rows / fit.seconds
-        reporter.say(f"stage 1: validation AUC {max(fit.valid_auc):.4f} after {fit.rows:,} rows")
-        reporter.log("stage 1", valid_auc=fit.valid_auc, rows=fit.rows, seconds=fit.seconds)
-        if path is not None:
-            save_tensors(path, self.crm.state_dict(), asdict(self.facts))
-
-    def _joint(self, checkpoints: Path | None, reporter: Reporter) -> None:
-        train = self.dataset.samples("train")
+    def _joint(self, stages: CRMStages, checkpoints: Path | None, reporter: Reporter) -> None:
+        older, train = None, self.dataset.samples("train")
+        if self.injection is not None:
+            older, train = stages.viewer(self.injection)
         stage1 = {name: value.clone() for name, value in self.crm.state_dict().items()}
         trainer = JointTrainer(self.backbone, self.prompts, self.crm, self.encoder, train, self.config, self.injection)
         if not trainer.steps:
@@ -248,8 +231,8 @@ class CoReLLa:
                 reporter.log("step", step=p.step, stage=p.stage, targets=p.targets, tokens=p.tokens, **p.losses)
 
             def stage_end(stage: int) -> None:
-                if stage == 2:
-                    self._keep_better_crm(stage1, reporter)
+                if stage == 2 and self.config.joint.keep_better_crm:
+                    stages.keep_better(self.crm, stage1)
 
             result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show, stage_end)
         self.facts.llm_targets, self.facts.llm_tokens = result.targets, result.tokens
@@ -257,31 +240,22 @@ class CoReLLa:
         features = partial(cheap_features, self.encoder, self.dataset, self.text)
         self.head = fit_distilled_head(features, train, result.first_logits, result.first_step, self.config.seed)
         if self.config.joint.distil > 0:
-            self._distil(result, checkpoints, reporter)
+            pairs = checkpoints / "pairs.safetensors" if checkpoints else None
+            self.crm = stages.distilled(self.crm, self._lesson(train, older, result, pairs, reporter))
 
-    def _distil(self, result: JointResult, checkpoints: Path | None, reporter: Reporter) -> None:
-        """Train a conventional model on the language model's answers too; it stays if validation prefers it."""
-        joint, seed = self.config.joint, self.config.seed
-        train, valid = self.dataset.samples("train"), self.dataset.samples("valid")
+    def _lesson(
+        self, train: Samples, older: Samples | None, result: JointResult, path: Path | None, reporter: Reporter
+    ) -> Lesson:
+        """What the language model teaches: `train` are the rows it may have answered, `older` those it may not."""
+        joint = self.config.joint
         lesson, calibrator = lesson_of_training(train, result.first_logits, result.first_step, joint.distil)
+        if older is not None:
+            lesson = joined(labels_of(older), lesson)
         if joint.distil_pairs:
-            pairs = draw_pairs(self.dataset, joint.distil_pairs, seed)
-            path = checkpoints / "pairs.safetensors" if checkpoints else None
+            pairs = draw_pairs(self.dataset, joint.distil_pairs, self.config.seed)
             logits = self._kept_logits(path, pairs, reporter, "language model, pairs")
             lesson = joined(lesson, Lesson(pairs, probability(calibrator(logits)).astype(np.float32)))
-        torch.manual_seed(seed)
-        student = self._build(self.spec, self.config.crm)
-        total = self.config.crm.epochs * len(lesson.samples)
-        with self._timed("distillation"), reporter.task("distillation, CRM: rows", total) as task:
-            fit = train_crm(
-                student, self.encoder, lesson.samples, valid, self.config.crm, seed,
-                lambda done, total, loss: task.update(done, f"loss {loss:.3f}"), lesson.target,
-            )  # fmt: skip
-        before = float(roc_auc_score(valid.label, crm_logits(self.crm, self.encoder, valid)))
-        self.facts.crm_valid_auc["distilled"] = max(fit.valid_auc)
-        reporter.say(f"distillation: CRM's validation AUC {max(fit.valid_auc):.4f} ({before:.4f} before)")
-        if max(fit.valid_auc) > before:
-            self.crm = student
+        return lesson
 
     def _kept_logits(self, path: Path | None, samples: Samples, reporter: Reporter, title: str) -> Floats:
         """The language model's logits, read from `path` if they are there, else computed and kept there."""
@@ -293,24 +267,12 @@ class CoReLLa:
             save_tensors(path, {"logits": torch.from_numpy(logits)}, {})
         return logits
 
-    def _keep_better_crm(self, stage1: dict[str, torch.Tensor], reporter: Reporter) -> None:
-        """The see-saw of the paper: in stage 2 the CRM may lose what it had. Keep what validation prefers. [ours]"""
-        if not self.config.joint.keep_better_crm:
-            return
-        valid = self.dataset.samples("valid")
-        after = float(roc_auc_score(valid.label, crm_logits(self.crm, self.encoder, valid)))
-        before = self.facts.crm_valid_auc.get("stage 1", 0.0)
-        self.facts.crm_valid_auc["stage 2"] = after
-        reporter.say(f"stage 2: CRM's validation AUC {after:.4f} ({before:.4f} before)")
-        if after < before:
-            self.crm.load_state_dict(stage1)
-
     def _read_validation(self, checkpoints: Path | None, reporter: Reporter) -> None:
         path = checkpoints / "valid.safetensors" if checkpoints else None
         if path is not None and path.is_file():
             tensors, facts = load_tensors(path)
             self.valid_rows, self.valid_llm = tensors["rows"].numpy(), tensors["logits"].numpy()
-            self.facts = Facts(**facts)
+            self.facts.restore(facts)
             return
         valid = self.dataset.samples("valid")
         valid = valid.take(sample_users(valid, self.config.evaluation.max_valid, self.config.seed))
