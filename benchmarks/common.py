@@ -2,13 +2,24 @@
 
 import json
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from corella.errors import UserError
 from corella.files import write_json, write_text
 from corella.run import machine
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script; the user's mistakes end it with a line that says so."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def commit() -> str:

@@ -50,6 +50,21 @@ _ABLATIONS = {
     "distilled into the CRM": Variant({"joint": {"distil": 0.5}}, ("crm", "blend")),
 }
 
+_COLLM_ONLY = {
+    "titles and liked items only": Variant(
+        {
+            "data": {
+                "history_answers": "likes", "user_fields": [], "item_fields": [], "list_fields": [],
+                "item_text": "{title}", "user_text": "A user. Likes it?",
+            },
+            "crm": {"counts": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
+        },
+        ("crm", "llm", "blend"),
+    ),
+    "strict time": Variant({"data": {"strict_time": True}}, ("crm", "llm", "blend")),
+}  # fmt: skip
+"""What the published models read, and what is left when answers of the same second are hidden."""
+
 _FEW = {"evaluation": {"max_valid": 1000, "max_test": 1500}}
 _ONE_TARGET = {
     "TALLRec": Variant({"recipe": "tallrec", "joint": {"stage3_targets": 1024}}, quick=_FEW),
@@ -103,7 +118,7 @@ BENCHMARKS = {
             "evaluation": {"max_valid": 6000},
         },
         full={"joint": {"stage2_targets": 33_800, "stage3_targets": 67_600}},
-        variants=_ABLATIONS | _ONE_TARGET,
+        variants=_COLLM_ONLY | _ABLATIONS | _ONE_TARGET,
         published=[{"system": n, "auc": a, "user_auc": u} for n, (a, u) in _COLLM_PUBLISHED.items()],
     ),
     "bookcrossing": Benchmark(

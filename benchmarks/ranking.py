@@ -7,17 +7,17 @@ Resumable: each run and each conventional model is kept in the runs folder; call
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import write_result
+from common import run, write_result
 from conventional import conventional_rows
 from corella.config import Config
 from corella.files import read_json
 from corella.run import evaluate_run, train_run
 from corella.settings import load_config
-from definitions import BENCHMARKS, Benchmark, Settings, Variant
+from definitions import BENCHMARKS, Settings
 from summary import cost, figures, rows, variant_rows
 
 
@@ -27,9 +27,7 @@ def main() -> None:
     parser.add_argument("--path", type=Path, help="folder of the raw files (ml-100k needs none)")
     parser.add_argument("--form", choices=["quick", "full"], default="quick")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument(
-        "--variants", nargs="*", default=None, help="names of variants to run, none for none; default all"
-    )
+    parser.add_argument("--parts", nargs="*", help="beside the main runs: `conventional` and variants; default all")
     parser.add_argument("--runs", type=Path, help="default: runs/bench-NAME-FORM")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--again", action="store_true", help="evaluate anew, without training again")
@@ -47,8 +45,12 @@ def main() -> None:
 
     results = results_of("main")
     first = config(arguments.seeds[0], base, arguments.overrides)
-    table = rows(results) + conventional_rows(arguments.name, first, arguments.seeds, runs / "conventional")
-    for name, variant in chosen(bench, arguments.variants).items():
+    table = rows(results)
+    parts = ["conventional", *bench.variants] if arguments.parts is None else arguments.parts
+    if "conventional" in parts:
+        table += conventional_rows(arguments.name, first, arguments.seeds, runs / "conventional")
+    for name in (name for name in bench.variants if name in parts):
+        variant = bench.variants[name]
         quick = variant.quick if arguments.form == "quick" else {}
         table += variant_rows(name, variant.systems, results_of(name.replace(" ", "-"), variant.settings, quick))
     table += [{**row, "published": True} for row in bench.published]
@@ -56,11 +58,6 @@ def main() -> None:
         "form": arguments.form, "seeds": arguments.seeds, "settings": merged(base), "cost": cost(results)
     }  # fmt: skip
     write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts)
-
-
-def chosen(bench: Benchmark, names: Sequence[str] | None) -> Mapping[str, Variant]:
-    """The variants to run."""
-    return {name: v for name, v in bench.variants.items() if names is None or name in names}
 
 
 def config(seed: int, parts: Sequence[Settings], overrides: Sequence[str]) -> Config:
@@ -86,4 +83,4 @@ def result_of(run: Path, configuration: Config, again: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

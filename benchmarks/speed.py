@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from common import write_result
+from common import run, write_result
 from corella.collaboration.joint import JointTrainer
 from corella.collaboration.system import set_threads
 from corella.config import Config
@@ -166,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -68,7 +68,10 @@ def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[
         "distilled_crm_auc": "distilled into the CRM: conventional model",
         "crm_tokens_llm_auc": "CRM's view as soft tokens: language model",
         "crm_tokens_blend_auc": "CRM's view as soft tokens: blend",
-        "paper_auc": "CoReLLa as in the paper: final", "tallrec_auc": "TALLRec: language model",
+        "titles_likes_only_auc": "titles and liked items only: blend",
+        "titles_likes_only_llm_auc": "titles and liked items only: language model",
+        "strict_time_blend_auc": "strict time: blend", "paper_auc": "CoReLLa as in the paper: final",
+        "tallrec_auc": "TALLRec: language model",
     }  # fmt: skip
     found = {row["system"]: row["auc"] for row in table}
     extra = {name: found[row] for name, row in variants.items() if row in found}

@@ -13,7 +13,7 @@ import optuna
 import torch
 from sklearn.metrics import roc_auc_score
 
-from common import DOCS
+from common import DOCS, run
 from conventional import LIGHTGBM, titles
 from corella.collaboration.system import set_threads
 from corella.config import Config, CRMConfig
@@ -109,4 +109,4 @@ def _valid_auc(trial: optuna.Trial, dataset: Dataset, config: Config, model: str
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
