@@ -322,6 +322,51 @@ class RoutingConfig(Section):
         return self
 
 
+class RetrievalConfig(Section):
+    """CLLM4Rec: retrieval with user and item tokens (arXiv 2311.01343)."""
+
+    collaborative: bool = True
+    """Whether pretraining has the collaborative part."""
+    content: bool = True
+    """Whether there is a content part; it also regularises."""
+    lambda_c: float = Field(default=1.0, ge=0)
+    """Weight of the squared distance between collaborative and content embeddings. [code]: 1 on Beauty"""
+    lambda_l: float = Field(default=0.01, ge=0)
+    """Weight of the prior on collaborative embeddings. [ours]"""
+    std: float = Field(default=0.02, gt=0)
+    """Standard deviation of the embeddings at the start. [code]"""
+    from_words: bool = True
+    """Let items begin as the mean of their texts' word embeddings. [ours]"""
+    tied: bool = False
+    """Score items by their collaborative embeddings [paper], or by output embeddings of their own [ours]."""
+    fixed_order: bool = False
+    """Keep items in the order of the log instead of a new one each epoch (an ablation of the paper)."""
+    pretraining_epochs: int = Field(default=3, ge=0)
+    """Epochs of mutually regularised pretraining."""
+    fine_tuning_epochs: int = Field(default=8, ge=0)
+    """Epochs of recommendation-oriented fine-tuning."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Learning rate of Adam in pretraining ([code]: 1e-3; [ours] for few epochs)."""
+    fine_tuning_rate: float = Field(default=2e-3, gt=0)
+    """The same in fine-tuning ([code]: 1e-4)."""
+    users_per_step: int = Field(default=16, ge=1)
+    """Users whose items one collaborative step reads."""
+    items_per_step: int = Field(default=64, ge=1)
+    """Items whose texts one content step reads."""
+    longest_history: int = Field(default=256, ge=1)
+    """Most items of a user that are read at once."""
+    longest_text: int = Field(default=64, ge=1)
+    """Most words (tokens) of an item's text or a review that are read."""
+    batch_tokens: int = Field(default=2048, ge=32)
+    """Tokens in one forward pass."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradient clipping."""
+    new_item_penalty: float = Field(default=100.0, gt=0)
+    """Ridge penalty of the map from texts to embeddings, for items that have only a text. [ours]"""
+    checkpoint_seconds: float = Field(default=60.0, gt=0)
+    """Longest time between checkpoints."""
+
+
 class EvaluationConfig(Section):
     """What is measured, and on how many rows."""
 
@@ -349,4 +394,5 @@ class Config(Section):
     llm: LLMConfig = LLMConfig()
     joint: JointConfig = JointConfig()
     routing: RoutingConfig = RoutingConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

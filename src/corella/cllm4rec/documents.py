@@ -1,0 +1,86 @@
+"""Documents with soft and hard prompts: a prompt of words and id tokens, and a main text of one kind of token.
+
+Collaborative: `user_i has interacted with`, then the user's item tokens, in a new order each time. Content: `The
+description of item_j is`, then words of the item's text; or `user_i wrote a review of item_j:`, then words of the
+review. Every main token is a target, the first included.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.cllm4rec.tokens import IdTokens
+from corella.data.dataset import Dataset
+from corella.llm.backbone import Backbone
+from corella.llm.prompts import begin_ids
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Token ids; the main text begins at `main`."""
+
+    ids: Ints
+    main: int
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+
+class Documents:
+    """Puts documents together for one dataset and backbone."""
+
+    def __init__(self, dataset: Dataset, backbone: Backbone, tokens: IdTokens, longest: int) -> None:
+        """`longest`: how many words (tokens) of a text are read."""
+        self._tokens = tokens
+        self._texts = dataset.items["text"].to_list()
+        self._encode, self._longest = backbone.encode, longest
+
+        def piece(text: str) -> Ints:
+            return np.asarray(backbone.encode(text), dtype=np.int64)
+
+        self._begin = begin_ids(backbone)
+        self._someone = np.concatenate([self._begin, piece("A user")])
+        self._interacted = piece(" has interacted with")
+        self._describe, self._is = np.concatenate([self._begin, piece("The description of")]), piece(" is")
+        self._reviewed, self._colon = piece(" wrote a review of"), piece(":")
+
+    def collaborative(self, user: int, items: Ints) -> Document:
+        """A user's items in the order given; `user` -1 is somebody without a token."""
+        who = np.r_[self._begin, self._tokens.user_id(user)] if user >= 0 else self._someone
+        prompt = np.concatenate([who, self._interacted])
+        return Document(np.concatenate([prompt, self._tokens.item_ids(items)]), len(prompt))
+
+    def content(self, item: int) -> Document:
+        """An item's text."""
+        prompt = np.concatenate([self._describe, self._tokens.item_ids(np.array([item])), self._is])
+        return self._with_words(prompt, self._texts[item])
+
+    def review(self, user: int, item: int, text: str) -> Document:
+        """What a user wrote about an item."""
+        of = self._tokens.item_ids(np.array([item]))
+        who = np.r_[self._begin, self._tokens.user_id(user)]
+        return self._with_words(np.concatenate([who, self._reviewed, of, self._colon]), text)
+
+    def _with_words(self, prompt: Ints, text: str) -> Document:
+        words = np.asarray(self._encode(" " + text)[: self._longest], dtype=np.int64)
+        return Document(np.concatenate([prompt, words]), len(prompt))
+
+
+def padded(documents: Sequence[Document]) -> Ints:
+    """Ids of documents as one array [documents, longest], zeros at the right; causal attention never sees them."""
+    ids = np.zeros((len(documents), max(d.tokens for d in documents)), dtype=np.int64)
+    for row, document in enumerate(documents):
+        ids[row, : document.tokens] = document.ids
+    return ids
+
+
+def main_places(documents: Sequence[Document]) -> tuple[Ints, Ints, Ints]:
+    """For every main token of the documents: its row, the place before it (where it is predicted), and its id."""
+    row = np.repeat(np.arange(len(documents)), [d.tokens - d.main for d in documents])
+    place = np.concatenate([np.arange(d.main - 1, d.tokens - 1) for d in documents])
+    return row, place, np.concatenate([d.ids[d.main :] for d in documents])

@@ -1,0 +1,102 @@
+"""The language model with id tokens: frozen backbone, two sets of embeddings, a head over items, one over words."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from corella.cllm4rec.documents import Document, main_places, padded
+from corella.cllm4rec.tokens import IdTokens
+from corella.data.dataset import Dataset
+from corella.llm.backbone import Backbone
+
+
+class CLLM(nn.Module):
+    """`collaborative` and `content` embeddings, and the output embeddings of items.
+
+    The head for items scores items only, the head for words scores words only. [paper] ties the items' head to their
+    collaborative embeddings; separate output embeddings with a bias are [ours], and the default.
+    """
+
+    def __init__(self, backbone: Backbone, users: int, items: int, std: float, tied: bool) -> None:
+        super().__init__()
+        self._backbone = [backbone]  # in a list: its weights are frozen and not this module's
+        vocabulary, width = backbone.model.get_input_embeddings().weight.shape
+        self.collaborative = IdTokens(vocabulary, users, items, width, std)
+        self.content = IdTokens(vocabulary, users, items, width, std)
+        self.tied = tied
+        self.output = None if tied else nn.Embedding(items, width)
+        self.bias = nn.Parameter(torch.zeros(items))
+
+    @property
+    def backbone(self) -> Backbone:
+        return self._backbone[0]
+
+    @torch.no_grad()
+    def start_from_words(self, dataset: Dataset) -> None:
+        """Let items begin as the mean of their texts' word embeddings, users as the mean of all items. [ours]"""
+        words = self.backbone.model.get_input_embeddings().weight
+        for item, text in enumerate(dataset.items["text"].to_list()):
+            ids = self.backbone.encode(text) or [0]
+            self.collaborative.item.weight[item] = words[torch.tensor(ids)].float().mean(0)
+        self.collaborative.user.weight += self.collaborative.item.weight.mean(0)
+        self.content.load_state_dict(copy.deepcopy(self.collaborative.state_dict()))
+        if self.output is not None:
+            nn.init.zeros_(self.output.weight)
+
+    @torch.no_grad()
+    def start_from_popularity(self, counts: np.ndarray) -> None:
+        """Let the items' bias begin as the log of their share of the training answers. [ours]"""
+        self.bias.copy_(torch.from_numpy(np.log((counts + 1.0) / (counts.sum() + len(counts)))).float())
+
+    def states(self, documents: Sequence[Document], tokens: IdTokens) -> Tensor:
+        """Last hidden states [documents, longest, width] in the backbone's dtype; gradients reach `tokens`."""
+        ids = torch.from_numpy(padded(documents))
+        embedded = tokens.embed(ids, self.backbone.model.get_input_embeddings())
+        hidden: Tensor = self.backbone.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return hidden
+
+    def item_logits(self, state: Tensor) -> Tensor:
+        """[..., width] -> [..., items] float32."""
+        table = self.collaborative.item if self.output is None else self.output
+        return state.float() @ table.weight.T + self.bias
+
+    def word_logits(self, state: Tensor) -> Tensor:
+        """[..., width] -> [..., words] float32, by the backbone's own head."""
+        weight = self.backbone.model.get_output_embeddings().weight
+        return (state @ weight.T.to(state.dtype)).float()
+
+    def item_loss(self, documents: Sequence[Document]) -> Tensor:
+        """Sum of `-ln p(item_k | prompt, items before k)` (paper, the L-step)."""
+        row, place, ids = (torch.from_numpy(a) for a in main_places(documents))
+        state = self.states(documents, self.collaborative)[row, place]
+        target = ids - self.collaborative.vocabulary - self.collaborative.users
+        return nn.functional.cross_entropy(self.item_logits(state), target, reduction="sum")
+
+    def word_loss(self, documents: Sequence[Document]) -> Tensor:
+        """Sum of `-ln p(word_k | prompt, words before k)` (paper, the C-step)."""
+        row, place, ids = (torch.from_numpy(a) for a in main_places(documents))
+        state = self.states(documents, self.content)[row, place]
+        return nn.functional.cross_entropy(self.word_logits(state), ids, reduction="sum")
+
+    def held_out_loss(self, documents: Sequence[Document]) -> Tensor:
+        """Multinomial likelihood of held-out items, for every prefix of the documents' items at once. [ours]
+
+        With a user's items in random order, the state after the first k of them is the paper's fine-tuning example
+        "these are kept, those are held out" for that k: its targets are all items that follow. The loss of a state is
+        the mean over its targets; returns the sum over states, of which there are as many as items.
+        """
+        row, place, ids = main_places(documents)
+        state = self.states(documents, self.collaborative)[torch.from_numpy(row), torch.from_numpy(place)]
+        log_p = self.item_logits(state).log_softmax(-1)
+        codes = self.collaborative.item_codes(ids)
+        total, first = log_p.new_zeros(()), 0
+        for document in documents:
+            n = document.tokens - document.main
+            mine = torch.from_numpy(codes[first : first + n])
+            followers = log_p[first : first + n][:, mine].triu()  # state k, target j: j is at or after k
+            total = total - (followers.sum(1) / torch.arange(n, 0, -1)).sum()
+            first += n
+        return total

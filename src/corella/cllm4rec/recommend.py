@@ -1,0 +1,65 @@
+"""Top items for users in one forward pass: the whole history, one state, all items scored. No item is ever made up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from corella.cllm4rec.documents import Documents
+from corella.cllm4rec.model import CLLM
+from corella.llm.scoring import group_by_tokens
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Whom to recommend to: a user token (-1 for none) and liked items, oldest first."""
+
+    user: int
+    history: Ints
+
+
+@dataclass(frozen=True)
+class _Planned:
+    place: int
+    tokens: int
+
+
+@torch.inference_mode()
+def item_scores(
+    model: CLLM, documents: Documents, readers: Sequence[Reader], batch_tokens: int, longest_history: int
+) -> Floats:
+    """Logits of all items for each reader, float32 [readers, items]. The newest `longest_history` items are read."""
+    model.backbone.model.eval()
+    scores = np.empty((len(readers), len(model.bias)), dtype=np.float32)
+    written = [documents.collaborative(r.user, r.history[-longest_history:]) for r in readers]
+    order = sorted((_Planned(n, d.tokens) for n, d in enumerate(written)), key=lambda p: p.tokens)
+    for group in group_by_tokens(order, batch_tokens):
+        chosen = [written[p.place] for p in group]
+        state = model.states(chosen, model.collaborative)
+        last = state[torch.arange(len(chosen)), torch.tensor([d.tokens - 1 for d in chosen])]
+        scores[[p.place for p in group]] = model.item_logits(last).numpy()
+    return scores
+
+
+def top_items(scores: Floats, exclude: Sequence[Ints], k: int, candidates: Ints | None = None) -> list[Ints]:
+    """For each row of `scores` the codes of its best `k` items, best first (fewer where fewer may be recommended).
+
+    `exclude`: items that must not come, one array a row; `candidates`: the only items that may.
+    """
+    scores = scores.copy()
+    if candidates is not None:
+        others = np.ones(scores.shape[1], dtype=bool)
+        others[candidates] = False
+        scores[:, others] = -np.inf
+    result = []
+    for row, seen in zip(scores, exclude, strict=True):
+        row[seen] = -np.inf
+        few = min(k, int(np.isfinite(row).sum()))
+        best = np.argpartition(-row, few - 1)[:few] if few else np.zeros(0, np.int64)
+        result.append(best[np.argsort(-row[best], kind="stable")])
+    return result

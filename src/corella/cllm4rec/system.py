@@ -1,0 +1,162 @@
+"""The retrieval half: fit, recommend, save, load."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from corella.cllm4rec.documents import Documents
+from corella.cllm4rec.model import CLLM
+from corella.cllm4rec.recommend import Reader, item_scores, top_items
+from corella.cllm4rec.text_map import NewItems, map_texts, read_texts
+from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer
+from corella.collaboration.checkpoint import load_tensors, save_tensors
+from corella.config import Config
+from corella.data.dataset import Dataset, load_prepared
+from corella.data.prepare import write_dataset
+from corella.errors import UserError
+from corella.files import new_folder, verify_manifest, write_manifest, write_text
+from corella.llm.backbone import load_backbone
+from corella.progress import Reporter
+from corella.settings import load_config, to_yaml
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+FORMAT = 1
+"""Raised when the files of a saved model change their meaning."""
+
+
+class CLLM4Rec:
+    """Retrieval by a language model with user and item tokens.
+
+    >>> model = CLLM4Rec(config).fit(dataset)          # doctest: +SKIP
+    >>> model.recommend(["196", "186"], k=20)          # doctest: +SKIP
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or load_config()
+
+    # What training makes; `fit` and `load` set all of it.
+    dataset: Dataset
+    model: CLLM
+    documents: Documents
+
+    def fit(self, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None) -> "CLLM4Rec":
+        """Train. With a run folder, a checkpoint is kept there and a killed run goes on where it was."""
+        reporter = reporter or Reporter(quiet=True)
+        self._attach(dataset)
+        config = self.config.retrieval
+        liked = liked_items(dataset, ("train", "history"))
+        if config.from_words:
+            self.model.start_from_words(dataset)
+        self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
+        trainer = RetrievalTrainer(self.model, self.documents, liked, config, self.config.seed)
+        with reporter.task("CLLM4Rec: steps", len(trainer.steps)) as task:
+
+            def show(p: RetrievalProgress) -> None:
+                phase = "fine-tuning" if p.fine_tuning else "pretraining"
+                losses = ", ".join(f"{name} {value:.3f}" for name, value in p.losses.items())
+                task.update(p.step, f"{phase}, epoch {p.epoch + 1}, {losses}")
+                reporter.log("step", step=p.step, epoch=p.epoch, fine_tuning=p.fine_tuning, **p.losses)
+
+            trainer.run(run / "checkpoints" / "retrieval.safetensors" if run else None, show)
+        return self
+
+    def scores(self, readers: Sequence[Reader]) -> Floats:
+        """Logits of all items for each reader, float32 [readers, items]."""
+        config = self.config.retrieval
+        return item_scores(self.model, self.documents, readers, 2 * config.batch_tokens, config.longest_history)
+
+    def recommend(self, users: Sequence[str], k: int = 20, candidates: Sequence[str] | None = None) -> list[list[str]]:
+        """The best `k` items for each user, best first, never one the user has answered before.
+
+        Users that training did not see are read by their history alone. `candidates`: the only items that may come.
+        Raises `UserError` for an unknown user or item.
+        """
+        codes = self._codes("user_id", users)
+        allowed = None if candidates is None else self._codes("item_id", candidates)
+        readers = [Reader(self._token(u), self.history(u)) for u in codes]
+        answered = [self._events(u) for u in codes]
+        best = top_items(self.scores(readers), answered, k, allowed)
+        names = self.dataset.items["item_id"].to_list()
+        return [[names[i] for i in row] for row in best]
+
+    def recommend_for(self, history: Sequence[str], k: int = 20) -> list[str]:
+        """The same for somebody who has only a history of liked items, oldest first."""
+        items = self._codes("item_id", history)
+        best = top_items(self.scores([Reader(-1, items)]), [items], k)[0]
+        return [self.dataset.items["item_id"][int(i)] for i in best]
+
+    def new_items(self, texts: Sequence[str]) -> NewItems:
+        """Embeddings for items that have only a text, by one pass over it."""
+        config, backbone = self.config.retrieval, self.model.backbone
+        known = read_texts(backbone, self.dataset.items["text"].to_list(), config.longest_text)
+        return map_texts(self.model, known, read_texts(backbone, texts, config.longest_text), config.new_item_penalty)
+
+    def history(self, user: int) -> Ints:
+        """The items that a user liked, in order."""
+        start, end = self.dataset.events.start[user : user + 2]
+        events = slice(int(start), int(end))
+        return self.dataset.events.item[events][self.dataset.events.label[events] == 1]
+
+    def _events(self, user: int) -> Ints:
+        start, end = self.dataset.events.start[user : user + 2]
+        return self.dataset.events.item[int(start) : int(end)]
+
+    def _token(self, user: int) -> int:
+        """The user's code if training read it, else -1: an untrained token says nothing."""
+        return user if self._trained[user] else -1
+
+    def _codes(self, column: str, names: Sequence[str]) -> Ints:
+        table = self.dataset.users if column == "user_id" else self.dataset.items
+        known = {str(name): code for code, name in enumerate(table[column].cast(pl.String).to_list())}
+        unknown = [name for name in names if str(name) not in known]
+        if unknown:
+            raise UserError(f"no {column} '{unknown[0]}' in the dataset ({len(unknown)} of {len(names)} are unknown)")
+        return np.array([known[str(name)] for name in names], dtype=np.int64)
+
+    def _attach(self, dataset: Dataset) -> None:
+        config = self.config.retrieval
+        self.dataset = dataset
+        torch.manual_seed(self.config.seed)
+        backbone = load_backbone(self.config.llm)
+        users, items = dataset.users.height, dataset.items.height
+        self.model = CLLM(backbone, users, items, config.std, config.tied)
+        self.documents = Documents(dataset, backbone, self.model.collaborative, config.longest_text)
+        self._trained = np.array([len(codes) > 0 for codes in liked_items(dataset, ("train", "history"))])
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model as a folder of safetensors and YAML with a manifest of hashes; replaces what is there."""
+        folder = Path(folder).resolve()
+        if folder.exists() and any(folder.iterdir()) and not (folder / "retrieval.safetensors").is_file():
+            raise UserError(f"{folder} holds something that is no saved retrieval model; give a new or empty folder")
+        with new_folder(folder) as new:
+            write_text(new / "config.yaml", to_yaml(self.config))
+            save_tensors(new / "retrieval.safetensors", self.model.state_dict(), {})
+            write_dataset(self.dataset, new / "dataset")
+            write_manifest(new, {"format": FORMAT})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "CLLM4Rec":
+        """Read a saved model after checking its hashes."""
+        folder = Path(folder)
+        manifest = verify_manifest(folder)
+        if manifest.get("format") != FORMAT:
+            raise UserError(f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}")
+        self = cls(load_config(folder / "config.yaml"))
+        self._attach(load_prepared(folder / "dataset"))
+        self.model.load_state_dict(load_tensors(folder / "retrieval.safetensors")[0])
+        return self
+
+
+def liked_items(dataset: Dataset, splits: Sequence[str]) -> list[Ints]:
+    """For every user code, the items liked in rows of these splits, in order."""
+    wanted = dataset.log["split"].is_in(list(splits)).to_numpy() & (dataset.label == 1)
+    events = dataset.events
+    kept = wanted[events.row]
+    before = np.r_[0, np.cumsum(kept)]
+    return np.split(events.item[kept], before[events.start[1:-1]])

@@ -1,0 +1,63 @@
+"""User and item tokens: rows beyond a language model's own vocabulary, with embeddings of their own.
+
+Word ids stay below `vocabulary`; user u is `vocabulary + u`, item j is `vocabulary + users + j` (paper, section 3.1).
+Documents are put together as ids, never as text, so no tokenizer can split an id token, and a title that reads
+"item_12" is only words.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+Ints = npt.NDArray[np.int64]
+
+
+class IdTokens(nn.Module):
+    """One set of embeddings of users and items (there are two: collaborative and content)."""
+
+    def __init__(self, vocabulary: int, users: int, items: int, width: int, std: float) -> None:
+        """Rows are drawn from N(0, std^2)."""
+        super().__init__()
+        self.vocabulary, self.users, self.items = vocabulary, users, items
+        self.user = nn.Embedding(users, width)
+        self.item = nn.Embedding(items, width)
+        nn.init.normal_(self.user.weight, std=std)
+        nn.init.normal_(self.item.weight, std=std)
+
+    def user_id(self, code: int) -> int:
+        """Token id of a user."""
+        return self.vocabulary + code
+
+    def item_ids(self, codes: Ints) -> Ints:
+        """Token ids of items."""
+        return self.vocabulary + self.users + np.asarray(codes, dtype=np.int64)
+
+    def item_codes(self, ids: Ints) -> Ints:
+        """Items of token ids; ids of words and users become negative."""
+        return np.asarray(ids, dtype=np.int64) - self.vocabulary - self.users
+
+    def embed(self, ids: Tensor, words: nn.Module) -> Tensor:
+        """[..., width] of ids [...]; `words` embeds the language model's own ids, and gets no gradient from here."""
+        with torch.no_grad():
+            embedded: Tensor = words(ids.clamp(max=self.vocabulary - 1))
+        embedded = embedded.clone()
+        item = ids >= self.vocabulary + self.users
+        user = (ids >= self.vocabulary) & ~item
+        embedded[user] = self.user(ids[user] - self.vocabulary).to(embedded.dtype)
+        embedded[item] = self.item(ids[item] - self.vocabulary - self.users).to(embedded.dtype)
+        return embedded
+
+    def rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The distinct user rows and item rows that ids name: two int64 vectors of codes."""
+        item = ids >= self.vocabulary + self.users
+        user = (ids >= self.vocabulary) & ~item
+        return (ids[user] - self.vocabulary).unique(), (ids[item] - self.vocabulary - self.users).unique()
+
+
+def squared_distance(one: IdTokens, other: IdTokens, ids: Tensor) -> Tensor:
+    """Sum of squared distances between both sets' embeddings of the tokens in `ids`; only `one` gets gradients."""
+    users, items = one.rows(ids)
+    user = one.user(users) - other.user.weight.detach()[users]
+    item = one.item(items) - other.item.weight.detach()[items]
+    return user.square().sum() + item.square().sum()

@@ -1,0 +1,183 @@
+"""Training of CLLM4Rec: mutually regularised pretraining, then recommendation-oriented fine-tuning (paper, section 3).
+
+Pretraining alternates steps of the collaborative model (L) and of the content model (C), each drawn towards the other's
+embeddings, which are fixed meanwhile. Fine-tuning does the same, with the likelihood of held-out items in the L step.
+The state is the number of the next step; documents and their order follow from the seed and the epoch, so a run that
+was killed and resumed ends with the same weights as one that was not.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from corella.cllm4rec.documents import Document, Documents
+from corella.cllm4rec.model import CLLM
+from corella.cllm4rec.tokens import squared_distance
+from corella.collaboration.checkpoint import (
+    load_tensors,
+    optimiser_tensors,
+    restore_optimiser,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+from corella.config import RetrievalConfig
+from corella.errors import UserError
+from corella.llm.scoring import group_by_tokens
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: what kind, in which phase and epoch, and which users or items its documents are of."""
+
+    kind: str
+    """`items` (L) or `words` (C)."""
+    fine_tuning: bool
+    epoch: int
+    members: Ints
+
+
+@dataclass(frozen=True)
+class RetrievalProgress:
+    """Where the training stands."""
+
+    step: int
+    steps: int
+    epoch: int
+    fine_tuning: bool
+    losses: dict[str, float]
+
+
+class RetrievalTrainer:
+    """Trains the embeddings of a `CLLM`; the backbone stays as it is."""
+
+    def __init__(
+        self, model: CLLM, documents: Documents, liked: Sequence[Ints], config: RetrievalConfig, seed: int
+    ) -> None:
+        """`liked`: for every user code the items of the training rows that the user liked."""
+        self.model, self.documents, self.liked, self.config, self.seed = model, documents, liked, config, seed
+        self.steps = plan_steps(liked, len(model.bias), config, seed)
+        content = list(model.content.parameters())
+        mine = {id(p) for p in content}
+        collaborative = [p for p in model.parameters() if id(p) not in mine]
+        self.optimisers = {
+            "items": torch.optim.Adam(collaborative, lr=config.learning_rate),
+            "words": torch.optim.Adam(content, lr=config.learning_rate),
+        }
+        self.next_step = 0
+        self.tokens = 0
+
+    def run(
+        self, checkpoint: Path | None = None, on_step: Callable[[RetrievalProgress], None] = lambda progress: None
+    ) -> None:
+        """Train from where the checkpoint stands (or from the start) to the end."""
+        if checkpoint is not None and checkpoint.is_file():
+            self._restore(checkpoint)
+        self.model.backbone.model.eval()
+        saved = time.monotonic()
+        while self.next_step < len(self.steps):
+            step = self.steps[self.next_step]
+            losses = self._train_step(step)
+            self.next_step += 1
+            on_step(RetrievalProgress(self.next_step, len(self.steps), step.epoch, step.fine_tuning, losses))
+            last = self.next_step == len(self.steps)
+            if checkpoint is not None and (last or time.monotonic() - saved > self.config.checkpoint_seconds):
+                self._save(checkpoint)
+                saved = time.monotonic()
+
+    def _train_step(self, step: Step) -> dict[str, float]:
+        optimiser = self.optimisers[step.kind]
+        rate = self.config.fine_tuning_rate if step.fine_tuning else self.config.learning_rate
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        documents = [self._document(step, int(member)) for member in step.members]
+        main = sum(d.tokens - d.main for d in documents)
+        total = distance = 0.0
+        for part in group_by_tokens(sorted(documents, key=lambda d: d.tokens), self.config.batch_tokens):
+            loss = self._loss(step, part)
+            apart = self._regulariser(step, part)
+            ((loss + apart) / main).backward()
+            total, distance = total + float(loss.detach()), distance + float(apart.detach())
+            self.tokens += sum(d.tokens for d in part)
+        nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.config.max_grad_norm)
+        optimiser.step()
+        for other in self.optimisers.values():
+            other.zero_grad(set_to_none=True)
+        if not np.isfinite(total):
+            raise UserError(f"step {self.next_step + 1}: the loss is not finite; lower retrieval.learning_rate")
+        return {step.kind: total / main, "regulariser": distance / main}
+
+    def _loss(self, step: Step, documents: Sequence[Document]) -> Tensor:
+        if step.kind == "words":
+            return self.model.word_loss(documents)
+        return self.model.held_out_loss(documents) if step.fine_tuning else self.model.item_loss(documents)
+
+    def _regulariser(self, step: Step, documents: Sequence[Document]) -> Tensor:
+        """Half of lambda times squared distances, over prompt and target tokens."""
+        model, ids = self.model, torch.from_numpy(np.concatenate([d.ids for d in documents]))
+        if step.kind == "words":
+            return 0.5 * self.config.lambda_c * squared_distance(model.content, model.collaborative, ids)
+        users, items = model.collaborative.rows(ids)
+        prior = model.collaborative.user(users).square().sum() + model.collaborative.item(items).square().sum()
+        apart = squared_distance(model.collaborative, model.content, ids)
+        return 0.5 * (self.config.lambda_c * apart + self.config.lambda_l * prior)
+
+    def _document(self, step: Step, member: int) -> Document:
+        if step.kind == "words":
+            return self.documents.content(member)
+        rng = np.random.default_rng([self.seed, step.epoch, member])
+        items = self.liked[member] if self.config.fixed_order else rng.permutation(self.liked[member])
+        return self.documents.collaborative(member, items[: self.config.longest_history])
+
+    def _save(self, path: Path) -> None:
+        tensors = with_prefix("model", self.model.state_dict())
+        for name, optimiser in self.optimisers.items():
+            tensors |= optimiser_tensors(f"optimiser_{name}", optimiser)
+        save_tensors(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), "tokens": self.tokens})
+
+    def _restore(self, path: Path) -> None:
+        tensors, facts = load_tensors(path)
+        if facts["steps"] != len(self.steps):
+            raise UserError(f"{path} belongs to a training of {facts['steps']} steps, this one has {len(self.steps)}")
+        self.model.load_state_dict(without_prefix("model", tensors))
+        for name, optimiser in self.optimisers.items():
+            restore_optimiser(f"optimiser_{name}", optimiser, tensors)
+        self.next_step, self.tokens = facts["next_step"], facts["tokens"]
+
+
+def plan_steps(liked: Sequence[Ints], items: int, config: RetrievalConfig, seed: int) -> list[Step]:
+    """All steps: L and C steps in turn, every user with items and every item once an epoch."""
+    readers = np.flatnonzero([len(codes) > 0 for codes in liked])
+    if len(readers) == 0:
+        raise UserError("no user likes anything among the training rows")
+    steps: list[Step] = []
+    for epoch in range(config.pretraining_epochs + config.fine_tuning_epochs):
+        fine = epoch >= config.pretraining_epochs
+        rng = np.random.default_rng([seed, epoch])
+        parts = {
+            "items": _groups(rng.permutation(readers), config.users_per_step) if config.collaborative or fine else [],
+            "words": _groups(rng.permutation(items), config.items_per_step) if config.content else [],
+        }
+        steps += [Step(kind, fine, epoch, members) for kind, members in _alternate(parts)]
+    return steps
+
+
+def _groups(members: Ints, size: int) -> list[Ints]:
+    return [members[start : start + size] for start in range(0, len(members), size)]
+
+
+def _alternate(parts: dict[str, list[Ints]]) -> Iterator[tuple[str, Ints]]:
+    """Both kinds of steps spread evenly over the epoch."""
+    placed = []
+    for kind, groups in parts.items():
+        placed += [((n + 0.5) / len(groups), kind, members) for n, members in enumerate(groups)]
+    for _, kind, members in sorted(placed, key=lambda p: p[:2]):
+        yield kind, members

@@ -1,0 +1,267 @@
+"""CLLM4Rec on the tiny model: ids, documents, losses by hand, learning, resuming, recommending."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from corella.cllm4rec.documents import Document, Documents, main_places, padded
+from corella.cllm4rec.model import CLLM
+from corella.cllm4rec.recommend import Reader, item_scores, top_items
+from corella.cllm4rec.system import CLLM4Rec, liked_items
+from corella.cllm4rec.tokens import IdTokens, squared_distance
+from corella.cllm4rec.training import RetrievalTrainer, plan_steps
+from corella.config import Config, RetrievalConfig
+from corella.data.dataset import Dataset
+from corella.errors import UserError
+from corella.llm.backbone import Backbone, load_backbone
+
+Configure = Callable[..., Config]
+QUICK = {"pretraining_epochs": 1, "fine_tuning_epochs": 2, "users_per_step": 8, "items_per_step": 20}
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_system_config: Configure) -> Backbone:
+    torch.set_num_threads(1)
+    loaded = load_backbone(tiny_system_config().llm)
+    loaded.model.eval()
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_system_config: Configure, tiny_dataset: Dataset) -> CLLM4Rec:
+    return CLLM4Rec(tiny_system_config(retrieval=QUICK)).fit(tiny_dataset)
+
+
+def _model(backbone: Backbone, dataset: Dataset, **given: Any) -> CLLM:
+    torch.manual_seed(5)
+    return CLLM(backbone, dataset.users.height, dataset.items.height, std=0.3, tied=given.get("tied", False))
+
+
+def _documents(backbone: Backbone, dataset: Dataset, model: CLLM) -> Documents:
+    return Documents(dataset, backbone, model.collaborative, 16)
+
+
+def test_ids_stand_behind_the_vocabulary() -> None:
+    tokens = IdTokens(vocabulary=100, users=3, items=4, width=2, std=1.0)
+    words = torch.nn.Embedding(100, 2)
+    ids = torch.tensor([[7, 100, 102, 103, 106]])
+    embedded = tokens.embed(ids, words)
+    expected = [
+        words.weight[7],
+        tokens.user.weight[0],
+        tokens.user.weight[2],
+        tokens.item.weight[0],
+        tokens.item.weight[3],
+    ]
+    torch.testing.assert_close(embedded[0], torch.stack(expected))
+    embedded.sum().backward()
+    assert words.weight.grad is None
+    assert tokens.item.weight.grad is not None
+    assert tokens.item.weight.grad.abs().sum(1).gt(0).tolist() == [True, False, False, True]
+    assert tokens.item_codes(np.array([7, 102, 103, 106])).tolist() == [-96, -1, 0, 3]
+
+
+def test_distance_counts_each_token_once_and_moves_one_side() -> None:
+    one, other = (IdTokens(10, 2, 2, 1, 1.0) for _ in range(2))
+    with torch.no_grad():
+        one.user.weight.copy_(torch.tensor([[1.0], [9.0]]))
+        one.item.weight.copy_(torch.tensor([[2.0], [5.0]]))
+        other.user.weight.zero_()
+        other.item.weight.zero_()
+    distance = squared_distance(one, other, torch.tensor([3, 10, 13, 13, 10]))  # user 0, item 1, some twice
+    assert distance.item() == 1.0 + 25.0
+    distance.backward()
+    assert other.user.weight.grad is None
+    assert one.item.weight.grad is not None
+    assert one.item.weight.grad.tolist() == [[0.0], [10.0]]
+
+
+def test_documents(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    model = _model(backbone, tiny_dataset)
+    documents = _documents(backbone, tiny_dataset, model)
+    n = model.collaborative.vocabulary
+    decode = backbone.tokenizer.decode
+    document = documents.collaborative(4, np.array([7, 3]))
+    users = tiny_dataset.users.height
+    assert document.ids[-2:].tolist() == [n + users + 7, n + users + 3]
+    assert n + 4 in document.ids[: document.main]
+    assert decode([i for i in document.ids[: document.main] if i < n]).endswith(" has interacted with")
+    assert "A user has interacted with" in decode(documents.collaborative(-1, np.array([1])).ids[:-1])
+    content = documents.content(9)
+    assert decode(content.ids[content.main :]) == " " + tiny_dataset.items["text"][9]
+    row, place, ids = main_places([document, content])
+    assert ids.tolist() == [*document.ids[-2:].tolist(), *content.ids[content.main :].tolist()]
+    assert place[:2].tolist() == [document.main - 1, document.main]
+    assert row.tolist() == [0, 0, *[1] * (content.tokens - content.main)]
+    assert padded([document, content]).shape == (2, max(document.tokens, content.tokens))
+
+
+def test_a_title_is_not_taken_for_a_token(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    model = _model(backbone, tiny_dataset)
+    for text in ("item_12", "user_3 item_12", "<item_1>"):
+        assert max(backbone.encode(text)) < model.collaborative.vocabulary
+
+
+@torch.no_grad()
+def test_losses_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    """Every prefix written as a document of its own gives the same likelihoods."""
+    model = _model(backbone, tiny_dataset)
+    documents = _documents(backbone, tiny_dataset, model)
+    items = np.array([5, 17, 2])
+    written = [documents.collaborative(1, items), documents.collaborative(2, items[:2][::-1].copy())]
+
+    def log_p(user: int, kept: np.ndarray) -> torch.Tensor:
+        document = documents.collaborative(user, kept)
+        state = model.states([document], model.collaborative)[0, document.tokens - 1]
+        return model.item_logits(state).log_softmax(-1)
+
+    expected = held = 0.0
+    for user, order in ((1, items), (2, items[:2][::-1])):
+        for k in range(len(order)):
+            p = log_p(user, order[:k].copy())
+            expected -= p[int(order[k])].item()
+            held -= p[torch.from_numpy(order[k:].copy())].mean().item()
+    assert model.item_loss(written).item() == pytest.approx(expected, rel=1e-4)
+    assert model.held_out_loss(written).item() == pytest.approx(held, rel=1e-4)
+
+
+def test_heads_score_only_their_kind(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    for tied in (False, True):
+        model = _model(backbone, tiny_dataset, tied=tied)
+        state = torch.zeros(3, model.collaborative.item.weight.shape[1])
+        assert model.item_logits(state).shape == (3, tiny_dataset.items.height)
+        assert model.word_logits(state).shape == (3, model.collaborative.vocabulary)
+        assert (model.output is None) is tied
+
+
+def test_the_backbone_never_learns(fitted: CLLM4Rec, backbone: Backbone) -> None:
+    now, before = fitted.model.backbone.model.state_dict(), backbone.model.state_dict()
+    assert all(torch.equal(now[name], before[name]) for name in before)
+    assert all(p.grad is None for p in fitted.model.backbone.model.parameters())
+
+
+def test_steps_alternate_and_read_everything_once(tiny_dataset: Dataset) -> None:
+    config = RetrievalConfig.model_validate(QUICK)
+    liked = liked_items(tiny_dataset, ("train",))
+    steps = plan_steps(liked, tiny_dataset.items.height, config, 1)
+    assert {s.epoch for s in steps if s.fine_tuning} == {1, 2}
+    first = [s for s in steps if s.epoch == 0]
+    kinds = [s.kind for s in first]
+    assert kinds not in (sorted(kinds), sorted(kinds, reverse=True))
+    for kind, count in (("items", sum(len(x) > 0 for x in liked)), ("words", tiny_dataset.items.height)):
+        members = np.concatenate([s.members for s in first if s.kind == kind])
+        assert len(members) == len(set(members.tolist())) == count
+
+
+def test_liked_items_are_training_likes_in_order(tiny_dataset: Dataset) -> None:
+    liked = liked_items(tiny_dataset, ("train",))
+    log = tiny_dataset.log.filter(split="train", label=1)
+    for code, name in enumerate(tiny_dataset.users["user_id"]):
+        mine = log.filter(user_id=name)["item_id"].to_list()
+        assert [tiny_dataset.items["item_id"][int(i)] for i in liked[code]] == mine
+
+
+def test_it_learns_who_likes_what(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
+    """Users like the items of their own parity (but for noise): after training a user's top items are mostly so."""
+    more = {"fine_tuning_epochs": 12, "learning_rate": 0.02, "fine_tuning_rate": 0.02}
+    model = CLLM4Rec(tiny_system_config(retrieval={**QUICK, **more})).fit(tiny_dataset)
+    trained = [u for u in range(tiny_dataset.users.height) if model._trained[u]]
+    best = top_items(
+        model.scores([Reader(u, model.history(u)) for u in trained]), [np.zeros(0, int)] * len(trained), 10
+    )
+    parity = np.concatenate([b % 2 == u % 2 for u, b in zip(trained, best, strict=True)])
+    assert parity.mean() > 0.8
+
+
+def test_killed_and_resumed(backbone: Backbone, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    config = RetrievalConfig.model_validate({**QUICK, "checkpoint_seconds": 1e-6})
+    liked = liked_items(tiny_dataset, ("train",))
+
+    class KilledError(Exception):
+        pass
+
+    def trainer() -> RetrievalTrainer:
+        model = _model(backbone, tiny_dataset)
+        return RetrievalTrainer(model, _documents(backbone, tiny_dataset, model), liked, config, 1)
+
+    whole = trainer()
+    whole.run()
+
+    def stop(progress: Any) -> None:
+        if progress.step == 7:
+            raise KilledError
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KilledError):
+        trainer().run(path, stop)
+    resumed = trainer()
+    resumed.run(path)
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_recommendations(fitted: CLLM4Rec, tiny_dataset: Dataset) -> None:
+    users = tiny_dataset.users["user_id"].to_list()
+    catalogue = set(tiny_dataset.items["item_id"].to_list())
+    for k in (1, 5, 100):
+        rows = fitted.recommend(users, k)
+        for user, row in zip(users, rows, strict=True):
+            answered = set(tiny_dataset.log.filter(user_id=user)["item_id"].to_list())
+            assert len(row) == min(k, len(catalogue) - len(answered)) == len(set(row))
+            assert set(row) <= catalogue - answered
+    short, long = fitted.recommend(users, 3), fitted.recommend(users, 8)
+    assert [row[:3] for row in long] == short
+    few = ["i03", "i04"]
+    assert all(set(row) <= set(few) for row in fitted.recommend(users, 5, candidates=few))
+    with pytest.raises(UserError, match="no user_id 'nobody'"):
+        fitted.recommend(["nobody"])
+
+
+def test_batches_do_not_matter(fitted: CLLM4Rec) -> None:
+    readers = [Reader(u, fitted.history(u)) for u in range(10)] + [Reader(-1, np.array([3]))]
+    one, many = (item_scores(fitted.model, fitted.documents, readers, size, 50) for size in (1, 5000))
+    np.testing.assert_allclose(one, many, atol=1e-4)
+
+
+def test_someone_without_a_token(fitted: CLLM4Rec) -> None:
+    row = fitted.recommend_for(["i01", "i03"], 6)
+    assert len(row) == 6
+    assert not {"i01", "i03"} & set(row)
+    assert fitted.recommend_for([], 3) != []
+
+
+def test_new_items_by_their_text(fitted: CLLM4Rec, tiny_dataset: Dataset) -> None:
+    """The text of a known item gives about its own embeddings, where the penalty is small."""
+    close = fitted.config.retrieval.model_copy(update={"new_item_penalty": 1e-6})
+    fitted = copy.copy(fitted)
+    fitted.config = fitted.config.model_copy(update={"retrieval": close})
+    texts = tiny_dataset.items["text"].to_list()
+    new = fitted.new_items(texts[:5])
+    width = fitted.model.collaborative.item.weight.shape[1]
+    assert new.embedding.shape == new.output.shape == (5, width)
+    assert new.bias.shape == (5,)
+    known = fitted.model.bias.detach().numpy()
+    assert np.corrcoef(fitted.new_items(texts).bias, known)[0, 1] > 0.5
+
+
+def test_saved_and_loaded(fitted: CLLM4Rec, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    again = CLLM4Rec.load(tmp_path / "model")
+    readers = [Reader(u, fitted.history(u)) for u in range(6)]
+    np.testing.assert_array_equal(again.scores(readers), fitted.scores(readers))
+
+
+def test_top_items_by_hand() -> None:
+    scores = np.array([[3.0, 1.0, 2.0, 5.0], [1.0, 2.0, 3.0, 4.0]], np.float32)
+    none = np.zeros(0, int)
+    assert [r.tolist() for r in top_items(scores, [np.array([3]), none], 2)] == [[0, 2], [3, 2]]
+    assert [r.tolist() for r in top_items(scores, [none, np.arange(4)], 9, np.array([1, 2]))] == [[2, 1], []]
+
+
+def test_a_document_is_its_ids() -> None:
+    assert Document(np.arange(5), 2).tokens == 5
