@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from corella.collaboration.checkpoint import load_tensors
+from corella.checkpoint import load_tensors
 from corella.files import read_json
 from corella.llm.backbone import load_backbone
 from corella.llm.scoring import answer_logits

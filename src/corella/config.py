@@ -53,9 +53,10 @@ class TableConfig(Section):
 class SplitConfig(Section):
     """How rows become training, validation and test samples."""
 
-    by: Literal["time", "user", "leave-last-out", "column"] = "time"
-    """`time`: in the dataset's order; `user`: whole users; `leave-last-out`: each user's last row is test, the one
-    before it validation; `column`: a column `split` says train, valid, test or history (context only)."""
+    by: Literal["time", "user", "each-user", "leave-last-out", "column"] = "time"
+    """`time`: in the dataset's order; `user`: whole users; `each-user`: at random within each user, at least one for
+    validation and for test (CLLM4Rec); `leave-last-out`: each user's last row is test, the one before it validation;
+    `column`: a column `split` says train, valid, test or history (context only)."""
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test rows (or users)."""
     dates: tuple[str, str] | None = None
@@ -99,8 +100,8 @@ class CountsConfig(Section):
     """How many answers at the running average every share of positives starts with. [ours]"""
     frozen: bool | None = None
     """Freeze everything but the user's own counts at the end of training. Unset: only where the split is not in the
-    order of time (by user, leave-last-out, a column that mixes them), since a test row may stand before a training row
-    there."""
+    order of time (by user, within each user, leave-last-out, a column that mixes them), since a test row may stand
+    before a training row there."""
 
 
 class DataConfig(Section):
@@ -120,6 +121,10 @@ class DataConfig(Section):
     """The positive answer: a column, a comparison (>=, >, <=, <, ==), and a number; or `label` for a column of 0/1."""
     order: list[str] = ["timestamp"]
     """Columns that order the log; ties keep the file's row order. Empty: the file's row order alone."""
+    only_likes: bool = False
+    """Drop the negative answers first of all. What is left can be retrieved from, but not ranked."""
+    core: int = Field(default=0, ge=0)
+    """Drop users and items with fewer interactions, again and again until none is left (k-core)."""
     duplicates: Literal["first", "last", "keep", "error"] = "first"
     """What to do with a user-item pair that comes more than once."""
     split: SplitConfig = SplitConfig()

@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
-from corella.collaboration.checkpoint import save_tensors
+from corella.checkpoint import save_tensors
 from corella.collaboration.joint import JointProgress, JointTrainer
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from corella.collaboration.checkpoint import load_tensors
+from corella.checkpoint import load_tensors
 from corella.collaboration.joint import JointProgress, JointTrainer, plan_steps
 from corella.collaboration.system import CoReLLa
 from corella.config import Config, JointConfig

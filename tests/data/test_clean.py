@@ -205,3 +205,23 @@ def test_lists_need_not_be_fields_nor_text(run: Clean, log: pl.DataFrame) -> Non
 def test_broken_template(run: Clean, log: pl.DataFrame) -> None:
     with pytest.raises(UserError, match=r"text template '\{title': .*write names of columns in braces"):
         run(log, item_text="{title")
+
+
+def test_core_goes_on_until_nothing_more_falls(run: Clean) -> None:
+    """Item c has one row; without it user v has one, so v falls too, and with v item b."""
+    pairs = ["ua", "ub", "wa", "wb", "wd", "ud", "vb", "vc", "xa", "xd"]
+    columns = {"user_id": [p[0] for p in pairs], "item_id": [p[1] for p in pairs]}
+    log = pl.DataFrame({**columns, "rating": [5, 4] * 5, "timestamp": range(10)})
+    cleaned, users, items, ledger = run(log, core=2, label="rating >= 5")
+    assert sorted(zip(cleaned["user_id"], cleaned["item_id"], strict=True)) == sorted(
+        (p[0], p[1]) for p in pairs if p not in ("vb", "vc")
+    )
+    assert users["user_id"].to_list() == ["u", "w", "x"]
+    assert items["item_id"].to_list() == ["a", "b", "d"]
+    assert [d["rows"] for d in ledger.dropped] == [2]
+
+
+def test_only_likes(run: Clean, log: pl.DataFrame) -> None:
+    cleaned, _, _, ledger = run(log, only_likes=True)
+    assert cleaned["label"].to_list() == [1, 1]
+    assert ledger.dropped[0]["rows"] == 2

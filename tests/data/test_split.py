@@ -102,3 +102,15 @@ def test_an_order_column_of_text_that_is_all_numbers_is_numeric(build: Callable[
     log = log_of("ab" * 10).with_columns(place=(20 - pl.int_range(pl.len())).cast(pl.String))
     dataset = build(log, order=["place"])
     assert dataset.log["item_id"].to_list() == [f"i{r}" for r in range(19, -1, -1)]
+
+
+def test_each_user_at_random_with_at_least_one_of_each() -> None:
+    """[code] of CLLM4Rec: validation and test are max(1, floor(0.1 n)) rows of every user."""
+    users = "a" * 30 + "b" * 12 + "c" * 5
+    split = parts(log_of(users[:46] + "cc"), by="each-user", fractions=(0.8, 0.1, 0.1))
+    counts = {
+        u: [sum(p == x for p, o in zip(split, users[:46] + "cc", strict=True) if o == u) for x in "tve"] for u in "abc"
+    }
+    assert counts == {"a": [24, 3, 3], "b": [10, 1, 1], "c": [4, 1, 1]}
+    assert split != parts(log_of(users[:46] + "cc"), seed=2, by="each-user", fractions=(0.8, 0.1, 0.1))
+    assert split[:30] != "t" * 24 + "v" * 3 + "e" * 3

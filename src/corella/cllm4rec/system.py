@@ -8,12 +8,12 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from corella.checkpoint import load_tensors, save_tensors
 from corella.cllm4rec.documents import Documents
 from corella.cllm4rec.model import CLLM
 from corella.cllm4rec.recommend import Reader, item_scores, top_items
 from corella.cllm4rec.text_map import NewItems, map_texts, read_texts
 from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer
-from corella.collaboration.checkpoint import load_tensors, save_tensors
 from corella.config import Config
 from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import write_dataset

@@ -16,10 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from corella.cllm4rec.documents import Document, Documents
-from corella.cllm4rec.model import CLLM
-from corella.cllm4rec.tokens import squared_distance
-from corella.collaboration.checkpoint import (
+from corella.checkpoint import (
     load_tensors,
     optimiser_tensors,
     restore_optimiser,
@@ -27,6 +24,9 @@ from corella.collaboration.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from corella.cllm4rec.documents import Document, Documents
+from corella.cllm4rec.model import CLLM
+from corella.cllm4rec.tokens import squared_distance
 from corella.config import RetrievalConfig
 from corella.errors import UserError
 from corella.llm.scoring import group_by_tokens

@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from corella.collaboration.checkpoint import load_tensors, save_tensors
+from corella.checkpoint import load_tensors, save_tensors
 from corella.collaboration.distillation import Lesson
 from corella.collaboration.injection import Injection, older_and_newer
 from corella.collaboration.results import Facts, Timer

@@ -15,8 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from corella.collaboration.alignment import LayerAlignment, spread_blocks
-from corella.collaboration.checkpoint import (
+from corella.checkpoint import (
     load_tensors,
     optimiser_tensors,
     restore_optimiser,
@@ -24,6 +23,7 @@ from corella.collaboration.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from corella.collaboration.alignment import LayerAlignment, spread_blocks
 from corella.collaboration.injection import Injection
 from corella.config import Config, JointConfig
 from corella.crm.inputs import CRMEncoder

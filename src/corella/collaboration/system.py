@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from corella.checkpoint import load_tensors, save_tensors
 from corella.collaboration.calibration import probability
-from corella.collaboration.checkpoint import load_tensors, save_tensors
 from corella.collaboration.crm_stages import CRMStages, labels_of
 from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesson_of_training
 from corella.collaboration.injection import Injection

@@ -81,15 +81,20 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
         ITEM,
     )
     log = _duplicates(log, config, ledger, table)
+    if config.only_likes:
+        log = ledger.drop(log, pl.col(LABEL) == 0, "not liked, and only likes are kept", table, LABEL)
+    log = _core(log, config.core, ledger, table)
     if log.height == 0:
         raise UserError(f"{table}: no row is left; {_reasons(ledger)}")
     answers = log[LABEL].n_unique()
-    if answers < 2:
+    if answers < 2 and not config.only_likes:
         raise UserError(f"{table}: with the label rule '{config.label}' every row has label {log[LABEL][0]}")
     _require(users, [*config.user_fields, *_placeholders(config.user_text)], raw.names.get("users", "users"))
     _require(items, config.item_fields, raw.names.get("items", "items"))
     ledger.facts["interactions kept"] = log.height
     users = users.join(log.select(USER).unique(), on=USER, how="semi")
+    if config.core:
+        items = items.join(log.select(ITEM).unique(), on=ITEM, how="semi")
     return log, users.sort(USER), items.sort(ITEM), ledger
 
 
@@ -241,6 +246,19 @@ def _duplicates(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: st
             "set data.duplicates to first, last or keep"
         )
     return ledger.drop(log, repeated, f"duplicated user-item pair; the {config.duplicates} is kept", table, ITEM)
+
+
+def _core(log: pl.DataFrame, least: int, ledger: Ledger, table: str) -> pl.DataFrame:
+    """Only users and items with at least `least` rows among the rows that are left."""
+    left = log
+    while least > 1:
+        few = pl.any_horizontal(pl.len().over(key) < least for key in (USER, ITEM))
+        kept = left.filter(~few)
+        if kept.height == left.height:
+            break
+        left = kept
+    gone = ~pl.col(FILE_ROW).is_in(left[FILE_ROW].implode())
+    return ledger.drop(log, gone, f"users or items with fewer than {least} rows", table, USER)
 
 
 def _reasons(ledger: Ledger) -> str:

@@ -287,7 +287,7 @@ def _shared(log: pl.DataFrame, config: DataConfig) -> Ints:
     """
     frozen = config.counts.frozen
     if frozen is None:
-        frozen = config.split.by in ("user", "leave-last-out") or not in_order(log)
+        frozen = config.split.by in ("user", "each-user", "leave-last-out") or not in_order(log)
     if not frozen:
         return np.ones(log.height, dtype=np.int64)
     train = pl.col(SPLIT) == "train"

@@ -45,7 +45,7 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
     """Prepare into `folder`, replacing a dataset that is there. Raises `UserError` for bad input."""
     raw = read_raw(config)
     log, users, items, ledger = clean(raw, config)
-    log = split_log(order_log(log, config), config.split, seed)
+    log = split_log(order_log(log, config), config.split, seed, config.only_likes)
     keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME) if c in log.columns]
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
     dataset = make_dataset(log.select(keep), users, items.drop(FILE_ROW, strict=False), config, {})
@@ -119,7 +119,11 @@ def _tables(config: DataConfig) -> list[TableConfig]:
 def _fingerprint(config: Config) -> str:
     """Hash of the data settings, the seed (for a split by user), and size and time of every input file."""
     settings = json.dumps(
-        [_FORMAT, config.seed if config.data.split.by == "user" else 0, config.data.model_dump(mode="json")]
+        [
+            _FORMAT,
+            config.seed if config.data.split.by in ("user", "each-user") else 0,
+            config.data.model_dump(mode="json"),
+        ]
     )
     paths = [config.data.path, *(table.path for table in _tables(config.data))]
     files = [f for p in paths if p is not None for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]

@@ -16,8 +16,9 @@ def order_log(log: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     return ordered.head(config.max_rows) if config.max_rows else ordered
 
 
-def split_log(log: pl.DataFrame, config: SplitConfig, seed: int) -> pl.DataFrame:
-    """Add `split` to an ordered log. Raises `UserError` where a part is empty or holds one class only."""
+def split_log(log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: bool = False) -> pl.DataFrame:
+    """Add `split` to an ordered log. Raises `UserError` where a part is empty, or holds one class only although
+    `only_likes` does not say that it should."""
     if config.by != "column":
         earlier = pl.int_range(pl.len()).over(USER)
         sample = earlier >= config.min_history
@@ -27,7 +28,7 @@ def split_log(log: pl.DataFrame, config: SplitConfig, seed: int) -> pl.DataFrame
         labels = log.filter(pl.col(SPLIT) == part)[LABEL]
         if labels.len() == 0:
             raise UserError(f"split by {config.by}: no {part} rows; change data.split")
-        if labels.n_unique() < 2:
+        if labels.n_unique() < 2 and not only_likes:
             raise UserError(f"split by {config.by}: all {labels.len()} {part} rows have label {labels[0]}")
     return log
 
@@ -57,6 +58,16 @@ def _by_user(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int)
     return pl.col(USER).replace_strict(mapping, return_dtype=pl.String)
 
 
+def _each_user(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:
+    """Within each user: the largest random keys are test, the next ones validation, at least one of each."""
+    del sample
+    key = pl.Series(np.random.default_rng(seed).permutation(log.height))
+    place = key.to_frame("k").select(pl.col("k").rank("ordinal").over(log[USER]))["k"]
+    rows = pl.len().over(USER)
+    valid, test = ((rows * f + 1e-9).floor().cast(pl.Int64).clip(lower_bound=1) for f in config.fractions[1:])
+    return _cut(pl.lit(place) - 1, rows - valid - test, rows - test)
+
+
 def _leave_last_out(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:
     del log, config, sample, seed
     from_end = pl.len().over(USER) - 1 - pl.int_range(pl.len()).over(USER)
@@ -71,7 +82,7 @@ def _cuts(total: int, config: SplitConfig) -> tuple[int, int]:
     return train, train + valid
 
 
-def _cut(value: pl.Expr, first: float, second: float) -> pl.Expr:
+def _cut(value: pl.Expr, first: float | pl.Expr, second: float | pl.Expr) -> pl.Expr:
     return (
         pl.when(value < first)
         .then(pl.lit("train"))
@@ -81,4 +92,4 @@ def _cut(value: pl.Expr, first: float, second: float) -> pl.Expr:
     )
 
 
-_PARTS = {"time": _by_time, "user": _by_user, "leave-last-out": _leave_last_out}
+_PARTS = {"time": _by_time, "user": _by_user, "each-user": _each_user, "leave-last-out": _leave_last_out}

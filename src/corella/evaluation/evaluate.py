@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from corella.checkpoint import load_tensors, save_tensors
 from corella.collaboration.calibration import fit_calibrator, probability
-from corella.collaboration.checkpoint import load_tensors, save_tensors
 from corella.collaboration.router import Router, fit_router
 from corella.collaboration.router_inputs import HIDDEN_SIZE, fit_projection
 from corella.collaboration.system import CoReLLa
