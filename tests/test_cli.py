@@ -62,6 +62,7 @@ def project(tiny_dataset: Dataset, tiny_backbone_folder: Path, tmp_path_factory:
         "joint": {"stage2_targets": 100, "stage3_targets": 100, "targets_per_step": 32},
         "routing": {"policy": "entropy"},
         "evaluation": {"bootstrap": 20},
+        "retrieval": {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "items_per_step": 20},
     }  # fmt: skip
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     with pytest.MonkeyPatch.context() as patch:
@@ -274,3 +275,21 @@ def test_ids_are_text(call: Call, project: Path, tmp_path: Path, monkeypatch: py
     assert call("score", project / "run", tmp_path / "rows.csv", "--out", tmp_path / "o.parquet")[0] == 0
     assert seen == [["007"]]
     assert pl.read_parquet(tmp_path / "o.parquet")["item_id"].to_list() == ["1e5"]
+
+
+def test_recommend(call: Call, project: Path) -> None:
+    """The ranking alone, then with retrieval trained into the same run folder."""
+    code, alone, _ = call("recommend", project / "run", "--user", "u03", "-k", 3)
+    assert code == 0
+    assert call("train-retrieval", "--run", project / "run")[0] == 0
+    code, both, _ = call("recommend", project / "run", "--user", "u03", "-k", 3, "--candidates", 5)
+    assert code == 0
+    assert alone.count("Film") == both.count("Film") == 3
+    answered = pl.read_csv(project / "log.csv", infer_schema=False).filter(user_id="u03")["item_id"].to_list()
+    assert not any(f" {item} " in both for item in answered)
+    code, _, err = call("recommend", project / "run", "--user", "nobody")
+    assert code == 2
+    assert "no user_id 'nobody'" in err
+    code, _, err = call("recommend", project / "nothing", "--user", "u03")
+    assert code == 2
+    assert "holds no trained model" in err

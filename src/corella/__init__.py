@@ -9,11 +9,16 @@ probability = model.predict_proba(dataset.samples("test"))
 model.save("model")
 """
 
+from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.system import CoReLLa, Predictions
 from corella.config import Config
 from corella.data.dataset import Dataset, Samples
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
+from corella.pipeline import Recommendation, Recommender
 from corella.settings import load_config
 
-__all__ = ["CoReLLa", "Config", "Dataset", "Predictions", "Samples", "UserError", "load_config", "load_dataset"]
+__all__ = [
+    "CLLM4Rec", "CoReLLa", "Config", "Dataset", "Predictions", "Recommendation", "Recommender", "Samples", "UserError",
+    "load_config", "load_dataset",
+]  # fmt: skip

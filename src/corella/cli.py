@@ -72,6 +72,32 @@ def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None
     train_run(run, _run_config(run, config, overrides))
 
 
+@app.command("train-retrieval")
+def train_retrieval(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
+    """Train CLLM4Rec, which retrieves items, into the same run folder."""
+    from corella.run import train_retrieval
+
+    train_retrieval(run, _run_config(run, config, overrides))
+
+
+@app.command()
+def recommend(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    user: Annotated[str, typer.Option("--user", "-u", help="The user's id.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 20,
+    candidates: Annotated[int, typer.Option(min=1, help="How many retrieved items are ranked.")] = 100,
+) -> None:
+    """The best items for a user: retrieved, ranked, and who said what of them."""
+    from corella.run import load_recommender
+
+    table = Table("item", "text", "retrieved at", "probability", "CRM", "language model")
+    for row in load_recommender(run).recommend(user, k, candidates):
+        said = (row.probability, row.crm_probability, row.llm_probability)
+        place = "" if row.retrieved_at is None else str(row.retrieved_at)
+        table.add_row(row.item_id, row.text, place, *("" if p is None else f"{p:.3f}" for p in said))
+    _out.print(table)
+
+
 @app.command()
 def evaluate(
     run: RunFolder,

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.calibration import probability
 from corella.collaboration.routing import entropy
 from corella.collaboration.system import CoReLLa, Predictions
@@ -23,6 +24,7 @@ from corella.data.schema import ITEM, USER
 from corella.errors import UserError
 from corella.evaluation.evaluate import evaluate
 from corella.files import atomic_path, read_json, write_json, write_text
+from corella.pipeline import Recommender
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
 
@@ -53,6 +55,29 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Co
     model = CoReLLa(config).fit(dataset, run, reporter)
     model.save(run / "model")
     return model
+
+
+def train_retrieval(run: Path, config: Config, reporter: Reporter | None = None) -> CLLM4Rec:
+    """Train CLLM4Rec into a run folder, going on where an earlier call was stopped."""
+    start_run(run, config)
+    reporter = reporter or Reporter(run / "log.jsonl")
+    if (run / "retrieval" / "manifest.json").is_file():
+        reporter.say(f"{run}: the retrieval is trained already")
+        return CLLM4Rec.load(run / "retrieval")
+    model = CLLM4Rec(config).fit(load_dataset(config), run, reporter)
+    model.save(run / "retrieval")
+    return model
+
+
+def load_recommender(run: Path) -> Recommender:
+    """What a run folder holds: a retrieval model, a ranking model, or both."""
+    halves = {name: (run / name / "manifest.json").is_file() for name in ("retrieval", "model")}
+    if not any(halves.values()):
+        raise UserError(f"{run} holds no trained model; run `corella train` or `corella train-retrieval` first")
+    return Recommender(
+        CLLM4Rec.load(run / "retrieval") if halves["retrieval"] else None,
+        CoReLLa.load(run / "model") if halves["model"] else None,
+    )
 
 
 def evaluate_run(

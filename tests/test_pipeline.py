@@ -1,0 +1,60 @@
+"""Retrieval and ranking together and each alone, in Python and on the command line."""
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+
+from corella.cllm4rec.system import CLLM4Rec
+from corella.collaboration.system import CoReLLa
+from corella.config import Config
+from corella.data.dataset import Dataset
+from corella.errors import UserError
+from corella.pipeline import Recommender, unanswered
+
+
+@pytest.fixture(scope="module")
+def retrieval(tiny_system_config: Callable[..., Config], tiny_dataset: Dataset) -> CLLM4Rec:
+    quick = {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "items_per_step": 20}
+    return CLLM4Rec(tiny_system_config(retrieval=quick)).fit(tiny_dataset)
+
+
+def test_both(retrieval: CLLM4Rec, tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
+    """The candidates are the retrieval's, their order is the ranking's."""
+    found = retrieval.recommend(["u05"], 6)[0]
+    rows = Recommender(retrieval, tiny_system).recommend("u05", k=4, candidates=6, share=0.5)
+    assert len(rows) == 4
+    assert {found[r.retrieved_at - 1] for r in rows if r.retrieved_at} == {r.item_id for r in rows}
+    final = [r.probability for r in rows]
+    assert final == sorted(final, reverse=True)  # type: ignore[type-var]
+    asked = tiny_dataset.query(pl.DataFrame({"user_id": ["u05"] * 6, "item_id": found}))
+    expected = np.sort(tiny_system.predict(asked, 0.5).probability)[::-1][:4]
+    np.testing.assert_allclose(final, expected, atol=1e-6)
+    titles = dict(zip(tiny_dataset.items["item_id"], tiny_dataset.items["text"], strict=True))
+    assert all(r.text == titles[r.item_id] for r in rows)
+    for row in rows:
+        assert (row.llm_probability is None) == (row.probability == row.crm_probability)
+
+
+def test_retrieval_alone(retrieval: CLLM4Rec) -> None:
+    rows = Recommender(retrieval).recommend("u03", 5)
+    assert [r.item_id for r in rows] == retrieval.recommend(["u03"], 5)[0]
+    assert [r.retrieved_at for r in rows] == [1, 2, 3, 4, 5]
+    assert all(r.probability is None for r in rows)
+
+
+def test_ranking_alone(tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
+    everything = unanswered(tiny_dataset, "u03")
+    assert not set(everything) & set(tiny_dataset.log.filter(user_id="u03")["item_id"])
+    rows = Recommender(ranking=tiny_system).recommend("u03", 1000, share=0.0)
+    assert {r.item_id for r in rows} == set(everything)
+    assert all(r.retrieved_at is None and r.llm_probability is None for r in rows)
+
+
+def test_mistakes(retrieval: CLLM4Rec, tiny_system: CoReLLa) -> None:
+    with pytest.raises(UserError, match="a retrieval model, a ranking model, or both"):
+        Recommender().recommend("u01")
+    for recommender in (Recommender(retrieval, tiny_system), Recommender(ranking=tiny_system)):
+        with pytest.raises(UserError, match="no user_id 'nobody'"):
+            recommender.recommend("nobody")
