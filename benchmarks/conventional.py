@@ -3,6 +3,7 @@
 Settings are those that `tune.py` chose for the benchmark, where docs/benchmarks/tuned-NAME.json is there.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import torch
 
 from common import DOCS
 from corella.collaboration.calibration import fit_calibrator
-from corella.collaboration.system import set_threads
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.lightgbm import lightgbm_logits
@@ -22,8 +22,12 @@ from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.evaluation.metrics import quality
 from corella.files import read_json, write_json
+from corella.threads import set_threads
+from summary import METRICS, mean
 
 LIGHTGBM = "lightgbm"
+PLAIN_ID_DROPOUT = 0.3
+"""Without counting features ids matter more; chosen on validation, see docs/experiments.md."""
 FROZEN = "lightgbm, item counts frozen after training"
 
 
@@ -50,14 +54,15 @@ def conventional_rows(benchmark: str, config: Config, seeds: Sequence[int], fold
     for title in (*titles(), LIGHTGBM, FROZEN):
         each = []
         for seed in seeds:
-            path = folder / f"{title.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+            settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
+            facts = repr((config.data, config.crm, settings)).encode()
+            name = f"{title.replace(', ', '-').replace(' ', '-')}-{seed}-{hashlib.sha256(facts).hexdigest()[:8]}"
+            path = folder / f"{name}.json"  # other settings, another file
             if not path.is_file():
-                settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
-                data = frozen if title == FROZEN else dataset
-                write_json(path, _one(data, config, title, settings, seed))
+                write_json(path, _one(frozen if title == FROZEN else dataset, config, title, settings, seed))
             each.append(read_json(path))
             print(path.stem, each[-1]["auc"], flush=True)
-        row = {key: float(np.mean([e[key] for e in each])) for key in each[0]}
+        row = {key: mean(each, key) for key in METRICS}
         spread = float(np.std([e["auc"] for e in each], ddof=1)) if len(each) > 1 else 0.0
         table.append({"system": f"conventional: {title}", "routed": 0.0, **row, "auc_sd": spread})
     return table
@@ -70,8 +75,7 @@ def _one(dataset: Dataset, config: Config, title: str, settings: dict[str, Any],
     train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
     if title in titles():
         name, counts = titles()[title]
-        # Without counting features ids matter more; .3 was chosen on validation, see docs/experiments.md.
-        plain = {} if counts else {"id_dropout": 0.3}
+        plain = {} if counts else {"id_dropout": PLAIN_ID_DROPOUT}
         crm = config.crm.model_copy(update={"model": name, "counts": counts, **plain, **settings})
         torch.manual_seed(seed)
         model = build_crm(spec, crm)

@@ -67,9 +67,18 @@ _COLLM_ONLY = {
 
 _FEW = {"evaluation": {"max_valid": 1000, "max_test": 1500}}
 _ONE_TARGET = {
-    "TALLRec": Variant({"recipe": "tallrec", "joint": {"stage3_targets": 1024}}, quick=_FEW),
+    "TALLRec": Variant(
+        {"recipe": "tallrec", "joint": {"stage3_targets": 1024}, "llm": {"lora_first_layer": 0}}, quick=_FEW
+    ),
     "CoReLLa as in the paper": Variant(
-        {"recipe": "paper", "joint": {"stage2_targets": 512, "stage3_targets": 512}}, ("crm", "llm", "final"), _FEW
+        {
+            "recipe": "paper",
+            "crm": {"id_dropout": 0.0},
+            "llm": {"lora_first_layer": 0},
+            "joint": {"stage2_targets": 512, "stage3_targets": 512},
+        },
+        ("crm", "llm", "final"),
+        _FEW,
     ),
 }
 """Pointwise prompts, at some 300 tokens a target; on two cores they read a part of the test rows."""

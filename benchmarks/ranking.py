@@ -14,8 +14,9 @@ from typing import Any
 from common import run, write_result
 from conventional import conventional_rows
 from corella.config import Config
+from corella.errors import UserError, suggest
 from corella.files import read_json
-from corella.run import evaluate_run, train_run
+from corella.run import evaluate_run, start_run, train_run
 from corella.settings import load_config
 from definitions import BENCHMARKS, Settings
 from summary import cost, figures, rows, variant_rows
@@ -47,6 +48,9 @@ def main() -> None:
     first = config(arguments.seeds[0], base, arguments.overrides)
     table = rows(results)
     parts = ["conventional", *bench.variants] if arguments.parts is None else arguments.parts
+    unknown = [part for part in parts if part not in ("conventional", *bench.variants)]
+    if unknown:
+        raise UserError(f"no part '{unknown[0]}'; {suggest(unknown[0], ['conventional', *bench.variants])}")
     if "conventional" in parts:
         table += conventional_rows(arguments.name, first, arguments.seeds, runs / "conventional")
     for name in (name for name in bench.variants if name in parts):
@@ -55,7 +59,8 @@ def main() -> None:
         table += variant_rows(name, variant.systems, results_of(name.replace(" ", "-"), variant.settings, quick))
     table += [{**row, "published": True} for row in bench.published]
     facts = {
-        "form": arguments.form, "seeds": arguments.seeds, "settings": merged(base), "cost": cost(results)
+        "form": arguments.form, "seeds": arguments.seeds, "settings": merged(base),
+        "overrides": arguments.overrides, "cost": cost(results)
     }  # fmt: skip
     write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts)
 
@@ -76,6 +81,7 @@ def merged(parts: Sequence[Settings]) -> Settings:
 
 def result_of(run: Path, configuration: Config, again: bool) -> dict[str, Any]:
     """The metrics of a run, which is trained and evaluated where it is not yet."""
+    start_run(run, configuration)  # or the mistake that the folder holds a run with other settings
     if again or not (run / "metrics.json").is_file():
         evaluate_run(run, train_run(run, configuration))
     metrics: dict[str, Any] = read_json(run / "metrics.json")

@@ -20,7 +20,6 @@ import torch
 
 from common import run, write_result
 from corella.collaboration.joint import JointTrainer
-from corella.collaboration.system import set_threads
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.models import build_crm
@@ -35,6 +34,7 @@ from corella.llm.scoring import Prompts
 from corella.llm.timeline import TimelinePrompts
 from corella.run import peak_gib
 from corella.settings import load_config
+from corella.threads import set_threads
 
 TEXT = """\
 `demo_*`: `corella demo` in a fresh run folder, as a whole process. `prepare_1m_*`: reading, checking, ordering,

@@ -14,8 +14,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common import DOCS, run
-from conventional import LIGHTGBM, titles
-from corella.collaboration.system import set_threads
+from conventional import LIGHTGBM, PLAIN_ID_DROPOUT, titles
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.lightgbm import lightgbm_logits
@@ -24,8 +23,15 @@ from corella.crm.training import train_crm
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.files import write_json
+from corella.threads import set_threads
 from definitions import BENCHMARKS
 from ranking import config as make_config
+
+LIGHTGBM_NOW = {
+    "num_leaves": 15, "min_data_in_leaf": 100, "lambda_l2": 5.0, "learning_rate": 0.03, "feature_fraction": 0.7,
+    "bagging_fraction": 0.8,
+}  # fmt: skip
+"""The settings of `corella.crm.lightgbm`."""
 
 
 def crm_space(trial: optuna.Trial) -> dict[str, Any]:
@@ -74,11 +80,13 @@ def main() -> None:
     for title, (model, counts) in {**titles(), LIGHTGBM: ("", True)}.items():
         study = optuna.create_study(
             study_name=f"{arguments.name} {title}", storage=f"sqlite:///{arguments.runs / 'trials.db'}",
-            sampler=optuna.samplers.TPESampler(seed=1), direction="maximize", load_if_exists=True,
+            direction="maximize", load_if_exists=True,
         )  # fmt: skip
+        # Another seed after a kill, or the trials that were drawn before would be drawn again.
+        study.sampler = optuna.samplers.TPESampler(seed=1 + len(study.trials))
         # The settings in use stand in line first, so tuning never ends below them.
-        if not study.trials and model:
-            study.enqueue_trial(_current(config.crm))
+        if not any(trial.state.is_finished() for trial in study.trials):
+            study.enqueue_trial(_current(config.crm, counts) if model else LIGHTGBM_NOW)
         left = arguments.trials - len([t for t in study.trials if t.state.is_finished()])
         for _ in range(max(left, 0)):
             study.optimize(lambda trial, m=model, c=counts: _valid_auc(trial, dataset, config, m, c), n_trials=1)
@@ -87,9 +95,10 @@ def main() -> None:
     write_json(DOCS / f"tuned-{arguments.name}.json", {"trials": arguments.trials, "models": chosen})
 
 
-def _current(crm: CRMConfig) -> dict[str, Any]:
+def _current(crm: CRMConfig, counts: bool) -> dict[str, Any]:
     names = ("embedding_size", "cross_layers", "dropout", "id_dropout", "learning_rate", "weight_decay")
-    return {**{name: getattr(crm, name) for name in names}, "hidden": "code"}
+    now = {**{name: getattr(crm, name) for name in names}, "hidden": "code"}
+    return now if counts else {**now, "id_dropout": PLAIN_ID_DROPOUT}
 
 
 def _valid_auc(trial: optuna.Trial, dataset: Dataset, config: Config, model: str, counts: bool) -> float:

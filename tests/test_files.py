@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from corella.errors import UserError
-from corella.files import atomic_path, read_json, sha256, verify_manifest, write_json, write_manifest, write_text
+from corella.files import (
+    atomic_path,
+    new_folder,
+    read_json,
+    sha256,
+    verify_manifest,
+    write_json,
+    write_manifest,
+    write_text,
+)
 
 
 def test_the_old_file_stays_when_the_block_raises(tmp_path: Path) -> None:
@@ -104,3 +113,26 @@ def test_a_link_out_of_the_folder(folder: Path) -> None:
     (folder / "a.txt").symlink_to(target)
     with pytest.raises(UserError, match="outside the folder"):
         verify_manifest(folder)
+
+
+def test_a_new_folder_replaces_the_old_one_or_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    for content in ("first", "second"):
+        with new_folder(folder) as new:
+            (new / "file").write_text(content)
+        assert (folder / "file").read_text() == content
+    with pytest.raises(RuntimeError), new_folder(folder) as new:
+        (new / "file").write_text("half")
+        raise RuntimeError
+    rename = Path.replace
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise OSError
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError), new_folder(folder) as new:
+        (new / "file").write_text("third")
+    assert (folder / "file").read_text() == "second"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -1,17 +1,31 @@
 """The state of a training as one safetensors file, written atomically: a kill leaves the old one or the new one."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from corella.errors import UserError
-from corella.files import atomic_path
+from corella.files import atomic_path, read_json, write_json
+
+
+def claim(folder: Path, settings: str, arrays: Sequence[npt.NDArray[Any]]) -> None:
+    """Checkpoints belong to one configuration and one dataset: say so, or raise `UserError` for those of another."""
+    digest = hashlib.sha256(settings.encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    path = folder / "fingerprint.json"
+    if path.is_file() and read_json(path) != digest.hexdigest():
+        raise UserError(f"{folder} belongs to other settings or other data; choose another run folder")
+    write_json(path, digest.hexdigest())
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from corella.config import Config
@@ -94,7 +95,7 @@ def recommend(
     for row in load_recommender(run).recommend(user, k, candidates):
         said = (row.probability, row.crm_probability, row.llm_probability)
         place = "" if row.retrieved_at is None else str(row.retrieved_at)
-        table.add_row(row.item_id, row.text, place, *("" if p is None else f"{p:.3f}" for p in said))
+        table.add_row(escape(row.item_id), escape(row.text), place, *("" if p is None else f"{p:.3f}" for p in said))
     _out.print(table)
 
 

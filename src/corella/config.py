@@ -81,6 +81,12 @@ class SplitConfig(Section):
             raise ValueError("validation must begin before test: the first date before the second")
         return value
 
+    @model_validator(mode="after")
+    def _no_minimum_within_users(self) -> "SplitConfig":
+        if self.by == "each-user" and self.min_history:
+            raise ValueError("min_history means nothing where each user's rows are split at random")
+        return self
+
     @field_validator("fractions")
     @classmethod
     def _sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -299,7 +305,7 @@ class JointConfig(Section):
     """Train the CRM once more after stage 3, with this weight on the language model's answers (0: not at all). It stays
     if validation prefers it. [ours]"""
     distil_pairs: int = Field(default=0, ge=0)
-    """Unlabelled user-item pairs that the language model answers for it, each as a prompt of its own. [ours]"""
+    """Unlabelled user-item pairs that the language model answers for it; their tokens are a cost. [ours]"""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient clipping."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)

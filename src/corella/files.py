@@ -48,6 +48,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
             folder.replace(old)
         partial.replace(folder)
     finally:
+        if old.exists() and not folder.exists():
+            old.replace(folder)  # the second renaming failed: what was there comes back
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -47,9 +47,9 @@ class Recommender:
     ) -> list[Recommendation]:
         """The best `k` items for a user, best first, none that the user has answered.
 
-        `candidates`: how many retrieved items are ranked; `share`: what part of them the router may send to the
-        language model, unset: the ranking's budget. Raises `UserError` for an unknown user, or where neither half is
-        there.
+        `candidates`: how many retrieved items are ranked; `share`: the router's threshold is the one that sends this
+        share of validation samples to the language model, unset: what the ranking's budget buys. Raises `UserError`
+        for an unknown user, or where neither half is there.
         """
         if self.ranking is None:
             if self.retrieval is None:
@@ -57,10 +57,9 @@ class Recommender:
             found = self.retrieval.recommend([user], k)[0]
             texts = texts_of(self.retrieval.dataset, found)
             return [Recommendation(found[n], text, n + 1, None, None, None) for n, text in enumerate(texts)]
-        if self.retrieval is None:
-            found = unanswered(self.ranking.dataset, user)
-        else:
-            found = self.retrieval.recommend([user], max(candidates, k))[0]
+        found = unanswered(self.ranking.dataset, user)
+        if self.retrieval is not None:  # which may know other answers than the ranking does, or fewer
+            found = self.retrieval.recommend([user], max(candidates, k), found)[0]
         places: dict[str, int] = {item: n for n, item in enumerate(found, 1)} if self.retrieval else {}
         rows = pl.DataFrame({USER: [user] * len(found), ITEM: found}, schema={USER: pl.String, ITEM: pl.String})
         said = self.ranking.predict(self.ranking.dataset.query(rows), share)

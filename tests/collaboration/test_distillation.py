@@ -34,7 +34,8 @@ def test_targets_by_hand(tiny_dataset: Dataset) -> None:
 
 def test_pairs_are_new_and_see_only_the_past(tiny_dataset: Dataset) -> None:
     pairs = draw_pairs(tiny_dataset, 300, seed=1)
-    answered = set(zip(tiny_dataset.user.tolist(), tiny_dataset.item.tolist(), strict=True))
+    train = tiny_dataset.samples("train")
+    answered = set(zip(train.user.tolist(), train.item.tolist(), strict=True))
     assert 0 < len(pairs) <= 300
     assert not answered & set(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True))
     last_train = tiny_dataset.rows("train").max()

@@ -70,6 +70,7 @@ def _with_projection(model: CoReLLa, value: float) -> Injection:
     """A copy of the model's injection whose projection holds one value everywhere."""
     assert model.injection is not None
     injection = copy.copy(model.injection)
+    injection._modules = dict(injection._modules)  # or the module fixture's projection would change too
     injection.project = copy.deepcopy(injection.project)
     with torch.no_grad():
         injection.project.weight.fill_(value)

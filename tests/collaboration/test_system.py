@@ -1,6 +1,7 @@
 """The trained system on the tiny model: variants run, a saved model comes back, and the budget is kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,15 @@ def test_sample_users(tiny_dataset: Dataset) -> None:
     users = valid.user[chosen]
     assert sum(np.isin(valid.user, users)) == len(chosen)  # whole users
     assert chosen.tolist() == sample_users(valid, 40, 1).tolist() != sample_users(valid, 40, 2).tolist()
+
+
+def test_what_could_only_deceive_is_refused_before_training(
+    tiny_system_config: Configure, tiny_dataset: Dataset
+) -> None:
+    split = tiny_dataset.config.split.model_copy(update={"by": "each-user"})
+    for given, message in (({"split": split}, "each-user"), ({"only_likes": True}, "nothing to rank")):
+        dataset = replace(tiny_dataset, config=tiny_dataset.config.model_copy(update=given))
+        with pytest.raises(UserError, match=message):
+            CoReLLa(tiny_system_config()).fit(dataset)
+    with pytest.raises(UserError, match=r"needs joint\.distil above 0"):
+        CoReLLa(tiny_system_config(joint={"distil_pairs": 5})).fit(tiny_dataset)

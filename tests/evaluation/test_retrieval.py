@@ -19,6 +19,12 @@ def test_by_hand() -> None:
     assert ndcg_at(4, lists, relevant) == pytest.approx([found / perfect, 0.0])
 
 
+def test_a_user_without_relevant_items_has_no_figure() -> None:
+    for metric in (recall_at, ndcg_at):
+        with pytest.raises(ValueError, match="without relevant items"):
+            metric(5, [np.array([1])], [np.zeros(0, int)])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 20), st.integers(1, 15))
 def test_a_perfect_list_is_one_and_none_is_more(seed: int, length: int, k: int, wanted: int) -> None:

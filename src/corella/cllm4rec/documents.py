@@ -1,8 +1,7 @@
 """Documents with soft and hard prompts: a prompt of words and id tokens, and a main text of one kind of token.
 
 Collaborative: `user_i has interacted with`, then the user's item tokens, in a new order each time. Content: `The
-description of item_j is`, then words of the item's text; or `user_i wrote a review of item_j:`, then words of the
-review. Every main token is a target, the first included.
+description of item_j is`, then words of the item's text. Every main token is a target, the first included.
 """
 
 from collections.abc import Sequence
@@ -47,7 +46,6 @@ class Documents:
         self._someone = np.concatenate([self._begin, piece("A user")])
         self._interacted = piece(" has interacted with")
         self._describe, self._is = np.concatenate([self._begin, piece("The description of")]), piece(" is")
-        self._reviewed, self._colon = piece(" wrote a review of"), piece(":")
 
     def collaborative(self, user: int, items: Ints) -> Document:
         """A user's items in the order given; `user` -1 is somebody without a token."""
@@ -58,15 +56,7 @@ class Documents:
     def content(self, item: int) -> Document:
         """An item's text."""
         prompt = np.concatenate([self._describe, self._tokens.item_ids(np.array([item])), self._is])
-        return self._with_words(prompt, self._texts[item])
-
-    def review(self, user: int, item: int, text: str) -> Document:
-        """What a user wrote about an item."""
-        of = self._tokens.item_ids(np.array([item]))
-        who = np.r_[self._begin, self._tokens.user_id(user)]
-        return self._with_words(np.concatenate([who, self._reviewed, of, self._colon]), text)
-
-    def _with_words(self, prompt: Ints, text: str) -> Document:
+        text = self._texts[item]
         words = np.asarray(self._encode(" " + text)[: self._longest], dtype=np.int64)
         return Document(np.concatenate([prompt, words]), len(prompt))
 

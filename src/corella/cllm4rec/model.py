@@ -28,11 +28,20 @@ class CLLM(nn.Module):
         self.content = IdTokens(vocabulary, users, items, width, std)
         self.tied = tied
         self.output = None if tied else nn.Embedding(items, width)
+        if self.output is not None:
+            nn.init.zeros_(self.output.weight)
         self.bias = nn.Parameter(torch.zeros(items))
+        self.to(self.device)
 
     @property
     def backbone(self) -> Backbone:
         return self._backbone[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is."""
+        device: torch.device = self.backbone.model.get_input_embeddings().weight.device
+        return device
 
     @torch.no_grad()
     def start_from_words(self, dataset: Dataset) -> None:
@@ -43,8 +52,6 @@ class CLLM(nn.Module):
             self.collaborative.item.weight[item] = words[torch.tensor(ids)].float().mean(0)
         self.collaborative.user.weight += self.collaborative.item.weight.mean(0)
         self.content.load_state_dict(copy.deepcopy(self.collaborative.state_dict()))
-        if self.output is not None:
-            nn.init.zeros_(self.output.weight)
 
     @torch.no_grad()
     def start_from_popularity(self, counts: np.ndarray) -> None:
@@ -53,7 +60,7 @@ class CLLM(nn.Module):
 
     def states(self, documents: Sequence[Document], tokens: IdTokens) -> Tensor:
         """Last hidden states [documents, longest, width] in the backbone's dtype; gradients reach `tokens`."""
-        ids = torch.from_numpy(padded(documents))
+        ids = torch.from_numpy(padded(documents)).to(self.device)
         embedded = tokens.embed(ids, self.backbone.model.get_input_embeddings())
         hidden: Tensor = self.backbone.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
         return hidden
@@ -70,14 +77,14 @@ class CLLM(nn.Module):
 
     def item_loss(self, documents: Sequence[Document]) -> Tensor:
         """Sum of `-ln p(item_k | prompt, items before k)` (paper, the L-step)."""
-        row, place, ids = (torch.from_numpy(a) for a in main_places(documents))
+        row, place, ids = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
         state = self.states(documents, self.collaborative)[row, place]
         target = ids - self.collaborative.vocabulary - self.collaborative.users
         return nn.functional.cross_entropy(self.item_logits(state), target, reduction="sum")
 
     def word_loss(self, documents: Sequence[Document]) -> Tensor:
         """Sum of `-ln p(word_k | prompt, words before k)` (paper, the C-step)."""
-        row, place, ids = (torch.from_numpy(a) for a in main_places(documents))
+        row, place, ids = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
         state = self.states(documents, self.content)[row, place]
         return nn.functional.cross_entropy(self.word_logits(state), ids, reduction="sum")
 
@@ -89,14 +96,15 @@ class CLLM(nn.Module):
         the mean over its targets; returns the sum over states, of which there are as many as items.
         """
         row, place, ids = main_places(documents)
-        state = self.states(documents, self.collaborative)[torch.from_numpy(row), torch.from_numpy(place)]
+        where = (torch.from_numpy(row).to(self.device), torch.from_numpy(place).to(self.device))
+        state = self.states(documents, self.collaborative)[where]
         log_p = self.item_logits(state).log_softmax(-1)
         codes = self.collaborative.item_codes(ids)
         total, first = log_p.new_zeros(()), 0
         for document in documents:
             n = document.tokens - document.main
-            mine = torch.from_numpy(codes[first : first + n])
+            mine = torch.from_numpy(codes[first : first + n]).to(self.device)
             followers = log_p[first : first + n][:, mine].triu()  # state k, target j: j is at or after k
-            total = total - (followers.sum(1) / torch.arange(n, 0, -1)).sum()
+            total = total - (followers.sum(1) / torch.arange(n, 0, -1, device=self.device)).sum()
             first += n
         return total

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from corella.cllm4rec.documents import Documents
 from corella.cllm4rec.model import CLLM
+from corella.errors import UserError
 from corella.llm.scoring import group_by_tokens
 
 Ints = npt.NDArray[np.int64]
@@ -30,20 +32,20 @@ class _Planned:
 
 
 @torch.inference_mode()
-def item_scores(
+def reader_states(
     model: CLLM, documents: Documents, readers: Sequence[Reader], batch_tokens: int, longest_history: int
-) -> Floats:
-    """Logits of all items for each reader, float32 [readers, items]. The newest `longest_history` items are read."""
+) -> Tensor:
+    """The state after each reader's history, float32 [readers, width]; the newest `longest_history` items are read."""
     model.backbone.model.eval()
-    scores = np.empty((len(readers), len(model.bias)), dtype=np.float32)
+    states = torch.empty(len(readers), model.collaborative.item.embedding_dim, device=model.device)
     written = [documents.collaborative(r.user, r.history[-longest_history:]) for r in readers]
     order = sorted((_Planned(n, d.tokens) for n, d in enumerate(written)), key=lambda p: p.tokens)
     for group in group_by_tokens(order, batch_tokens):
         chosen = [written[p.place] for p in group]
         state = model.states(chosen, model.collaborative)
         last = state[torch.arange(len(chosen)), torch.tensor([d.tokens - 1 for d in chosen])]
-        scores[[p.place for p in group]] = model.item_logits(last).numpy()
-    return scores
+        states[[p.place for p in group]] = last.float()
+    return states
 
 
 def top_items(scores: Floats, exclude: Sequence[Ints], k: int, candidates: Ints | None = None) -> list[Ints]:
@@ -51,6 +53,8 @@ def top_items(scores: Floats, exclude: Sequence[Ints], k: int, candidates: Ints 
 
     `exclude`: items that must not come, one array a row; `candidates`: the only items that may.
     """
+    if k < 1:
+        raise UserError(f"k is {k}; ask for at least one item")
     scores = scores.copy()
     if candidates is not None:
         others = np.ones(scores.shape[1], dtype=bool)

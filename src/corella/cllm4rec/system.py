@@ -8,20 +8,22 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from corella.checkpoint import load_tensors, save_tensors
+from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.cllm4rec.documents import Documents
 from corella.cllm4rec.model import CLLM
-from corella.cllm4rec.recommend import Reader, item_scores, top_items
-from corella.cllm4rec.text_map import NewItems, map_texts, read_texts
+from corella.cllm4rec.recommend import Reader, reader_states, top_items
+from corella.cllm4rec.text_map import map_texts, read_texts
 from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer
 from corella.config import Config
 from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import write_dataset
+from corella.data.schema import SPLIT, USER
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
 from corella.llm.backbone import load_backbone
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
+from corella.threads import set_threads
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -48,9 +50,12 @@ class CLLM4Rec:
     def fit(self, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None) -> "CLLM4Rec":
         """Train. With a run folder, a checkpoint is kept there and a killed run goes on where it was."""
         reporter = reporter or Reporter(quiet=True)
+        checkpoints = run / "checkpoints" / "retrieval" if run else None
+        if checkpoints is not None:
+            claim(checkpoints, to_yaml(self.config), (dataset.user, dataset.item, dataset.label))
         self._attach(dataset)
         config = self.config.retrieval
-        liked = liked_items(dataset, ("train", "history"))
+        liked = training_likes(dataset)
         if config.from_words:
             self.model.start_from_words(dataset)
         self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
@@ -63,20 +68,36 @@ class CLLM4Rec:
                 task.update(p.step, f"{phase}, epoch {p.epoch + 1}, {losses}")
                 reporter.log("step", step=p.step, epoch=p.epoch, fine_tuning=p.fine_tuning, **p.losses)
 
-            trainer.run(run / "checkpoints" / "retrieval.safetensors" if run else None, show)
+            trainer.run(checkpoints / "steps.safetensors" if checkpoints else None, show)
         return self
 
     def scores(self, readers: Sequence[Reader]) -> Floats:
         """Logits of all items for each reader, float32 [readers, items]."""
+        with torch.inference_mode():
+            scores: Floats = self.model.item_logits(self._states(readers)).cpu().numpy()
+        return scores
+
+    def new_item_scores(self, readers: Sequence[Reader], texts: Sequence[str]) -> Floats:
+        """Logits of items that have only a text, float32 [readers, texts], comparable with `scores`. One pass over each
+        text gives its embedding, see `text_map`."""
+        config, backbone = self.config.retrieval, self.model.backbone
+        known = read_texts(backbone, self.dataset.items["text"].to_list(), config.longest_text)
+        read = read_texts(backbone, texts, config.longest_text)
+        new = map_texts(self.model, known, read, config.new_item_penalty)
+        return self._states(readers).cpu().numpy() @ new.output.T + new.bias
+
+    def _states(self, readers: Sequence[Reader]) -> torch.Tensor:
         config = self.config.retrieval
-        return item_scores(self.model, self.documents, readers, 2 * config.batch_tokens, config.longest_history)
+        return reader_states(self.model, self.documents, readers, 2 * config.batch_tokens, config.longest_history)
 
     def recommend(self, users: Sequence[str], k: int = 20, candidates: Sequence[str] | None = None) -> list[list[str]]:
         """The best `k` items for each user, best first, never one the user has answered before.
 
         Users that training did not see are read by their history alone. `candidates`: the only items that may come.
-        Raises `UserError` for an unknown user or item.
+        Raises `UserError` for an unknown user or item, and for `k` below 1.
         """
+        if isinstance(users, str):
+            raise UserError(f"recommend takes a list of users; write [{users!r}]")
         codes = self._codes("user_id", users)
         allowed = None if candidates is None else self._codes("item_id", candidates)
         readers = [Reader(self._token(u), self.history(u)) for u in codes]
@@ -90,12 +111,6 @@ class CLLM4Rec:
         items = self._codes("item_id", history)
         best = top_items(self.scores([Reader(-1, items)]), [items], k)[0]
         return [self.dataset.items["item_id"][int(i)] for i in best]
-
-    def new_items(self, texts: Sequence[str]) -> NewItems:
-        """Embeddings for items that have only a text, by one pass over it."""
-        config, backbone = self.config.retrieval, self.model.backbone
-        known = read_texts(backbone, self.dataset.items["text"].to_list(), config.longest_text)
-        return map_texts(self.model, known, read_texts(backbone, texts, config.longest_text), config.new_item_penalty)
 
     def history(self, user: int) -> Ints:
         """The items that a user liked, in order."""
@@ -121,13 +136,14 @@ class CLLM4Rec:
 
     def _attach(self, dataset: Dataset) -> None:
         config = self.config.retrieval
+        set_threads(self.config)
         self.dataset = dataset
         torch.manual_seed(self.config.seed)
         backbone = load_backbone(self.config.llm)
         users, items = dataset.users.height, dataset.items.height
         self.model = CLLM(backbone, users, items, config.std, config.tied)
         self.documents = Documents(dataset, backbone, self.model.collaborative, config.longest_text)
-        self._trained = np.array([len(codes) > 0 for codes in liked_items(dataset, ("train", "history"))])
+        self._trained = np.array([len(codes) > 0 for codes in training_likes(dataset)])
 
     def save(self, folder: Path | str) -> None:
         """Write the model as a folder of safetensors and YAML with a manifest of hashes; replaces what is there."""
@@ -153,9 +169,21 @@ class CLLM4Rec:
         return self
 
 
+def training_likes(dataset: Dataset) -> list[Ints]:
+    """For every user code, the items liked in training rows and in the history rows before one of the user's training
+    rows: a history row of somebody who comes later belongs to the future."""
+    train = pl.col(SPLIT) == "train"
+    before_train = (pl.col(SPLIT) == "history") & train.cum_sum(reverse=True).over(USER).gt(0)
+    return _likes(dataset, dataset.log.select(train | before_train).to_series().to_numpy())
+
+
 def liked_items(dataset: Dataset, splits: Sequence[str]) -> list[Ints]:
     """For every user code, the items liked in rows of these splits, in order."""
-    wanted = dataset.log["split"].is_in(list(splits)).to_numpy() & (dataset.label == 1)
+    return _likes(dataset, dataset.log[SPLIT].is_in(list(splits)).to_numpy())
+
+
+def _likes(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> list[Ints]:
+    wanted = rows & (dataset.label == 1)
     events = dataset.events
     kept = wanted[events.row]
     before = np.r_[0, np.cumsum(kept)]

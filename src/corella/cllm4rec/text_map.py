@@ -1,7 +1,7 @@
 """Embeddings for items that nobody has answered yet: a linear map from what the backbone reads in their text. [ours]
 
 One pass over an item's text gives the mean of its last hidden states; ridge regression on the known items maps that to
-their collaborative embedding, their output embedding and their bias.
+their output embedding and their bias: how they are scored.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,6 @@ Floats = npt.NDArray[np.float32]
 class NewItems:
     """What the model needs of n items that only have a text."""
 
-    embedding: Floats
-    """[n, width], to stand in a history."""
     output: Floats
     """[n, width], to be scored."""
     bias: Floats
@@ -33,9 +31,10 @@ class NewItems:
 @torch.inference_mode()
 def read_texts(backbone: Backbone, texts: Sequence[str], longest: int) -> Floats:
     """Mean last hidden state of each text, float32 [n, width]."""
+    device = backbone.model.get_input_embeddings().weight.device
     rows = []
     for text in texts:
-        ids = torch.tensor([backbone.encode(text)[:longest] or [0]])
+        ids = torch.tensor([backbone.encode(text)[:longest] or [0]], device=device)
         rows.append(backbone.decoder(input_ids=ids, use_cache=False).last_hidden_state[0].float().mean(0).cpu())
     return torch.stack(rows).numpy()
 
@@ -43,9 +42,8 @@ def read_texts(backbone: Backbone, texts: Sequence[str], longest: int) -> Floats
 def map_texts(model: CLLM, known: Floats, new: Floats, penalty: float) -> NewItems:
     """Fit on the known items' texts (`known`, [items, width]) and apply to new ones ([n, width])."""
     table = model.collaborative.item if model.output is None else model.output
-    parts = [model.collaborative.item.weight, table.weight, model.bias.unsqueeze(1)]
-    target = torch.cat(parts, dim=1).detach().numpy()
+    parts = [table.weight, model.bias.unsqueeze(1)]
+    target = torch.cat(parts, dim=1).detach().cpu().numpy()
     scale = known.std(0) + 1e-6
     mapped = Ridge(alpha=penalty).fit(known / scale, target).predict(new / scale).astype(np.float32)
-    width = known.shape[1]
-    return NewItems(mapped[:, :width], mapped[:, width : 2 * width], mapped[:, -1])
+    return NewItems(mapped[:, :-1], mapped[:, -1])

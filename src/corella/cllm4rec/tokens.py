@@ -48,16 +48,19 @@ class IdTokens(nn.Module):
         embedded[item] = self.item(ids[item] - self.vocabulary - self.users).to(embedded.dtype)
         return embedded
 
-    def rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The distinct user rows and item rows that ids name: two int64 vectors of codes."""
-        item = ids >= self.vocabulary + self.users
-        user = (ids >= self.vocabulary) & ~item
-        return (ids[user] - self.vocabulary).unique(), (ids[item] - self.vocabulary - self.users).unique()
+    def rows(self, ids: Ints) -> tuple[Tensor, Tensor]:
+        """The distinct users and items that ids name: two int64 vectors of codes, where the embeddings are."""
+        codes = np.unique(ids) - self.vocabulary
+        device = self.item.weight.device
+        users, items = codes[(codes >= 0) & (codes < self.users)], codes[codes >= self.users] - self.users
+        return torch.from_numpy(users).to(device), torch.from_numpy(items).to(device)
 
 
-def squared_distance(one: IdTokens, other: IdTokens, ids: Tensor) -> Tensor:
-    """Sum of squared distances between both sets' embeddings of the tokens in `ids`; only `one` gets gradients."""
-    users, items = one.rows(ids)
-    user = one.user(users) - other.user.weight.detach()[users]
-    item = one.item(items) - other.item.weight.detach()[items]
-    return user.square().sum() + item.square().sum()
+def squared_distance(one: IdTokens, other: IdTokens, ids: Ints) -> Tensor:
+    """Sum of squared distances between both sets' embeddings of the items in `ids`; only `one` gets gradients.
+
+    Users have no part in it: no content document names them (there are no reviews yet), so their content embeddings
+    would only be where they began.
+    """
+    _, items = one.rows(ids)
+    return (one.item(items) - other.item.weight.detach()[items]).square().sum()

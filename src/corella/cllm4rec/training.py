@@ -100,12 +100,13 @@ class RetrievalTrainer:
             group["lr"] = rate
         documents = [self._document(step, int(member)) for member in step.members]
         main = sum(d.tokens - d.main for d in documents)
-        total = distance = 0.0
+        apart = self._regulariser(step, np.concatenate([d.ids for d in documents]))
+        (apart / main).backward()
+        total = 0.0
         for part in group_by_tokens(sorted(documents, key=lambda d: d.tokens), self.config.batch_tokens):
             loss = self._loss(step, part)
-            apart = self._regulariser(step, part)
-            ((loss + apart) / main).backward()
-            total, distance = total + float(loss.detach()), distance + float(apart.detach())
+            (loss / main).backward()
+            total += float(loss.detach())
             self.tokens += sum(d.tokens for d in part)
         nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.config.max_grad_norm)
         optimiser.step()
@@ -113,29 +114,34 @@ class RetrievalTrainer:
             other.zero_grad(set_to_none=True)
         if not np.isfinite(total):
             raise UserError(f"step {self.next_step + 1}: the loss is not finite; lower retrieval.learning_rate")
-        return {step.kind: total / main, "regulariser": distance / main}
+        return {step.kind: total / main, "regulariser": float(apart.detach()) / main}
 
     def _loss(self, step: Step, documents: Sequence[Document]) -> Tensor:
         if step.kind == "words":
             return self.model.word_loss(documents)
         return self.model.held_out_loss(documents) if step.fine_tuning else self.model.item_loss(documents)
 
-    def _regulariser(self, step: Step, documents: Sequence[Document]) -> Tensor:
-        """Half of lambda times squared distances, over prompt and target tokens."""
-        model, ids = self.model, torch.from_numpy(np.concatenate([d.ids for d in documents]))
+    def _regulariser(self, step: Step, ids: Ints) -> Tensor:
+        """Half of lambda times squared distances, over prompt and target tokens, each token once.
+
+        Neither part is drawn to one that is not trained.
+        """
+        model, config = self.model, self.config
+        both = config.content and (config.collaborative or step.fine_tuning)
+        lambda_c = config.lambda_c if both else 0.0
         if step.kind == "words":
-            return 0.5 * self.config.lambda_c * squared_distance(model.content, model.collaborative, ids)
+            return 0.5 * lambda_c * squared_distance(model.content, model.collaborative, ids)
         users, items = model.collaborative.rows(ids)
         prior = model.collaborative.user(users).square().sum() + model.collaborative.item(items).square().sum()
         apart = squared_distance(model.collaborative, model.content, ids)
-        return 0.5 * (self.config.lambda_c * apart + self.config.lambda_l * prior)
+        return 0.5 * (lambda_c * apart + config.lambda_l * prior)
 
     def _document(self, step: Step, member: int) -> Document:
         if step.kind == "words":
             return self.documents.content(member)
         rng = np.random.default_rng([self.seed, step.epoch, member])
         items = self.liked[member] if self.config.fixed_order else rng.permutation(self.liked[member])
-        return self.documents.collaborative(member, items[: self.config.longest_history])
+        return self.documents.collaborative(member, items[-self.config.longest_history :])
 
     def _save(self, path: Path) -> None:
         tensors = with_prefix("model", self.model.state_dict())

@@ -1,5 +1,6 @@
 """Every training of a conventional model in a run: stage 1, the choice after stage 2, the viewing model, the distilled
-one. What is finished is kept in the folder of checkpoints and read from there when a killed run goes on.
+one. Stage 1 and the viewing model are kept in the folder of checkpoints and read from there when a killed run goes on;
+the distilled one is trained again.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from corella.config import Config
 from corella.crm.inputs import CRMEncoder
 from corella.crm.training import CRMFit, crm_logits, train_crm
 from corella.data.dataset import Dataset, Samples
+from corella.files import read_json, write_json
 from corella.progress import Reporter
 
 
@@ -42,6 +44,8 @@ class CRMStages:
             tensors, facts = load_tensors(path)
             crm.load_state_dict(tensors)
             self.facts.restore(facts)
+            if self.checkpoints is not None and (self.checkpoints / "stage2.json").is_file():
+                self.facts.crm_valid_auc["stage 2"] = read_json(self.checkpoints / "stage2.json")
             return
         fit = self._train(crm, labels_of(self.dataset.samples("train")), "stage 1")
         self.facts.crm_valid_auc["stage 1"] = max(fit.valid_auc)
@@ -56,6 +60,8 @@ class CRMStages:
         self.reporter.say(f"stage 2: CRM's validation AUC {after:.4f} ({before:.4f} before)")
         if after < before:
             crm.load_state_dict(stage1)
+        if self.checkpoints is not None:
+            write_json(self.checkpoints / "stage2.json", after)
 
     def viewer(self, injection: Injection) -> tuple[Samples, Samples]:
         """Train the viewing model on the older training rows; returns those and the newer ones."""

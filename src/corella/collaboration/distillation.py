@@ -13,14 +13,14 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.collaboration.calibration import Calibrator, fit_calibrator, probability
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset, Samples, in_order
 from corella.data.schema import ITEM, TIME, USER
 from corella.errors import UserError
 
 Floats = npt.NDArray[np.float32]
 
 TRUSTED_FROM = 0.25
-"""The share of the training after which the language model's first answers are good enough to teach."""
+"""Answers teach from this share of the steps in which rows were read for the first time: earlier ones are poor."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,25 @@ def lesson_of_training(
     return Lesson(train, target), calibrator
 
 
+def check_pairs(dataset: Dataset) -> None:
+    """Raise `UserError` where the log is not in the order of time, or a pair's history could hold test rows."""
+    if TIME not in dataset.log.columns or dataset.config.order[:1] != [TIME] or not in_order(dataset.log):
+        raise UserError("joint.distil_pairs needs a log in the order of time, or pairs' histories would hold test rows")
+
+
 def draw_pairs(dataset: Dataset, count: int, seed: int) -> Samples:
     """Unlabelled samples: users at the times of their training rows, items drawn as often as training shows them, but
-    none that the user ever answered. Fewer than `count` where chance draws an answered one.
+    none that the user answered in those rows. Fewer than `count` where chance draws an answered one.
 
     Raises `UserError` where the log is not in the order of time.
     """
-    if TIME not in dataset.log.columns or dataset.config.order[:1] != [TIME]:
-        raise UserError(
-            "joint.distil_pairs needs a log in the order of time: else a pair's history would hold test rows"
-        )
+    check_pairs(dataset)
     rng = np.random.default_rng([seed, 1])
     train = dataset.rows("train")
     at, item = rng.choice(train, count), dataset.item[rng.choice(train, count)]
     size = dataset.items.height
-    new = ~np.isin(dataset.user[at] * size + item, dataset.user * size + dataset.item)
+    pair = dataset.user * size + dataset.item
+    new = ~np.isin(dataset.user[at] * size + item, pair[np.r_[train, dataset.rows("history")]])
     at, item = at[new], item[new]
     columns = {USER: dataset.log[USER][at], ITEM: dataset.items[ITEM][item], TIME: dataset.log[TIME][at]}
     return dataset.query(pl.DataFrame(columns))

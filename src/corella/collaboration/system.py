@@ -1,7 +1,5 @@
 """The trained system: a conventional model, a language model, and the router between them. Fit, predict, save, load."""
 
-import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from corella.checkpoint import load_tensors, save_tensors
+from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.collaboration.calibration import probability
 from corella.collaboration.crm_stages import CRMStages, labels_of
-from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesson_of_training
+from corella.collaboration.distillation import Lesson, check_pairs, draw_pairs, joined, lesson_of_training
 from corella.collaboration.injection import Injection
 from corella.collaboration.joint import JointProgress, JointResult, JointTrainer
 from corella.collaboration.results import Facts, Predictions, Timer
@@ -46,6 +44,7 @@ from corella.llm.scoring import Prompts, Soft, score_samples
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
+from corella.threads import set_threads
 
 Floats = npt.NDArray[np.float32]
 
@@ -91,9 +90,10 @@ class CoReLLa:
         """Train everything. With a run folder, checkpoints are kept there and a killed run goes on where it was."""
         reporter = reporter or Reporter(quiet=True)
         checkpoints = run / "checkpoints" if run else None
+        check_trainable(dataset, self.config)
         self._attach(dataset)
         if checkpoints is not None:
-            self._claim(checkpoints)
+            claim(checkpoints, to_yaml(self.config), (dataset.user, dataset.item, dataset.label, dataset.counts))
         self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
         build = partial(self._build, self.spec, self.config.crm)
         stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
@@ -188,17 +188,6 @@ class CoReLLa:
         self.encoder = CRMEncoder(self.spec, dataset)
         torch.manual_seed(self.config.seed)
         self.crm = self._build(self.spec, self.config.crm)
-
-    def _claim(self, checkpoints: Path) -> None:
-        """Checkpoints belong to one configuration and one dataset; say so, or refuse those of another."""
-        arrays = (self.dataset.user, self.dataset.item, self.dataset.label, self.dataset.counts)
-        digest = hashlib.sha256(to_yaml(self.config).encode())
-        for array in arrays:
-            digest.update(np.ascontiguousarray(array).tobytes())
-        path = checkpoints / "fingerprint.json"
-        if path.is_file() and read_json(path) != digest.hexdigest():
-            raise UserError(f"{checkpoints} belongs to other settings or other data; choose another run folder")
-        write_json(path, digest.hexdigest())
 
     def _attach_llm(self, text: Projection | None = None) -> None:
         self.backbone = add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
@@ -369,7 +358,16 @@ class CoReLLa:
         return self
 
 
-def set_threads(config: Config) -> None:
-    """Let torch use the configured threads, or all that this process may run on."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(config.threads or usable)
+def check_trainable(dataset: Dataset, config: Config) -> None:
+    """Raise `UserError`, before any training, for what could only fail or deceive after it."""
+    if dataset.config.split.by == "each-user":
+        raise UserError(
+            "data.split.by is each-user: a training row's history would hold validation and test answers; that "
+            "split is for retrieval, use another one for ranking"
+        )
+    if dataset.config.only_likes:
+        raise UserError("data.only_likes leaves no negative answers: there is nothing to rank, only to retrieve")
+    if config.joint.distil_pairs and config.joint.distil == 0:
+        raise UserError("joint.distil_pairs needs joint.distil above 0")
+    if config.joint.distil_pairs:
+        check_pairs(dataset)

@@ -80,9 +80,9 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
         table,
         ITEM,
     )
-    log = _duplicates(log, config, ledger, table)
     if config.only_likes:
         log = ledger.drop(log, pl.col(LABEL) == 0, "not liked, and only likes are kept", table, LABEL)
+    log = _duplicates(log, config, ledger, table)
     log = _core(log, config.core, ledger, table)
     if log.height == 0:
         raise UserError(f"{table}: no row is left; {_reasons(ledger)}")

@@ -21,6 +21,9 @@ from corella.files import verify_manifest
 
 Ints = npt.NDArray[np.int64]
 
+FORMAT = 2
+"""Raised when the files of a prepared dataset change their meaning."""
+
 USER_CODE = "user"
 ITEM_CODE = "item"
 """Row numbers in the tables of users and of items."""
@@ -191,6 +194,10 @@ def _insert(log_time: Ints, now: Ints) -> Ints:
 def load_prepared(folder: Path) -> Dataset:
     """Read a folder that `prepare` wrote, after checking its hashes."""
     manifest = verify_manifest(folder)
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{folder} was prepared in format {manifest.get('format')}, this version reads {FORMAT}; prepare it again"
+        )
     log = pl.read_parquet(folder / "log.parquet")
     names = [c for c in log.columns if c.startswith("count:")]
     counts = log.select(names).to_numpy().astype(np.float32)

@@ -13,16 +13,13 @@ import polars as pl
 from corella.config import Config, DataConfig, TableConfig
 from corella.data.builtin import load_builtin
 from corella.data.clean import Ledger, clean, fill_users
-from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
+from corella.data.dataset import FORMAT, ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
 from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log
 from corella.errors import UserError
 from corella.files import atomic_path, cache_folder, write_manifest
 from corella.settings import load_config
-
-_FORMAT = 2
-"""Raised when the files of a prepared dataset change their meaning."""
 
 
 def load_dataset(config: Config | str | Path = "ml-100k", folder: Path | None = None) -> Dataset:
@@ -74,7 +71,7 @@ def _facts(dataset: Dataset, ledger: Ledger) -> dict[str, object]:
     )
     order = {"train": 0, "valid": 1, "test": 2, "history": 3}
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "config": dataset.config.model_dump(mode="json"),
         "facts": {**ledger.facts, "users": dataset.users.height, "items": dataset.items.height},
         "splits": sorted(parts.to_dicts(), key=lambda part: order[part["split"]]),
@@ -87,7 +84,7 @@ def _facts(dataset: Dataset, ledger: Ledger) -> dict[str, object]:
 def write_dataset(dataset: Dataset, folder: Path) -> None:
     """Write a prepared dataset again, into another folder."""
     facts = {name: value for name, value in dataset.manifest.items() if name != "files"}
-    _write(dataset, {"format": _FORMAT, "config": dataset.config.model_dump(mode="json"), **facts}, folder)
+    _write(dataset, {"format": FORMAT, "config": dataset.config.model_dump(mode="json"), **facts}, folder)
 
 
 def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:
@@ -120,7 +117,7 @@ def _fingerprint(config: Config) -> str:
     """Hash of the data settings, the seed (for a split by user), and size and time of every input file."""
     settings = json.dumps(
         [
-            _FORMAT,
+            FORMAT,
             config.seed if config.data.split.by in ("user", "each-user") else 0,
             config.data.model_dump(mode="json"),
         ]

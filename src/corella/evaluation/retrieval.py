@@ -1,7 +1,7 @@
 """Quality of retrieved lists, one number a user, by the definitions of CLLM4Rec (and of Multi-VAE before it).
 
-A list holds each user's items, best first; relevant are the held-out items. Means over users and their intervals are
-taken elsewhere, so that systems can be compared user by user.
+A list holds each user's items, best first; relevant are the held-out items, at least one a user (`ValueError`). Means
+over users and their intervals are taken elsewhere, so that systems can be compared user by user.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ def recall_at(k: int, lists: Sequence[Ints], relevant: Sequence[Ints]) -> Floats
     >>> recall_at(2, [np.array([3, 1, 2])], [np.array([1, 2, 4])])
     array([0.5])
     """
+    _some(relevant)
     hits = [np.isin(found[:k], wanted).sum() for found, wanted in zip(lists, relevant, strict=True)]
     return np.array([h / min(k, len(w)) for h, w in zip(hits, relevant, strict=True)])
 
@@ -29,6 +30,7 @@ def ndcg_at(k: int, lists: Sequence[Ints], relevant: Sequence[Ints]) -> Floats:
     >>> ndcg_at(2, [np.array([3, 1])], [np.array([1])]).round(4)
     array([0.6309])
     """
+    _some(relevant)
     discount = 1 / np.log2(np.arange(2, k + 2))
     best = np.cumsum(discount)
     gains = [
@@ -36,3 +38,8 @@ def ndcg_at(k: int, lists: Sequence[Ints], relevant: Sequence[Ints]) -> Floats:
         for found, wanted in zip(lists, relevant, strict=True)
     ]
     return np.array([g / best[min(k, len(w)) - 1] for g, w in zip(gains, relevant, strict=True)])
+
+
+def _some(relevant: Sequence[Ints]) -> None:
+    if any(len(wanted) == 0 for wanted in relevant):
+        raise ValueError("a user without relevant items has no recall; leave such users out")

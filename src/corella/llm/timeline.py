@@ -150,7 +150,7 @@ class TimelinePrompts:
         """The first line of the window that a line behind event `end` would be in, were it the user's next."""
         header, grid = self._grid(user, end, cut)
         first, begin = grid[-1]
-        room = cut.tokens - header
+        room = max(cut.tokens - header, 0)
         if end > begin and self._before[end] - self._before[first] + length + 1 > room:
             start = int(self._events.start[user])
             return max(start, int(np.searchsorted(self._before, self._before[end] - int(room * cut.context_share))))

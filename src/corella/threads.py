@@ -1,0 +1,13 @@
+"""How many processor threads torch may use."""
+
+import os
+
+import torch
+
+from corella.config import Config
+
+
+def set_threads(config: Config) -> None:
+    """Let torch use the configured threads, or all that this process may run on."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(config.threads or usable)
