@@ -97,7 +97,7 @@ def part_timeline() -> dict[str, float]:
     windows = [w for w in timeline.plan(train, 0.0) if len(w.sample) > 1.5 * HISTORY][:12]
     rows = np.concatenate([w.sample for w in windows])
     asked = train.take(np.sort(rows))
-    few = asked.take(np.random.default_rng(1).permutation(len(asked))[:64])
+    few = asked.take(np.random.default_rng(1).permutation(len(asked))[:32])
     rates: dict[str, list[float]] = {"timeline": [], "pointwise": []}
     for _ in range(2):
         for name, prompts, part, targets in (
