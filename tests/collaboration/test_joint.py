@@ -302,7 +302,7 @@ def test_a_whole_fit_resumed_from_its_run_folder(
             CoReLLa(config).fit(tiny_dataset, tmp_path)
         monkeypatch.setattr(target, name, whole)
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {
-        "fingerprint.json", "stage1.safetensors", "joint.safetensors",
+        "fingerprint.json", "stage1.safetensors", "stage2.json", "joint.safetensors",
     }  # fmt: skip
     CoReLLa(config).fit(tiny_dataset, tmp_path)
     for resumed in (CoReLLa(config).fit(tiny_dataset, tmp_path),):  # all of it from checkpoints
