@@ -63,6 +63,9 @@ class SplitConfig(Section):
     """With `by: time`, ISO dates (UTC) at which validation and test begin, instead of fractions."""
     min_history: int = Field(default=0, ge=0)
     """Rows with fewer earlier interactions of the user become history only, before the fractions are taken."""
+    learn_history: bool = False
+    """With `by: column`: a history row becomes a row of the part of the user's next sample, if that is train or valid
+    and at least `min_history` rows of the user stand before it. Its answer is as known as theirs. [ours]"""
 
     @field_validator("dates")
     @classmethod
@@ -82,9 +85,11 @@ class SplitConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _no_minimum_within_users(self) -> "SplitConfig":
+    def _settings_apply(self) -> "SplitConfig":
         if self.by == "each-user" and self.min_history:
             raise ValueError("min_history means nothing where each user's rows are split at random")
+        if self.by != "column" and self.learn_history:
+            raise ValueError("learn_history belongs to `by: column`: elsewhere history rows are few")
         return self
 
     @field_validator("fractions")

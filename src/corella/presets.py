@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "label": "rating >= 5",
         "order": [],
         "duplicates": "keep",
-        "split": {"by": "column"},
+        "split": {"by": "column", "learn_history": True, "min_history": 5},
         "user_fields": ["country", "age_group"],
         "item_fields": ["author", "publisher", "year"],
         "item_text": "{title} by {author}",

@@ -15,6 +15,7 @@ SPLITS: dict[str, dict[str, Any]] = {
     "user": {"by": "user", "fractions": [0.5, 0.25, 0.25]},
     "leave-last-out": {"by": "leave-last-out"},
     "column": {"by": "column"},
+    "history learnt": {"by": "column", "learn_history": True, "min_history": 1},
 }
 COUNTS = [["user"], ["item"], ["genres"], ["user", "genres"]]
 Make = Callable[[npt.NDArray[np.int64]], Dataset]

@@ -58,6 +58,21 @@ def test_min_history_in_leave_last_out() -> None:
     assert parts(log_of("abababab" + "cc"), by="leave-last-out", min_history=1) == "hhttvvee" + "he"
 
 
+def test_history_rows_become_samples_of_the_part_that_follows() -> None:
+    letters = {"h": "history", "t": "train", "v": "valid", "e": "test"}
+
+    def split(users: str, given: str, least: int) -> str:
+        log = log_of(users).with_columns(split=pl.Series([letters[c] for c in given]))
+        return parts(log, by="column", learn_history=True, min_history=least)
+
+    users = "aaaa" + "bbbb" + "cccc" + "dd" + "aaaa"
+    given = "hhht" + "hhhv" + "hhhe" + "hh" + "ehhh"
+    assert split(users, given, 0) == "tttt" + "vvvv" + "hhhe" + "hh" + "ehhh"
+    assert split(users, given, 2) == "hhtt" + "hhvv" + "hhhe" + "hh" + "ehhh"
+    with pytest.raises(ValueError, match="learn_history belongs to `by: column`"):
+        SplitConfig(by="user", learn_history=True)
+
+
 def test_leave_last_out() -> None:
     log = log_of("aaabbb" + "ababc" + "c").with_columns(label=pl.Series([0, 1, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1]))
     assert parts(log, by="leave-last-out") == "tttttt" + "vvee" + "ve"

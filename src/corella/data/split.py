@@ -24,6 +24,8 @@ def split_log(log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: boo
         sample = earlier >= config.min_history
         log = log.with_columns(pl.when(sample).then(_PARTS[config.by](log, config, sample, seed)).alias(SPLIT))
         log = log.with_columns(pl.col(SPLIT).fill_null("history"))
+    elif config.learn_history:
+        log = log.with_columns(_history_as_samples(config.min_history))
     for part in ("train", "valid", "test"):
         labels = log.filter(pl.col(SPLIT) == part)[LABEL]
         if labels.len() == 0:
@@ -31,6 +33,14 @@ def split_log(log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: boo
         if labels.n_unique() < 2 and not only_likes:
             raise UserError(f"split by {config.by}: all {labels.len()} {part} rows have label {labels[0]}")
     return log
+
+
+def _history_as_samples(least: int) -> pl.Expr:
+    """The split where history rows are samples of the part of the user's next one, test rows' histories excepted."""
+    history = pl.col(SPLIT) == "history"
+    following = pl.when(~history).then(SPLIT).backward_fill().over(USER)
+    known = history & following.is_in(["train", "valid"]) & (pl.int_range(pl.len()).over(USER) >= least)
+    return pl.when(known).then(following).otherwise(SPLIT).alias(SPLIT)
 
 
 def _by_time(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:
