@@ -203,7 +203,9 @@ class CRMConfig(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of Adam."""
     weight_decay: float = Field(default=1e-5, ge=0)
-    """L2 penalty on all weights (AdamW)."""
+    """L2 penalty on all weights but embeddings."""
+    embedding_decay: float = Field(default=1e-4, ge=0)
+    """L2 penalty on embeddings."""
     batch_size: int = Field(default=512, ge=1)
     """Training rows a step."""
     epochs: int = Field(default=10, ge=1)

@@ -21,8 +21,8 @@ def _rebuilt(dataset: Dataset, log: pl.DataFrame, config: DataConfig | None = No
 
 
 def _same(one: CRMBatch, other: CRMBatch) -> bool:
-    names = [field.name for field in dataclasses.fields(CRMBatch) if field.name != "lists"]
-    lists = zip(one.lists, other.lists, strict=True)
+    names = [field.name for field in dataclasses.fields(CRMBatch) if "lists" not in field.name]
+    lists = zip((*one.lists, *one.seen_lists), (*other.lists, *other.seen_lists), strict=True)
     return all(torch.equal(getattr(one, n), getattr(other, n)) for n in names) and all(
         torch.equal(a, b) for a, b in lists
     )
@@ -85,9 +85,15 @@ def test_history_by_hand(tiny_dataset: Dataset, answers: str) -> None:
         past = [(i, y) for u, i, y in log[:row] if u == log[row][0] and (y == 1 or answers == "all")][-8:]
         pad = 8 - len(past)
         assert batch.answers[n].tolist() == [2] * pad + [y for _, y in past]
-        shown = (batch.history[n] - spec.offsets["item_id"]).tolist()
+        shown = (batch.history_ids[n] - spec.offsets["item_id"]).tolist()
         assert shown == [0] * pad + [index.get(i, 0) for i, _ in past]
         lengths.add(len(past))
+    genres = {i: set(g) for i, g in dataset.items.select("item_id", "genres").rows()}
+    names = ["", *spec.list_columns["genres"]]
+    ids = [None, *spec.item_columns["item_id"]]
+    for (item, *_), listed in zip((batch.seen - spec.offsets["item_id"]).tolist(), batch.seen_lists[0], strict=True):
+        shown = {names[int(g) - spec.offsets["genres"]] for g in listed} - {""}
+        assert ids[item] is None or shown == genres[ids[item]]
     assert {0, 8} <= lengths
 
 

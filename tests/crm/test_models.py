@@ -47,13 +47,8 @@ def _model(spec: CRMSpec, config: CRMConfig, name: str, **settings: object) -> A
 
 
 def _take(batch: CRMBatch, index: Tensor) -> CRMBatch:
-    return CRMBatch(
-        batch.fields[index],
-        tuple(part[index] for part in batch.lists),
-        batch.history[index],
-        batch.answers[index],
-        batch.counts[index],
-    )
+    parts = {name: getattr(batch, name)[index] for name in ("fields", "history", "answers", "counts")}
+    return dataclasses.replace(batch, lists=tuple(part[index] for part in batch.lists), **parts)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -97,12 +92,17 @@ def test_a_sample_does_not_see_its_batch(name: str, spec: CRMSpec, batch: CRMBat
 @pytest.mark.parametrize("name", MODELS)
 def test_padding_does_not_matter(name: str, spec: CRMSpec, batch: CRMBatch, tiny_config: Config) -> None:
     model = _model(spec, tiny_config.crm, name)
-    left = torch.full((64, 5), spec.offsets["item_id"])
+
+    def wider(part: Tensor) -> Tensor:
+        return torch.cat([part, torch.full((len(part), 2), spec.offsets["genres"])], 1)
+
+    left = torch.zeros((64, 5), dtype=torch.int64)
     longer = dataclasses.replace(
         batch,
         history=torch.cat([left, batch.history], 1),
         answers=torch.cat([torch.full((64, 5), 2), batch.answers], 1),
-        lists=tuple(torch.cat([part, torch.full((64, 2), spec.offsets["genres"])], 1) for part in batch.lists),
+        lists=tuple(wider(part) for part in batch.lists),
+        seen_lists=tuple(wider(part) for part in batch.seen_lists),
     )
     assert torch.allclose(model(longer).logit, model(batch).logit, atol=1e-5)
 
@@ -165,6 +165,26 @@ def test_cross_layers_by_hand(spec: CRMSpec, batch: CRMBatch, tiny_config: Confi
     # W x1 + b = (-3 + 1, 2) = (-2, 2); x2 = (-4 + 2, -2 - 3) = (-2, -5)
     assert output.hidden[1].tolist() == [[-2.0, -5.0]]
     assert output.logit.tolist() == [-2.0 - 5.0 + 2.0 - 1.0]
+
+
+def test_the_history_is_pooled_by_answer(spec: CRMSpec, batch: CRMBatch, tiny_config: Config) -> None:
+    """Liked items, disliked items and answers, each summed by hand over the entries and divided by their number."""
+    embed = _model(spec, tiny_config.crm, "dcnv2").embed
+    fields = embed(batch).fields
+    row = int((batch.answers != 2).sum(1).argmax())
+    table, genres = embed.table.weight, spec.offsets["genres"]
+    sums = {0: torch.zeros(fields.shape[2]), 1: torch.zeros(fields.shape[2]), "answers": torch.zeros(fields.shape[2])}
+    entries = 0
+    for place, answer in zip(batch.history[row].tolist(), batch.answers[row].tolist(), strict=True):
+        if answer == 2:
+            continue
+        of_item = [int(g) for g in batch.seen_lists[0][place] if g != genres]
+        sums[answer] += table[batch.seen[place]].sum(0) + table[of_item].mean(0)
+        sums["answers"] += embed.answer.weight[answer]
+        entries += 1
+    assert entries > 3
+    for place, name in ((-4, 1), (-3, 0), (-2, "answers")):
+        assert torch.allclose(fields[row, place], sums[name] / entries, atol=1e-5)
 
 
 def test_logistic_regression_adds_its_contributions(spec: CRMSpec, batch: CRMBatch, tiny_config: Config) -> None:

@@ -27,6 +27,7 @@ from corella.collaboration.alignment import LayerAlignment, spread_blocks
 from corella.collaboration.injection import Injection
 from corella.config import Config, JointConfig
 from corella.crm.inputs import CRMEncoder
+from corella.crm.training import crm_optimiser
 from corella.data.dataset import Samples
 from corella.errors import UserError
 from corella.llm.backbone import Backbone, lora_weights
@@ -137,9 +138,7 @@ class JointTrainer:
         self.projection_weights = [p for p in self.projections.parameters() if p.requires_grad]
         adapters = [*self.masters.values(), *self.projection_weights]
         self.llm_optimiser = torch.optim.AdamW(adapters, lr=joint.learning_rate, weight_decay=0.0)
-        self.crm_optimiser = torch.optim.AdamW(
-            crm.parameters(), lr=joint.crm_learning_rate, weight_decay=config.crm.weight_decay
-        )
+        self.crm_optimiser = crm_optimiser(crm, config.crm, joint.crm_learning_rate)
         self.result = JointResult(
             first_logits=np.full(len(train), np.nan, np.float32), first_step=np.full(len(train), -1, np.int64)
         )

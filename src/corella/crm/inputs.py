@@ -57,11 +57,20 @@ class CRMBatch:
     lists: tuple[Tensor, ...]
     """For each list column [B, M] int64: indices into the shared table, its column's index 0 where padded."""
     history: Tensor
-    """[B, L] int64: item ids in the shared table, oldest first, padding at the left."""
+    """[B, L] int64: rows of `seen`, oldest first, padding at the left."""
     answers: Tensor
     """[B, L] int64: see `ANSWERS`."""
     counts: Tensor
     """[B, K] float32: standardised counting features."""
+    seen: Tensor
+    """[U, item columns] int64: the item columns of the distinct items of the histories, the id first."""
+    seen_lists: tuple[Tensor, ...]
+    """For each list column [U, M] int64: the same."""
+
+    @property
+    def history_ids(self) -> Tensor:
+        """[B, L] int64: item ids in the shared table, padding at the left."""
+        return self.seen[:, 0][self.history]
 
     def __len__(self) -> int:
         return len(self.fields)
@@ -113,7 +122,7 @@ class CRMEncoder:
         self._kept_before = np.r_[0, np.cumsum(kept)]
         self._start = self._kept_before[events.start]
         # One entry more, so that there is one to look up (and then mask) where no event is kept.
-        self._event_item = self._item[torch.from_numpy(np.r_[events.item[kept], -1]), 0]
+        self._event_item = torch.from_numpy(np.r_[events.item[kept], -1])
         self._event_label = torch.from_numpy(np.r_[events.label[kept], 0])
 
     def fields(self, samples: Samples) -> Tensor:
@@ -129,12 +138,15 @@ class CRMEncoder:
         position = end[:, None] + np.arange(-self.spec.history_length, 0)
         padded = torch.from_numpy(position < start[:, None])
         position_t = torch.from_numpy(np.maximum(position, 0))
+        seen, history = self._event_item[position_t].masked_fill(padded, -1).unique(return_inverse=True)
         return CRMBatch(
             self.fields(samples),
             tuple(index[item] for index in self._lists),
-            self._event_item[position_t].masked_fill(padded, self.spec.offsets[ITEM]),
+            history,
             self._event_label[position_t].masked_fill(padded, 2),
             (torch.from_numpy(samples.counts) - self._mean) / self._scale,
+            self._item[seen],
+            tuple(index[seen] for index in self._lists),
         )
 
 

@@ -30,7 +30,7 @@ class Features:
     indices: Tensor
     """[B, columns]: the categorical columns as they were read, hidden ids included."""
     fields: Tensor
-    """[B, F, d]: columns, means of list columns, mean and attended history; where asked, the counts."""
+    """[B, F, d]: columns, means of list columns, the history four times (see `Embedder`); where asked, the counts."""
     flat: Tensor
     """[B, D]: the same, concatenated, with the counting features as plain numbers."""
     attended: Tensor
@@ -76,8 +76,11 @@ class DotAttention(nn.Module):
 class Embedder(nn.Module):
     """Embeds a batch. `field_count` and `flat_size` are the sizes that models build on.
 
-    `attention`: how a history is pooled for a target, `DotAttention` if unset. `count_field`: whether a
-    linear map of the counting features is a field too, so that they meet the other fields.
+    An item of the history is the sum of its columns' embeddings, as the target is for the attention. The history is
+    four fields: its liked items, its disliked items and its answers, each summed and divided by the number of
+    entries, and what attention to the target reads. `attention`: how a history is pooled for a target, `DotAttention`
+    if unset. `count_field`: whether a linear map of the counting features is a field too, so that they meet the
+    other fields.
     """
 
     def __init__(
@@ -87,13 +90,13 @@ class Embedder(nn.Module):
         d = config.embedding_size
         self.table = nn.Embedding(spec.table_size, d)
         self.answer = nn.Embedding(ANSWERS, d)
-        nn.init.normal_(self.table.weight, std=0.05)
-        nn.init.normal_(self.answer.weight, std=0.05)
+        nn.init.normal_(self.table.weight, std=1e-4)
+        nn.init.normal_(self.answer.weight, std=1e-4)
         self.attention = attention or DotAttention(d)
         self.columns = Columns(spec, config)
         self.list_unknown = [spec.offsets[name] for name in spec.list_columns]
         self.counts = len(spec.count_mean) if config.counts else 0
-        self.field_count = len(self.columns.kept) + len(spec.list_columns) + 2
+        self.field_count = len(self.columns.kept) + len(spec.list_columns) + 4
         self.flat_size = self.field_count * d + self.counts
         self.count_field = nn.Linear(self.counts, d) if count_field and self.counts else None
         self.field_count += self.count_field is not None
@@ -101,18 +104,26 @@ class Embedder(nn.Module):
     def forward(self, batch: CRMBatch) -> Features:
         indices = self.columns(batch.fields)
         columns = self.table(indices)
-        mask = batch.answers != ANSWERS - 1
-        history = self.table(batch.history) + self.answer(batch.answers)
-        present = mask.unsqueeze(-1).to(history.dtype)
-        mean = (history * present).sum(1) / present.sum(1).clamp(min=1)
-        attended = self.attention(columns[:, self.columns.item], history, mask)
-        lists = mean_lists(self.table, batch, self.list_unknown)
+        lists = mean_lists(self.table, batch.lists, self.list_unknown)
+        item = columns[:, self.columns.item :].sum(1) + sum(lists)
+        seen = self.table(batch.seen).sum(1) + sum(mean_lists(self.table, batch.seen_lists, self.list_unknown))
+        items, answers = nn.functional.embedding(batch.history, seen), self.answer(batch.answers)
+        present = batch.answers != ANSWERS - 1
+        length = present.sum(1, keepdim=True).clamp(min=1)
+        disliked, liked = (_sum_where(items, batch.answers == answer) / length for answer in range(ANSWERS - 1))
+        answered = _sum_where(answers, present) / length
+        attended = self.attention(item, items + answers, present)
         kept = (columns[:, c] for c in self.columns.kept)
-        fields = torch.stack([*kept, *lists, mean, attended], dim=1)
+        fields = torch.stack([*kept, *lists, liked, disliked, answered, attended], dim=1)
         flat = torch.cat([fields.flatten(1), batch.counts], dim=1) if self.counts else fields.flatten(1)
         if self.count_field is not None:
             fields = torch.cat([fields, self.count_field(batch.counts).unsqueeze(1)], dim=1)
         return Features(indices, fields, flat, attended)
+
+
+def _sum_where(entries: Tensor, mask: Tensor) -> Tensor:
+    """`entries` [B, L, d] summed where `mask` [B, L] is true -> [B, d]."""
+    return torch.einsum("bld,bl->bd", entries, mask.to(entries.dtype))
 
 
 class LinearPart(nn.Module):
@@ -136,18 +147,18 @@ class LinearPart(nn.Module):
 
     def forward(self, indices: Tensor, batch: CRMBatch) -> Tensor:
         answered = batch.answers.unsqueeze(-1) == torch.arange(ANSWERS - 1, device=batch.answers.device)
-        history = (self.history(batch.history) * answered).sum(1) / answered.sum((1, 2)).clamp(min=1).unsqueeze(1)
-        lists = mean_lists(self.weight, batch, self.list_unknown)
+        history = (self.history(batch.history_ids) * answered).sum(1) / answered.sum((1, 2)).clamp(min=1).unsqueeze(1)
+        lists = mean_lists(self.weight, batch.lists, self.list_unknown)
         parts = [self.weight(indices[:, self.kept]).squeeze(-1), *lists, history]
         if self.count_weight is not None:
             parts.append(batch.counts * self.count_weight)
         return torch.cat(parts, dim=1)
 
 
-def mean_lists(table: nn.Embedding, batch: CRMBatch, unknown: list[int]) -> list[Tensor]:
-    """For each list column [B, d]: the mean over its known values, zeros where it has none."""
+def mean_lists(table: nn.Embedding, lists: tuple[Tensor, ...], unknown: list[int]) -> list[Tensor]:
+    """For each list column [n, M] of indices, [n, d]: the mean over its known values, zeros where it has none."""
     means = []
-    for index, padding in zip(batch.lists, unknown, strict=True):
+    for index, padding in zip(lists, unknown, strict=True):
         present = (index != padding).unsqueeze(-1).float()
         means.append((table(index) * present).sum(1) / present.sum(1).clamp(min=1))
     return means

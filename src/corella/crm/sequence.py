@@ -54,7 +54,7 @@ class SASRec(nn.Module):
         present = batch.answers != ANSWERS - 1
         length = batch.answers.shape[1]
         age = torch.arange(length - 1, -1, -1, device=batch.answers.device).clamp(max=self.place.num_embeddings - 1)
-        entry = self.table(batch.history) + self.answer(batch.answers.clamp(max=ANSWERS - 2)) + self.place(age)
+        entry = self.table(batch.history_ids) + self.answer(batch.answers.clamp(max=ANSWERS - 2)) + self.place(age)
         entry = torch.where(present.unsqueeze(-1), entry, self.start)
         x = torch.cat([self.start.expand(len(entry), 1, -1), entry], dim=1)
         known = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)

@@ -1,4 +1,4 @@
-"""Train a conventional model alone (stage 1 of the paper): AdamW, early stopping, best weights kept."""
+"""Train a conventional model alone (stage 1 of the paper): Adam, early stopping, best weights kept."""
 
 import copy
 import time
@@ -56,9 +56,7 @@ def train_crm(
     """
     answers = train.label.astype(np.float32) if target is None else target
     began = time.perf_counter()
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    optimiser = crm_optimiser(model, config, config.learning_rate)
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     per_evaluation = -(-len(train) // (config.batch_size * config.evaluations_per_epoch))
@@ -91,6 +89,17 @@ def train_crm(
     if best:
         model.load_state_dict(best)
     return CRMFit(history, int(np.argmax(history)) if history else -1, rows, time.perf_counter() - began)
+
+
+def crm_optimiser(model: nn.Module, config: CRMConfig, learning_rate: float) -> torch.optim.Adam:
+    """Adam with its L2 penalties. They are part of the gradient, not decoupled: so Adam scales them up for the
+    embeddings of rare values, which is what keeps those small."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    groups = [
+        {"params": [p for p in model.parameters() if (id(p) in tables) is embedding], "weight_decay": decay}
+        for embedding, decay in ((True, config.embedding_decay), (False, config.weight_decay))
+    ]
+    return torch.optim.Adam(groups, lr=learning_rate, fused=True)
 
 
 @torch.inference_mode()
