@@ -11,6 +11,8 @@ from corella.errors import UserError
 from corella.files import write_json, write_text
 from corella.run import machine
 
+Page = Callable[[str, str, dict[str, Any]], str]
+
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 
@@ -37,34 +39,48 @@ def _git(*words: str) -> str:
 
 
 def write_result(
-    name: str, title: str, text: str, rows: list[dict[str, Any]], figures: dict[str, float], facts: dict[str, Any]
+    name: str,
+    title: str,
+    text: str,
+    rows: list[dict[str, Any]],
+    figures: dict[str, float],
+    facts: dict[str, Any],
+    page: Page | None = None,
 ) -> None:
     """Write docs/benchmarks/NAME.json and render NAME.md from it."""
     result = {"benchmark": name, "commit": commit(), "machine": machine(), **facts, "rows": rows, "figures": figures}
     write_json(DOCS / f"{name}.json", result)
-    write_text(DOCS / f"{name}.md", render(title, text, result))
+    write_text(DOCS / f"{name}.md", (page or plain_page)(title, text, result))
     print(json.dumps(figures, indent=1))
 
 
-def render(title: str, text: str, result: dict[str, Any]) -> str:
-    """The Markdown page of a result."""
-    machine_text = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines = [
-        f"# {title}",
-        "",
-        text,
-        "",
-        f"Commit `{result['commit']}`; {machine_text}; seeds {result.get('seeds')}.",
-        "",
-    ]
+def plain_page(title: str, text: str, result: dict[str, Any]) -> str:
+    """The Markdown page of a result: all its rows in one table, and the figures."""
     columns = list(dict.fromkeys(key for row in result["rows"] for key in row))
-    lines += _table(columns, [[_cell(row.get(column)) for column in columns] for row in result["rows"]])
-    lines += ["", "## Figures", ""]
-    lines += _table(["figure", "value"], [[f"`{k}`", _cell(v)] for k, v in result["figures"].items()])
+    body = [[_cell(row.get(column)) for column in columns] for row in result["rows"]]
+    lines = [f"# {title}", "", text, "", stamp(result), "", *table(columns, body), "", "## Figures", ""]
+    lines += table(["figure", "value"], [[f"`{k}`", _cell(v)] for k, v in result["figures"].items()])
     return "\n".join(lines) + "\n"
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+def stamp(result: dict[str, Any]) -> str:
+    """What the figures come from: form, seeds, machine, commit, cost."""
+    parts = [f"Seeds {', '.join(map(str, result['seeds']))}", f"commit `{result['commit']}`"]
+    if "form" in result:
+        parts.insert(0, f"{result['form'].capitalize()} form")
+    cost = result.get("cost")
+    if cost:
+        parts.append(
+            f"the language model learned from {cost['llm_targets']:,.0f} targets ({cost['llm_tokens']:,.0f} tokens) in "
+            f"{cost['llm_seconds'] / 60:.0f} minutes a seed, and reads a new sample in "
+            f"{cost['milliseconds_per_sample']:.0f} ms"
+        )
+    parts += [f"{key} {value}" for key, value in result["machine"].items()]
+    return "; ".join(parts) + "."
+
+
+def table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return head + ["| " + " | ".join(row) + " |" for row in rows]
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from common import DOCS
@@ -24,6 +23,7 @@ from corella.evaluation.metrics import quality
 from corella.files import read_json, write_json
 from corella.threads import set_threads
 from summary import METRICS, mean
+from summary import seeds as seed_facts
 
 LIGHTGBM = "lightgbm"
 PLAIN_ID_DROPOUT = 0.3
@@ -63,8 +63,9 @@ def conventional_rows(benchmark: str, config: Config, seeds: Sequence[int], fold
             each.append(read_json(path))
             print(path.stem, each[-1]["auc"], flush=True)
         row = {key: mean(each, key) for key in METRICS}
-        spread = float(np.std([e["auc"] for e in each], ddof=1)) if len(each) > 1 else 0.0
-        table.append({"system": f"conventional: {title}", "routed": 0.0, **row, "auc_sd": spread})
+        table.append(
+            {"part": "conventional", "system": f"conventional: {title}", "routed": 0.0, **row, **seed_facts(each)}
+        )
     return table
 
 

@@ -33,12 +33,11 @@ class Benchmark:
 
 
 _READING = """\
-Every number of ours is the mean over the seeds; `auc_low` and `auc_high` are the means of the seeds' 95 % DeLong
-intervals on the test rows, so they hold the uncertainty of the test set, not of the seed; `auc_sd` is the standard
-deviation over seeds. `a & b` is a logistic regression on both calibrated logits, fitted on validation rows. Rows
-with a policy route that share of the test samples by that policy and blend (or replace) there; `captured` is the
-share of the full blend's AUC gain over that CRM. The oracle knows the true difference of the logits: a guide, not a
-policy."""
+Every number of ours is a mean over the seeds. Intervals are means over the seeds of 95 % intervals on the test rows
+(DeLong for an AUC, a paired bootstrap over users for a difference), so they hold the uncertainty of the test set; `sd
+over seeds` is the other one. Calibration, blends and routers are fitted on validation rows. A policy at a share sends
+that share of the test samples to the language model and blends (or replaces) there. The oracle knows the true
+difference of the logits: a guide, not a policy."""
 
 _ABLATIONS = {
     "zero-shot": Variant({"joint": {"stages": [1]}}),

@@ -7,6 +7,7 @@ Resumable: each run and each conventional model is kept in the runs folder; call
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from corella.files import read_json
 from corella.run import evaluate_run, start_run, train_run
 from corella.settings import load_config
 from definitions import BENCHMARKS, Settings
-from summary import cost, figures, rows, variant_rows
+from page import ranking_page
+from summary import cost, differences, figures, groups, rows, variant_rows
 
 
 def main() -> None:
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--path", type=Path, help="folder of the raw files (ml-100k needs none)")
     parser.add_argument("--form", choices=["quick", "full"], default="quick")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--variant-seeds", type=int, nargs="+", help="seeds of the variants; default: those of --seeds")
     parser.add_argument("--parts", nargs="*", help="beside the main runs: `conventional` and variants; default all")
     parser.add_argument("--runs", type=Path, help="default: runs/bench-NAME-FORM")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
@@ -39,14 +42,15 @@ def main() -> None:
     if arguments.path is not None:
         base.append({"data": {"path": str(arguments.path)}})
 
-    def results_of(folder: str, *more: Settings) -> list[dict[str, Any]]:
+    def results_of(folder: str, seeds: Sequence[int], *more: Settings) -> list[dict[str, Any]]:
         parts = [*base, *more]
-        configs = {seed: config(seed, parts, arguments.overrides) for seed in arguments.seeds}
+        configs = {seed: config(seed, parts, arguments.overrides) for seed in seeds}
         return [result_of(runs / folder / f"seed-{s}", c, arguments.again) for s, c in configs.items()]
 
-    results = results_of("main")
+    results = results_of("main", arguments.seeds)
     first = config(arguments.seeds[0], base, arguments.overrides)
     table = rows(results)
+    variant_seeds = arguments.variant_seeds or arguments.seeds
     parts = ["conventional", *bench.variants] if arguments.parts is None else arguments.parts
     unknown = [part for part in parts if part not in ("conventional", *bench.variants)]
     if unknown:
@@ -56,13 +60,15 @@ def main() -> None:
     for name in (name for name in bench.variants if name in parts):
         variant = bench.variants[name]
         quick = variant.quick if arguments.form == "quick" else {}
-        table += variant_rows(name, variant.systems, results_of(name.replace(" ", "-"), variant.settings, quick))
-    table += [{**row, "published": True} for row in bench.published]
+        folder = re.sub(r"\W+", "-", name)
+        table += variant_rows(name, variant.systems, results_of(folder, variant_seeds, variant.settings, quick))
+    table += [{"part": "published", **row} for row in bench.published]
     facts = {
         "form": arguments.form, "seeds": arguments.seeds, "settings": merged(base),
-        "overrides": arguments.overrides, "cost": cost(results)
+        "overrides": arguments.overrides, "cost": cost(results),
+        "differences": differences(results), "groups": groups(results),
     }  # fmt: skip
-    write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts)
+    write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts, ranking_page)
 
 
 def config(seed: int, parts: Sequence[Settings], overrides: Sequence[str]) -> Config:

@@ -16,7 +16,7 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         each = [next(s for s in r["systems"] if s["system"] == name) for r in results]
         routed = 1.0 if "llm" in name else 0.0
         means = {metric: mean(each, metric) for metric in METRICS}
-        table.append({"system": name, "routed": routed, **means, "auc_sd": spread(each)})
+        table.append({"part": "systems", "system": name, "routed": routed, **means, **seeds(each)})
     for crm, curve in results[0]["curves"].items():
         for point in curve:
             if round(point["share"], 2) not in SHARES:
@@ -26,8 +26,13 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             name = f"{crm}, {point['policy']}, {point['combine']}"
             facts = {metric: mean(each, metric) for metric in ("auc", "auc_low", "auc_high", "logloss", "accuracy")}
             captured = captured_gain(results, crm, str(point["policy"]), str(point["combine"]), point["share"])
-            row = {"system": name, "routed": point["share"], **facts, "captured": captured, "auc_sd": spread(each)}
-            table.append(row)
+            key = {
+                "crm": crm,
+                "policy": point["policy"],
+                "combine": point["combine"],
+                "routed": round(point["share"], 2),
+            }
+            table.append({"part": "routing", "system": name, **key, **facts, "captured": captured, **seeds(each)})
     return table
 
 
@@ -45,8 +50,8 @@ def variant_rows(name: str, systems: Sequence[str], results: list[dict[str, Any]
         shares = {"crm": 0.0, "final": float(np.mean([r["final"]["share_routed"] for r in results]))}
         means = {metric: mean(each, metric) for metric in METRICS}
         title = {"llm": "language model", "crm": "conventional model"}.get(system, system)
-        table.append({"system": f"{name}: {title}", "routed": shares.get(system, 1.0), **means, "auc_sd": spread(each)})
-        table[-1]["test_rows"] = results[0]["samples"]["test"]
+        row = {"part": "variants", "system": f"{name}: {title}", "routed": shares.get(system, 1.0), **means}
+        table.append({**row, **seeds(each), "test_rows": results[0]["samples"]["test"]})
     return table
 
 
@@ -124,6 +129,41 @@ def cost(results: list[dict[str, Any]]) -> dict[str, float]:
     """Mean cost of a run."""
     names = ("llm_targets", "llm_tokens", "llm_seconds", "milliseconds_per_sample", "test_seconds")
     return {name: mean([r["cost"] for r in results], name) for name in names}
+
+
+def differences(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every comparison of the runs, users resampled (rows, where each user has one): means over the seeds of the
+    difference and of the ends of its 95 % interval."""
+    kinds = {d["resampled"] for d in results[0]["differences"]}
+    chosen = "users" if "users" in kinds else "rows"
+    pairs = [(d["a"], d["b"]) for d in results[0]["differences"] if d["resampled"] == chosen]
+    found = []
+    for a, b in dict.fromkeys(pairs):
+        each = [
+            d for r in results for d in r["differences"] if (d["a"], d["b"], d["resampled"]) == (a, b, chosen)
+        ]  # fmt: skip
+        if len(each) == len(results):  # the best conventional system may be another in another seed
+            found.append({"a": a, "b": b, **{name: mean(each, name) for name in ("mean", "low", "high")}})
+    return found
+
+
+def groups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """AUC of the systems in every group, means over the seeds; groups that a seed lacks are left out."""
+    found = []
+    for grouping, first in results[0]["groups"].items():
+        for row in first:
+            key = {"group": row["group"], "system": row["system"]}
+            each = [g for r in results for g in r["groups"][grouping] if key.items() <= g.items()]
+            if len(each) == len(results):
+                values = {name: mean(each, name) for name in ("auc", "auc_low", "auc_high")}
+                samples = round(float(np.mean([g["samples"] for g in each])))
+                found.append({"grouping": grouping, **key, "samples": samples, **values})
+    return found
+
+
+def seeds(items: list[dict[str, Any]]) -> dict[str, float]:
+    """How many seeds a row is the mean of, and the standard deviation of the AUC over them."""
+    return {"auc_sd": spread(items), "seeds": len(items)}
 
 
 def mean(items: Sequence[Mapping[str, Any]], key: str) -> Any:

@@ -1,0 +1,113 @@
+"""The Markdown page of a ranking benchmark: what the figures say, with intervals, then the tables behind them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from common import stamp, table
+
+Row = dict[str, Any]
+
+_MODELS = ["AUC", "95 % interval", "per-user AUC", "LogLoss", "ACC", "sd over seeds", "seeds"]
+_PARTS = {
+    "systems": ("Systems", "One run a seed; `a & b` is a logistic regression on both calibrated logits."),
+    "conventional": ("All conventional models", "No language model in them; `+counts` reads the counting features."),
+    "variants": ("Controls, ablations and options", "Each is a training of its own."),
+    "published": ("Published by others", "On the same rows; see the text above for what their models read."),
+}
+_SHARES = (0.1, 0.2, 0.3, 0.5)
+
+
+def ranking_page(title: str, text: str, result: Row) -> str:
+    """The page of a result as `ranking.py` writes it."""
+    rows: list[Row] = result["rows"]
+    lines = [f"# {title}", "", text, "", stamp(result), "", "## What it says", ""]
+    lines += [f"- {sentence}" for sentence in sentences(result)]
+    for part, (heading, note) in _PARTS.items():
+        chosen = [row for row in rows if row["part"] == part]
+        if chosen:
+            lines += ["", f"## {heading}", "", note, "", *table(["system", *_MODELS], [_model_row(r) for r in chosen])]
+    lines += _routing([row for row in rows if row["part"] == "routing"])
+    lines += _groups(result["groups"])
+    lines += [
+        "",
+        "## Figures by name",
+        "",
+        *table(["figure", "value"], [[f"`{k}`", auc(v)] for k, v in result["figures"].items()]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def sentences(result: Row) -> list[str]:
+    """Every comparison of the runs, a sentence each, with its interval."""
+    found = []
+    for d in result["differences"]:
+        if d["low"] > 0:
+            verdict = f"`{d['b']}` is above `{d['a']}`"
+        elif d["high"] < 0:
+            verdict = f"`{d['b']}` is below `{d['a']}`"
+        else:
+            verdict = f"`{d['b']}` and `{d['a']}` cannot be told apart"
+        found.append(f"{verdict}: AUC {signed(d['mean'])} [{signed(d['low'])}, {signed(d['high'])}].")
+    return found
+
+
+def _routing(rows: Sequence[Row]) -> list[str]:
+    """A table a conventional model: a row a policy and way of combining, a column a share."""
+    lines: list[str] = []
+    for crm in dict.fromkeys(row["crm"] for row in rows):
+        mine = [row for row in rows if row["crm"] == crm]
+        lines += ["", f"## Routing from {crm}", ""]
+        lines += [
+            "AUC at the share of samples that go to the language model; in brackets the share of the full blend's"
+        ]
+        lines += ["gain that it captures (empty where the blend gains less than .001).", ""]
+        body = []
+        for policy, combine in dict.fromkeys((row["policy"], row["combine"]) for row in mine):
+            at = {row["routed"]: row for row in mine if (row["policy"], row["combine"]) == (policy, combine)}
+            body.append([f"{policy}, {combine}", *(_cell(at.get(share)) for share in (*_SHARES, 1.0))])
+        lines += table(["policy", *(f"{share:.0%}" for share in (*_SHARES, 1.0))], body)
+    return lines
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    captured = f" ({row['captured']:.0%})" if row["captured"] is not None else ""
+    return auc(row["auc"]) + captured
+
+
+def _groups(groups: Sequence[Row]) -> list[str]:
+    """Where the lift lies: a table a grouping, a column a system."""
+    lines: list[str] = []
+    for grouping in dict.fromkeys(row["grouping"] for row in groups):
+        mine = [row for row in groups if row["grouping"] == grouping]
+        systems = list(dict.fromkeys(row["system"] for row in mine))
+        body = []
+        for group in dict.fromkeys(row["group"] for row in mine):
+            at = {row["system"]: row for row in mine if row["group"] == group}
+            body.append(
+                [group, str(next(iter(at.values()))["samples"]), *(_interval(at.get(name)) for name in systems)]
+            )
+        lines += ["", f"## Groups by {grouping}", "", *table(["group", "samples", *systems], body)]
+    return lines
+
+
+def _interval(row: Row | None) -> str:
+    if row is None or row["auc"] is None:
+        return ""
+    return f"{auc(row['auc'])} [{auc(row['auc_low'])}, {auc(row['auc_high'])}]"
+
+
+def _model_row(row: Row) -> list[str]:
+    interval = f"[{auc(row['auc_low'])}, {auc(row['auc_high'])}]" if row.get("auc_low") is not None else ""
+    rest = [auc(row.get(name)) for name in ("user_auc", "logloss", "accuracy", "auc_sd")]
+    return [row["system"], auc(row["auc"]), interval, *rest, str(row.get("seeds", ""))]
+
+
+def auc(value: Any) -> str:
+    """Four decimals, no leading zero; empty for None."""
+    return "" if value is None else f"{value:.4f}".replace("0.", ".", 1)
+
+
+def signed(value: float) -> str:
+    return ("+" if value >= 0 else "-") + auc(abs(value))
