@@ -118,12 +118,12 @@ class CountsConfig(Section):
 class DataConfig(Section):
     """Which interactions, and what a sample is."""
 
-    source: Literal["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon-books", "tables"] = "ml-100k"
+    source: Literal["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books", "tables"] = "ml-100k"
     """A built-in dataset, or `tables` for your own."""
     path: Path | None = None
     """Folder of the raw files of a built-in dataset (not needed for `ml-100k`)."""
     interactions: TableConfig | None = None
-    """Your interactions: user_id, item_id, and rating or label; timestamp where there is one."""
+    """Your interactions: user_id, item_id, and rating or label; timestamp and review (a text) where there are any."""
     users: TableConfig | None = None
     """Your users: user_id and any fields."""
     items: TableConfig | None = None
@@ -370,7 +370,12 @@ class RetrievalConfig(Section):
     users_per_step: int = Field(default=16, ge=1)
     """Users whose items one collaborative step reads."""
     items_per_step: int = Field(default=64, ge=1)
-    """Items whose texts one content step reads."""
+    """Texts of items, and reviews, that one content step reads."""
+    reviews_per_epoch: int = Field(default=2000, ge=0)
+    """Reviews of liked training pairs that an epoch reads, drawn anew each time, where the data has reviews. [ours]"""
+    masked_share: float | None = Field(default=None, gt=0, lt=1)
+    """Fine-tune as the paper does: this random share of a user's items (0.2, at least one) is held out, and one state
+    behind the others predicts them. Unset: every prefix of the shuffled items predicts what follows. [ours]"""
     longest_history: int = Field(default=256, ge=1)
     """Most items of a user that are read at once."""
     longest_text: int = Field(default=64, ge=1)

@@ -57,6 +57,17 @@ PRESETS: dict[str, dict[str, Any]] = {
             "frozen": True,
         },
     },
+    "amazon": {
+        "source": "amazon",
+        "label": "rating > 3",
+        "order": ["timestamp"],
+        "core": 5,
+        "item_fields": ["brand"],
+        "list_fields": ["category"],
+        "item_text": "{title}, {brand}, {category}",
+        "user_text": "A customer rates products. Likes it?",
+        "counts": {"groups": [["user"], ["item"], ["brand"], ["user", "brand"], ["user", "category"]]},
+    },
     "amazon-books": {
         "source": "amazon-books",
         "label": "rating >= 5",

@@ -14,7 +14,7 @@ import torch
 from corella.cllm4rec.documents import Documents, main_places, padded
 from corella.cllm4rec.model import CLLM
 from corella.cllm4rec.recommend import Reader, reader_states, top_items
-from corella.cllm4rec.system import CLLM4Rec, liked_items, training_likes
+from corella.cllm4rec.system import CLLM4Rec, liked_items, training_likes, training_reviews
 from corella.cllm4rec.tokens import IdTokens, squared_distance
 from corella.cllm4rec.training import RetrievalTrainer, plan_steps
 from corella.config import Config, RetrievalConfig
@@ -75,7 +75,9 @@ def test_distance_counts_each_token_once_and_moves_one_side() -> None:
         one.item.weight.copy_(torch.tensor([[2.0], [5.0]]))
         other.user.weight.zero_()
         other.item.weight.zero_()
-    distance = squared_distance(one, other, np.array([3, 10, 13, 13, 10]))  # user 0, item 1, some twice
+    ids = np.array([3, 10, 13, 13, 10])  # user 0, item 1, some twice
+    assert squared_distance(one, other, ids, with_users=True).item() == 26.0
+    distance = squared_distance(one, other, ids, with_users=False)
     assert distance.item() == 25.0
     distance.backward()
     assert other.user.weight.grad is None
@@ -233,7 +235,8 @@ def test_recommendations(fitted: CLLM4Rec, tiny_dataset: Dataset) -> None:
 
 def test_batches_do_not_matter(fitted: CLLM4Rec) -> None:
     readers = [Reader(u, fitted.history(u)) for u in range(10)] + [Reader(-1, np.array([3]))]
-    one, many = (reader_states(fitted.model, fitted.documents, readers, size, 50) for size in (1, 5000))
+    sizes = (RetrievalConfig(batch_tokens=size, longest_history=50) for size in (32, 5000))
+    one, many = (reader_states(fitted.model, fitted.documents, readers, config) for config in sizes)
     torch.testing.assert_close(one, many, atol=1e-4, rtol=1e-4)
 
 
@@ -292,3 +295,86 @@ def test_the_regulariser_does_not_depend_on_the_batches(backbone: Backbone, tiny
         trainer.run()
         states.append(model.collaborative.item.weight.detach())
     torch.testing.assert_close(*states, atol=1e-4, rtol=1e-3)
+
+
+def with_reviews(dataset: Dataset) -> Dataset:
+    """Some rows say something, one of them nothing but white space."""
+    texts = [f"review {n}" if n % 3 else " " for n in range(dataset.log.height)]
+    return replace(dataset, log=dataset.log.with_columns(review=pl.Series(texts)))
+
+
+def test_reviews_are_those_of_liked_training_pairs(tiny_dataset: Dataset) -> None:
+    assert training_reviews(tiny_dataset) == []
+    dataset = with_reviews(tiny_dataset)
+    log = dataset.log.with_row_index("n").filter(pl.col("split") == "train", pl.col("label") == 1, pl.col("n") % 3 != 0)
+    assert training_reviews(dataset) == log.select("user", "item", "review").rows()
+    assert log.height > 100
+
+
+def test_a_review_names_its_user_and_item(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    model = _model(backbone, tiny_dataset)
+    document = _documents(backbone, tiny_dataset, model).review(3, 8, "user_1 likes item_2")
+    n = model.collaborative.vocabulary
+    assert [i - n for i in document.ids if i >= n] == [3, tiny_dataset.users.height + 8]
+    assert backbone.tokenizer.decode(document.ids[document.main :]) == " user_1 likes item_2"
+    prompt = backbone.tokenizer.decode([i for i in document.ids[: document.main] if i < n])
+    assert prompt.endswith(" wrote the following review for:")
+
+
+def test_reviews_move_the_users_content(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
+    """With reviews a user's content embedding learns, and draws the collaborative one; without, it stays."""
+    config = tiny_system_config(retrieval={**QUICK, "reviews_per_epoch": 40})
+    plain, told = (CLLM4Rec(config).fit(d) for d in (tiny_dataset, with_reviews(tiny_dataset)))
+    start = CLLM4Rec(config)
+    start._attach(tiny_dataset)
+    start.model.start_from_words(tiny_dataset)
+    assert torch.equal(plain.model.content.user.weight, start.model.content.user.weight)
+    moved = (told.model.content.user.weight != start.model.content.user.weight).any(1)
+    assert moved.sum() > 10
+
+
+def test_a_question_ends_with_the_user(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    model = _model(backbone, tiny_dataset)
+    documents = _documents(backbone, tiny_dataset, model)
+    question = documents.question(4, np.array([7, 3]))
+    n, users = model.collaborative.vocabulary, tiny_dataset.users.height
+    assert [i - n for i in question.ids if i >= n] == [4, users + 7, users + 3, 4]
+    assert backbone.tokenizer.decode([i for i in question.ids if i < n]).endswith(", will interact with")
+    assert question.main == question.tokens
+    assert "A user will interact with" in backbone.tokenizer.decode(
+        [i for i in documents.question(-1, np.array([7])).ids if i < n]
+    )
+
+
+@torch.no_grad()
+def test_masked_loss_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    model = _model(backbone, tiny_dataset)
+    documents = _documents(backbone, tiny_dataset, model)
+    questions = [documents.question(1, np.array([5, 17])), documents.question(2, np.array([4]))]
+    held_out = [np.array([2]), np.array([9, 30])]
+    expected = 0.0
+    for question, items in zip(questions, held_out, strict=True):
+        log_p = model.item_logits(model.states([question], model.collaborative)[0, -1]).log_softmax(-1)
+        expected -= log_p[torch.from_numpy(items)].sum().item()
+    assert model.masked_loss(questions, held_out).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_masked_items_are_targets_and_not_shown(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    """A fifth of the items, one at least, none of them in the prompt; no other than the user's own."""
+    liked = training_likes(tiny_dataset)
+    config = RetrievalConfig.model_validate({**QUICK, "masked_share": 0.2})
+    model = _model(backbone, tiny_dataset)
+    trainer = RetrievalTrainer(model, _documents(backbone, tiny_dataset, model), liked, config, 1)
+    step = next(s for s in trainer.steps if s.fine_tuning and s.kind == "items")
+    for user in step.members.tolist():
+        example = trainer._example(step, user)
+        codes = model.collaborative.item_codes(example.document.ids)
+        shown = codes[codes >= 0]
+        assert len(example.held_out) == max(1, len(liked[user]) // 5)
+        assert sorted([*shown, *example.held_out]) == sorted(liked[user])
+    trainer.run()
+    asked = trainer.documents.question(1, liked[1])
+    with torch.no_grad():
+        expected = model.states([asked], model.collaborative)[:, -1]
+    state = reader_states(model, trainer.documents, [Reader(1, liked[1])], config)
+    torch.testing.assert_close(state, expected.float(), atol=1e-4, rtol=1e-4)

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from corella.data.builtin import amazon_books, bookcrossing, load_builtin, ml_1m
+from corella.data.builtin import amazon, amazon_books, amazon_files, bookcrossing, load_builtin, ml_1m
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
@@ -34,7 +34,7 @@ def dataset_of(source: str, path: Path | None = None, **given: Any) -> Dataset:
     return load_dataset(load_config(settings={"data": {"source": source, "path": path, **given}}))
 
 
-@pytest.mark.parametrize("source", ["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon-books"])
+@pytest.mark.parametrize("source", ["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books"])
 def test_presets_merge(source: str, tmp_path: Path) -> None:
     given = {"source": source, "path": str(tmp_path), "history_length": 7}
     config = load_config(settings={"data": given}, overrides=["data.counts.smoothing=2"])
@@ -254,7 +254,7 @@ def review(user: str, book: str, time: int, stars: float = 5.0) -> dict[str, Any
 
 
 def test_amazon_books_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amazon_books, "_CHUNK", 200)  # some two lines at a time
+    monkeypatch.setattr(amazon_files, "CHUNK", 200)  # some two lines at a time
     books: list[dict[str, Any]] = [
         {
             "asin": "A",
@@ -309,3 +309,58 @@ def test_amazon_books_says_what_is_wrong(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "meta_Books.json.gz", tmp_path / "Books.json.gz")
     with pytest.raises(UserError, match=r"2 files match \*Books\*"):
         amazon_books.load(tmp_path)
+
+
+# Any other category
+
+
+_META = [
+    {"asin": "A", "title": "Red  Cream", "brand": "Acme", "description": "It's good.",
+     "categories": [["Beauty", "Skin", "Face"], ["Beauty", "Skin"]]},
+    {"asin": "B", "title": "Blue Soap", "categories": [["Beauty"]]},
+    {"asin": "C", "brand": "No title"},
+    {"asin": "D", "title": "Nobody wrote of it"},
+]  # fmt: skip
+
+
+def test_amazon_of_2014_and_of_2018_are_the_same(tmp_path: Path) -> None:
+    """The metadata of 2014 are Python literals with nested categories, those of 2018 are JSON with lists."""
+    old, new = tmp_path / "2014", tmp_path / "2018"
+    reviews = [review(u, i, t, 4.0) for t, (u, i) in enumerate([("u", "A"), ("v", "B"), ("v", "C"), ("u", "Z")])]
+    for folder in (old, new):
+        folder.mkdir()
+    with gzip.open(old / "meta_Beauty.json.gz", "wt", encoding="utf-8") as file:
+        file.writelines(repr(row) + "\n" for row in _META)
+    write_lines(old / "reviews_Beauty_5.json.gz", reviews)
+    flat = [{k: v for k, v in row.items() if k != "categories"} for row in _META]
+    flat[0] |= {"category": ["Beauty", "Skin", "Face"], "description": ["It's", "good."]}
+    write_lines(new / "meta_Beauty.json.gz", flat)
+    write_lines(new / "Beauty.json.gz", reviews)
+    for folder in (old, new):
+        raw = amazon.load(folder)
+        assert raw.interactions.select("user_id", "item_id", "rating", "timestamp", "review").rows() == [
+            ("u", "A", 4.0, 0, "good"), ("v", "B", 4.0, 1, "good"),
+        ]  # fmt: skip
+        assert raw.items is not None
+        assert raw.items.select("item_id", "title", "brand", "category", "description").rows() == [
+            ("A", "Red Cream", "Acme", ["Skin", "Face"], "It's good."), ("B", "Blue Soap", None, [], ""),
+        ]  # fmt: skip
+
+
+def test_amazon_metadata_are_never_executed(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "meta_Toys.json.gz", "wt") as file:
+        file.write("{'asin': 'A', 'title': __import__('os').getcwd()}\n")
+    write_lines(tmp_path / "Toys.json.gz", [review("u", "A", 1)])
+    with pytest.raises(UserError, match=r"meta_Toys\.json\.gz cannot be read after line 0"):
+        amazon.load(tmp_path)
+
+
+def test_amazon_prepared_keeps_reviews(tmp_path: Path) -> None:
+    """Six users who each write about the same six items: a 5-core."""
+    write_lines(tmp_path / "meta_Toys.json.gz", [{"asin": f"{i}", "title": f"T{i}", "brand": "X"} for i in range(6)])
+    rows = [review(f"u{u}", f"{i}", 6 * i + u, 4 - (u + i) % 2) for u in range(6) for i in range(6)]
+    write_lines(tmp_path / "Toys.json.gz", [*rows, review("once", "1", 5)])
+    dataset = dataset_of("amazon", tmp_path)
+    assert dataset.log.height == 36
+    assert set(dataset.log["review"]) == {"good"}
+    assert dataset.items["text"][0] == "T0, X"

@@ -1,7 +1,9 @@
 """Documents with soft and hard prompts: a prompt of words and id tokens, and a main text of one kind of token.
 
 Collaborative: `user_i has interacted with`, then the user's item tokens, in a new order each time. Content: `The
-description of item_j is`, then words of the item's text. Every main token is a target, the first included.
+description of item_j is`, then words of the item's text, or `user_i wrote the following review for item_j:`, then words
+of the review. Every main token is a target, the first included. The paper's fine-tuning has a prompt only: `user_i has
+interacted with`, items, `user_i will interact with`; what comes next is read off the state behind it.
 """
 
 from collections.abc import Sequence
@@ -45,18 +47,37 @@ class Documents:
         self._begin = begin_ids(backbone)
         self._someone = np.concatenate([self._begin, piece("A user")])
         self._interacted = piece(" has interacted with")
+        self._comma = piece(",")
+        self._will = piece(" will interact with")
+        self._wrote, self._colon = piece(" wrote the following review for"), piece(":")
         self._describe, self._is = np.concatenate([self._begin, piece("The description of")]), piece(" is")
 
     def collaborative(self, user: int, items: Ints) -> Document:
         """A user's items in the order given; `user` -1 is somebody without a token."""
-        who = np.r_[self._begin, self._tokens.user_id(user)] if user >= 0 else self._someone
-        prompt = np.concatenate([who, self._interacted])
+        prompt = np.concatenate([self._who(user), self._interacted])
         return Document(np.concatenate([prompt, self._tokens.item_ids(items)]), len(prompt))
+
+    def question(self, user: int, items: Ints) -> Document:
+        """What a user will interact with after these items: a prompt without a main text."""
+        known = self.collaborative(user, items)
+        again = self._who(user)[len(self._begin) :]
+        ids = np.concatenate([known.ids, self._comma, again, self._will])
+        return Document(ids, len(ids))
 
     def content(self, item: int) -> Document:
         """An item's text."""
         prompt = np.concatenate([self._describe, self._tokens.item_ids(np.array([item])), self._is])
-        text = self._texts[item]
+        return self._written(prompt, self._texts[item])
+
+    def review(self, user: int, item: int, text: str) -> Document:
+        """What a user wrote about an item."""
+        token = self._tokens.item_ids(np.array([item]))
+        return self._written(np.concatenate([self._who(user), self._wrote, token, self._colon]), text)
+
+    def _who(self, user: int) -> Ints:
+        return np.r_[self._begin, self._tokens.user_id(user)] if user >= 0 else self._someone
+
+    def _written(self, prompt: Ints, text: str) -> Document:
         words = np.asarray(self._encode(" " + text)[: self._longest], dtype=np.int64)
         return Document(np.concatenate([prompt, words]), len(prompt))
 

@@ -108,3 +108,12 @@ class CLLM(nn.Module):
             total = total - (followers.sum(1) / torch.arange(n, 0, -1, device=self.device)).sum()
             first += n
         return total
+
+    def masked_loss(self, documents: Sequence[Document], held_out: Sequence[np.ndarray]) -> Tensor:
+        """Sum of `-ln p(item)` over the held-out items (codes) of each question (paper, the fine-tuning)."""
+        state = self.states(documents, self.collaborative)
+        last = torch.tensor([d.tokens - 1 for d in documents], device=self.device)
+        log_p = self.item_logits(state[torch.arange(len(documents), device=self.device), last]).log_softmax(-1)
+        row = np.repeat(np.arange(len(held_out)), [len(items) for items in held_out])
+        column = np.concatenate(held_out)
+        return -log_p[torch.from_numpy(row).to(self.device), torch.from_numpy(column).to(self.device)].sum()

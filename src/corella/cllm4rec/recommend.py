@@ -10,6 +10,7 @@ from torch import Tensor
 
 from corella.cllm4rec.documents import Documents
 from corella.cllm4rec.model import CLLM
+from corella.config import RetrievalConfig
 from corella.errors import UserError
 from corella.llm.scoring import group_by_tokens
 
@@ -32,15 +33,17 @@ class _Planned:
 
 
 @torch.inference_mode()
-def reader_states(
-    model: CLLM, documents: Documents, readers: Sequence[Reader], batch_tokens: int, longest_history: int
-) -> Tensor:
-    """The state after each reader's history, float32 [readers, width]; the newest `longest_history` items are read."""
+def reader_states(model: CLLM, documents: Documents, readers: Sequence[Reader], config: RetrievalConfig) -> Tensor:
+    """The state after each reader's history, float32 [readers, width], asked as fine-tuning asked.
+
+    The newest `config.longest_history` items are read, in batches of twice the training's tokens.
+    """
     model.backbone.model.eval()
     states = torch.empty(len(readers), model.collaborative.item.embedding_dim, device=model.device)
-    written = [documents.collaborative(r.user, r.history[-longest_history:]) for r in readers]
+    write = documents.collaborative if config.masked_share is None else documents.question
+    written = [write(r.user, r.history[-config.longest_history :]) for r in readers]
     order = sorted((_Planned(n, d.tokens) for n, d in enumerate(written)), key=lambda p: p.tokens)
-    for group in group_by_tokens(order, batch_tokens):
+    for group in group_by_tokens(order, 2 * config.batch_tokens):
         chosen = [written[p.place] for p in group]
         state = model.states(chosen, model.collaborative)
         last = state[torch.arange(len(chosen)), torch.tensor([d.tokens - 1 for d in chosen])]

@@ -13,11 +13,11 @@ from corella.cllm4rec.documents import Documents
 from corella.cllm4rec.model import CLLM
 from corella.cllm4rec.recommend import Reader, reader_states, top_items
 from corella.cllm4rec.text_map import map_texts, read_texts
-from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer
+from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
 from corella.config import Config
-from corella.data.dataset import Dataset, load_prepared
+from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
 from corella.data.prepare import write_dataset
-from corella.data.schema import SPLIT, USER
+from corella.data.schema import LABEL, REVIEW, SPLIT, USER
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
 from corella.llm.backbone import load_backbone
@@ -59,7 +59,8 @@ class CLLM4Rec:
         if config.from_words:
             self.model.start_from_words(dataset)
         self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
-        trainer = RetrievalTrainer(self.model, self.documents, liked, config, self.config.seed)
+        reviews = training_reviews(dataset)
+        trainer = RetrievalTrainer(self.model, self.documents, liked, config, self.config.seed, reviews)
         with reporter.task("CLLM4Rec: steps", len(trainer.steps)) as task:
 
             def show(p: RetrievalProgress) -> None:
@@ -87,8 +88,7 @@ class CLLM4Rec:
         return self._states(readers).cpu().numpy() @ new.output.T + new.bias
 
     def _states(self, readers: Sequence[Reader]) -> torch.Tensor:
-        config = self.config.retrieval
-        return reader_states(self.model, self.documents, readers, 2 * config.batch_tokens, config.longest_history)
+        return reader_states(self.model, self.documents, readers, self.config.retrieval)
 
     def recommend(self, users: Sequence[str], k: int = 20, candidates: Sequence[str] | None = None) -> list[list[str]]:
         """The best `k` items for each user, best first, never one the user has answered before.
@@ -175,6 +175,15 @@ def training_likes(dataset: Dataset) -> list[Ints]:
     train = pl.col(SPLIT) == "train"
     before_train = (pl.col(SPLIT) == "history") & train.cum_sum(reverse=True).over(USER).gt(0)
     return _likes(dataset, dataset.log.select(train | before_train).to_series().to_numpy())
+
+
+def training_reviews(dataset: Dataset) -> list[Review]:
+    """What users wrote about items that they liked, in training rows; none where the data has no reviews."""
+    if REVIEW not in dataset.log.columns:
+        return []
+    written = pl.col(REVIEW).fill_null("").str.strip_chars() != ""
+    rows = dataset.log.filter(pl.col(SPLIT) == "train", pl.col(LABEL) == 1, written)
+    return rows.select(USER_CODE, ITEM_CODE, REVIEW).rows()
 
 
 def liked_items(dataset: Dataset, splits: Sequence[str]) -> list[Ints]:

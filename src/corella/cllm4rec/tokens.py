@@ -56,11 +56,14 @@ class IdTokens(nn.Module):
         return torch.from_numpy(users).to(device), torch.from_numpy(items).to(device)
 
 
-def squared_distance(one: IdTokens, other: IdTokens, ids: Ints) -> Tensor:
-    """Sum of squared distances between both sets' embeddings of the items in `ids`; only `one` gets gradients.
+def squared_distance(one: IdTokens, other: IdTokens, ids: Ints, with_users: bool) -> Tensor:
+    """Sum of squared distances between both sets' embeddings of the tokens in `ids`; only `one` gets gradients.
 
-    Users have no part in it: no content document names them (there are no reviews yet), so their content embeddings
+    `with_users`: whether users take part. Without reviews no content document names them, and their content embeddings
     would only be where they began.
     """
-    _, items = one.rows(ids)
-    return (one.item(items) - other.item.weight.detach()[items]).square().sum()
+    users, items = one.rows(ids)
+    total = (one.item(items) - other.item.weight.detach()[items]).square().sum()
+    if with_users:
+        total = total + (one.user(users) - other.user.weight.detach()[users]).square().sum()
+    return total

@@ -8,7 +8,7 @@ was killed and resumed ends with the same weights as one that was not.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,35 @@ class Step:
     fine_tuning: bool
     epoch: int
     members: Ints
+    """Users of an L step; of a C step items, and behind them (from the number of items on) reviews."""
+
+
+Review = tuple[int, int, str]
+"""User and item code of a training pair, and what the user wrote."""
+
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document; behind a question also the held-out items (codes, and their token ids)."""
+
+    document: Document
+    held_out: Ints = field(default_factory=lambda: _NONE)
+    held_out_ids: Ints = field(default_factory=lambda: _NONE)
+
+    @property
+    def tokens(self) -> int:
+        return self.document.tokens
+
+    @property
+    def targets(self) -> int:
+        return self.document.tokens - self.document.main + len(self.held_out)
+
+    @property
+    def named(self) -> Ints:
+        """Ids of all tokens of prompt and targets."""
+        return np.concatenate([self.document.ids, self.held_out_ids])
 
 
 @dataclass(frozen=True)
@@ -60,11 +89,18 @@ class RetrievalTrainer:
     """Trains the embeddings of a `CLLM`; the backbone stays as it is."""
 
     def __init__(
-        self, model: CLLM, documents: Documents, liked: Sequence[Ints], config: RetrievalConfig, seed: int
+        self,
+        model: CLLM,
+        documents: Documents,
+        liked: Sequence[Ints],
+        config: RetrievalConfig,
+        seed: int,
+        reviews: Sequence[Review] = (),
     ) -> None:
-        """`liked`: for every user code the items of the training rows that the user liked."""
+        """`liked`: for every user code the items of the training rows that the user liked; `reviews`: of those."""
         self.model, self.documents, self.liked, self.config, self.seed = model, documents, liked, config, seed
-        self.steps = plan_steps(liked, len(model.bias), config, seed)
+        self.reviews = reviews
+        self.steps = plan_steps(liked, len(model.bias), config, seed, len(reviews))
         content = list(model.content.parameters())
         mine = {id(p) for p in content}
         collaborative = [p for p in model.parameters() if id(p) not in mine]
@@ -98,28 +134,33 @@ class RetrievalTrainer:
         rate = self.config.fine_tuning_rate if step.fine_tuning else self.config.learning_rate
         for group in optimiser.param_groups:
             group["lr"] = rate
-        documents = [self._document(step, int(member)) for member in step.members]
-        main = sum(d.tokens - d.main for d in documents)
-        apart = self._regulariser(step, np.concatenate([d.ids for d in documents]))
-        (apart / main).backward()
+        examples = [self._example(step, int(member)) for member in step.members]
+        targets = sum(e.targets for e in examples)
+        apart = self._regulariser(step, np.concatenate([e.named for e in examples]))
+        (apart / targets).backward()
         total = 0.0
-        for part in group_by_tokens(sorted(documents, key=lambda d: d.tokens), self.config.batch_tokens):
+        for part in group_by_tokens(sorted(examples, key=lambda e: e.tokens), self.config.batch_tokens):
             loss = self._loss(step, part)
-            (loss / main).backward()
+            (loss / targets).backward()
             total += float(loss.detach())
-            self.tokens += sum(d.tokens for d in part)
+            self.tokens += sum(e.tokens for e in part)
         nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.config.max_grad_norm)
         optimiser.step()
         for other in self.optimisers.values():
             other.zero_grad(set_to_none=True)
         if not np.isfinite(total):
             raise UserError(f"step {self.next_step + 1}: the loss is not finite; lower retrieval.learning_rate")
-        return {step.kind: total / main, "regulariser": float(apart.detach()) / main}
+        return {step.kind: total / targets, "regulariser": float(apart.detach()) / targets}
 
-    def _loss(self, step: Step, documents: Sequence[Document]) -> Tensor:
+    def _loss(self, step: Step, examples: Sequence[Example]) -> Tensor:
+        documents = [e.document for e in examples]
         if step.kind == "words":
             return self.model.word_loss(documents)
-        return self.model.held_out_loss(documents) if step.fine_tuning else self.model.item_loss(documents)
+        if not step.fine_tuning:
+            return self.model.item_loss(documents)
+        if self.config.masked_share is None:
+            return self.model.held_out_loss(documents)
+        return self.model.masked_loss(documents, [e.held_out for e in examples])
 
     def _regulariser(self, step: Step, ids: Ints) -> Tensor:
         """Half of lambda times squared distances, over prompt and target tokens, each token once.
@@ -129,19 +170,33 @@ class RetrievalTrainer:
         model, config = self.model, self.config
         both = config.content and (config.collaborative or step.fine_tuning)
         lambda_c = config.lambda_c if both else 0.0
+        named = len(self.reviews) > 0
         if step.kind == "words":
-            return 0.5 * lambda_c * squared_distance(model.content, model.collaborative, ids)
+            return 0.5 * lambda_c * squared_distance(model.content, model.collaborative, ids, named)
         users, items = model.collaborative.rows(ids)
         prior = model.collaborative.user(users).square().sum() + model.collaborative.item(items).square().sum()
-        apart = squared_distance(model.collaborative, model.content, ids)
+        apart = squared_distance(model.collaborative, model.content, ids, named)
         return 0.5 * (lambda_c * apart + config.lambda_l * prior)
 
-    def _document(self, step: Step, member: int) -> Document:
+    def _example(self, step: Step, member: int) -> Example:
         if step.kind == "words":
-            return self.documents.content(member)
+            return Example(self._text(member))
         rng = np.random.default_rng([self.seed, step.epoch, member])
         items = self.liked[member] if self.config.fixed_order else rng.permutation(self.liked[member])
-        return self.documents.collaborative(member, items[-self.config.longest_history :])
+        items = items[-self.config.longest_history :]
+        if not step.fine_tuning or self.config.masked_share is None:
+            return Example(self.documents.collaborative(member, items))
+        masked = np.zeros(len(items), dtype=bool)
+        masked[rng.permutation(len(items))[: max(1, int(self.config.masked_share * len(items)))]] = True
+        question = self.documents.question(member, items[~masked])
+        return Example(question, items[masked], self.model.collaborative.item_ids(items[masked]))
+
+    def _text(self, member: int) -> Document:
+        """An item's text, or a review behind the items."""
+        items = len(self.model.bias)
+        return (
+            self.documents.content(member) if member < items else self.documents.review(*self.reviews[member - items])
+        )
 
     def _save(self, path: Path) -> None:
         tensors = with_prefix("model", self.model.state_dict())
@@ -159,8 +214,8 @@ class RetrievalTrainer:
         self.next_step, self.tokens = facts["next_step"], facts["tokens"]
 
 
-def plan_steps(liked: Sequence[Ints], items: int, config: RetrievalConfig, seed: int) -> list[Step]:
-    """All steps: L and C steps in turn, every user with items and every item once an epoch."""
+def plan_steps(liked: Sequence[Ints], items: int, config: RetrievalConfig, seed: int, reviews: int = 0) -> list[Step]:
+    """All steps: L and C steps in turn, every user with items, every item and some of the reviews once an epoch."""
     readers = np.flatnonzero([len(codes) > 0 for codes in liked])
     if len(readers) == 0:
         raise UserError("no user likes anything among the training rows")
@@ -168,9 +223,10 @@ def plan_steps(liked: Sequence[Ints], items: int, config: RetrievalConfig, seed:
     for epoch in range(config.pretraining_epochs + config.fine_tuning_epochs):
         fine = epoch >= config.pretraining_epochs
         rng = np.random.default_rng([seed, epoch])
+        texts = np.r_[np.arange(items), items + rng.permutation(reviews)[: config.reviews_per_epoch]]
         parts = {
             "items": _groups(rng.permutation(readers), config.users_per_step) if config.collaborative or fine else [],
-            "words": _groups(rng.permutation(items), config.items_per_step) if config.content else [],
+            "words": _groups(rng.permutation(texts), config.items_per_step) if config.content else [],
         }
         steps += [Step(kind, fine, epoch, members) for kind, members in _alternate(parts)]
     return steps

@@ -14,7 +14,7 @@ from corella.config import Config, DataConfig, TableConfig
 from corella.data.builtin import load_builtin
 from corella.data.clean import Ledger, clean, fill_users
 from corella.data.dataset import FORMAT, ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
-from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
+from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log
 from corella.errors import UserError
@@ -43,7 +43,7 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
     raw = read_raw(config)
     log, users, items, ledger = clean(raw, config)
     log = split_log(order_log(log, config), config.split, seed, config.only_likes)
-    keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME) if c in log.columns]
+    keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW) if c in log.columns]
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
     dataset = make_dataset(log.select(keep), users, items.drop(FILE_ROW, strict=False), config, {})
     facts = _facts(dataset, ledger)

@@ -10,6 +10,8 @@ RATING = "rating"
 TIME = "timestamp"
 LABEL = "label"
 SPLIT = "split"
+REVIEW = "review"
+"""What the user wrote about the item, where the source tells."""
 FILE_ROW = "_file_row"
 """1-based line of a row in its file (the header is line 1); made by the readers, for messages."""
 

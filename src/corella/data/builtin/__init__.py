@@ -5,7 +5,7 @@ settings.
 from pathlib import Path
 from typing import Any
 
-from corella.data.builtin import amazon_books, bookcrossing, ml_1m, ml_1m_collm, ml_100k
+from corella.data.builtin import amazon, amazon_books, bookcrossing, ml_1m, ml_1m_collm, ml_100k
 from corella.data.schema import RawTables
 
 _MODULES: dict[str, Any] = {
@@ -13,6 +13,7 @@ _MODULES: dict[str, Any] = {
     "ml-1m": ml_1m,
     "ml-1m-collm": ml_1m_collm,
     "bookcrossing": bookcrossing,
+    "amazon": amazon,
     "amazon-books": amazon_books,
 }
 

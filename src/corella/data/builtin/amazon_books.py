@@ -6,20 +6,13 @@ least (repeated until both hold), brand and category as fields, titles cut to 15
 for five earlier answers, are [ours].
 """
 
-import gzip
-import io
-import zlib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from corella.data.schema import FILE_ROW, ITEM, RATING, TIME, USER, RawTables
-from corella.errors import UserError
+from corella.data.builtin.amazon_files import chunks, find
+from corella.data.schema import ITEM, RATING, TIME, USER, RawTables
 
-_CHUNK = 64 * 2**20
-"""Bytes of JSON held at a time."""
 _TITLE = 150
 _REVIEW = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float32, "unixReviewTime": pl.Int64}
 _BOOK = {"asin": pl.String, "title": pl.String, "brand": pl.String, "category": pl.List(pl.String)}
@@ -28,11 +21,11 @@ _BOOK = {"asin": pl.String, "title": pl.String, "brand": pl.String, "category": 
 def load(path: Path | None, user_core: int = 60, item_core: int = 40) -> RawTables:
     """Stream both files, keep the core. Raises `UserError` where a file is missing or broken."""
     folder = Path(path or ".")
-    meta = _find(folder, "meta_*Books*.json.gz", "metadata")
-    reviews = _find(folder, "*Books*.json.gz", "reviews", without="meta_")
-    books = pl.concat(_books(chunk) for chunk in _chunks(meta, _BOOK))
+    meta = find(folder, "meta_*Books*.json.gz", "metadata")
+    reviews = find(folder, "*Books*.json.gz", "reviews", without="meta_")
+    books = pl.concat(_books(chunk) for chunk in chunks(meta, _BOOK))
     books = books.unique(ITEM, keep="first", maintain_order=True)
-    log = pl.concat(_reviews(chunk, books) for chunk in _chunks(reviews, _REVIEW))
+    log = pl.concat(_reviews(chunk, books) for chunk in chunks(reviews, _REVIEW))
     log = log.unique([USER, ITEM], keep="first", maintain_order=True)
     log = core(log, user_core, item_core)
     books = books.join(log, on=ITEM, how="semi", maintain_order="left")
@@ -64,24 +57,3 @@ def _books(chunk: pl.DataFrame) -> pl.DataFrame:
         brand=pl.when(brand != "").then(brand),
         category=pl.col("category").fill_null([]).list.eval(pl.element().filter(pl.element() != "Books")),
     )
-
-
-def _find(folder: Path, pattern: str, what: str, without: str = "\0") -> Path:
-    found = [p for p in sorted(folder.glob(pattern)) if not p.name.startswith(without)]
-    if len(found) != 1:
-        problem = f"{len(found)} files match" if found else "no file matches"
-        raise UserError(f"{folder}: {problem} {pattern} (the {what}); set data.path to a folder with one")
-    return found[0]
-
-
-def _chunks(path: Path, schema: Mapping[str, Any]) -> Iterator[pl.DataFrame]:
-    """The columns of `schema`, a bounded number of bytes at a time; adds `FILE_ROW`."""
-    row = 1
-    try:
-        with gzip.open(path) as handle:
-            while lines := handle.readlines(_CHUNK):
-                frame = pl.read_ndjson(io.BytesIO(b"".join(lines)), schema=schema)
-                yield frame.with_row_index(FILE_ROW, offset=row)
-                row += frame.height
-    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{path} cannot be read after line {row - 1}: {str(error).splitlines()[0]}") from None
