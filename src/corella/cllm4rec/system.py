@@ -100,7 +100,7 @@ class CLLM4Rec:
             raise UserError(f"recommend takes a list of users; write [{users!r}]")
         codes = self._codes("user_id", users)
         allowed = None if candidates is None else self._codes("item_id", candidates)
-        readers = [Reader(self._token(u), self.history(u)) for u in codes]
+        readers = [Reader(self.token(u), self.history(u)) for u in codes]
         answered = [self._events(u) for u in codes]
         best = top_items(self.scores(readers), answered, k, allowed)
         names = self.dataset.items["item_id"].to_list()
@@ -122,7 +122,7 @@ class CLLM4Rec:
         start, end = self.dataset.events.start[user : user + 2]
         return self.dataset.events.item[int(start) : int(end)]
 
-    def _token(self, user: int) -> int:
+    def token(self, user: int) -> int:
         """The user's code if training read it, else -1: an untrained token says nothing."""
         return user if self._trained[user] else -1
 

@@ -1,0 +1,220 @@
+"""Retrieval: CLLM4Rec, its ablations and other people's models on MovieLens-100K, same rows, one run.
+
+    python benchmarks/retrieval.py --rectools ENV/bin/python --cornac ENV/bin/python
+
+The two interpreters have what `retrieval_peers.py` asks for. Resumable: trained runs and all lists are kept in the
+runs folder.
+"""
+
+import argparse
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from common import run, write_result
+from corella.cllm4rec.recommend import Reader, top_items
+from corella.cllm4rec.system import liked_items
+from corella.config import Config
+from corella.data.dataset import Dataset
+from corella.data.prepare import load_dataset
+from corella.evaluation.retrieval import ndcg_at, recall_at
+from corella.files import read_json, write_json
+from corella.run import peak_gib, train_retrieval
+from corella.settings import load_config
+
+DATA: dict[str, Any] = {"label": "rating > 3", "only_likes": True, "core": 5}
+SPLITS: dict[str, dict[str, Any]] = {"each user at random": {"by": "each-user"}, "time": {"by": "time"}}
+"""The first is the paper's preparation."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "CLLM4Rec": {},
+    "no content part": {"content": False},
+    "no collaborative part": {"collaborative": False},
+    "fixed item order": {"fixed_order": True},
+    "no fine-tuning": {"fine_tuning_epochs": 0},
+    "items' head tied to their embeddings": {"tied": True},
+    "masked fine-tuning of the paper": {"masked_share": 0.2},
+}
+RECTOOLS = ("popularity", "item-KNN", "ALS", "BPR", "EASE", "SASRec")
+MULTI_VAE = "Multi-VAE"
+K = 100
+METRICS = ("recall20", "recall40", "ndcg100")
+
+TEXT = """\
+MovieLens-100K, likes only (rating > 3), users and items with five at least. `each user at random`: 80/10/10 within
+each user, the paper's preparation; `time`: the same fractions of the log in order of time, users with a training or
+validation row. Recall@20, Recall@40 and NDCG@100 by the paper's definitions, means over users and seeds; the interval
+is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a split of its
+own (where it is random); every system of a seed stands on the same rows. Ours reads training and validation rows
+as history and learns from training rows; the others learn from both, with settings chosen on validation rows."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench-retrieval"))
+    parser.add_argument("--rectools", type=Path, help="an interpreter with RecTools; unset: without its models")
+    parser.add_argument("--cornac", type=Path, help="an interpreter with cornac; unset: without Multi-VAE")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--splits", nargs="*", choices=SPLITS, default=list(SPLITS))
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    arguments = parser.parse_args()
+    table: list[dict[str, Any]] = []
+    for split in arguments.splits:
+        each = [_measure(arguments, split, seed) for seed in arguments.seeds]
+        for system in each[0]:
+            mine = [found[system] for found in each if system in found]
+            row = {name: float(np.mean([m[name] for m in mine])) for name in mine[0]}
+            table.append({"split": split, "system": system, **row, "seeds": len(mine)})
+    facts = {"seeds": arguments.seeds, "data": DATA}
+    write_result("retrieval", "Retrieval on MovieLens-100K", TEXT, table, figures(table), facts)
+
+
+def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, dict[str, float]]:
+    """All systems on one split: system -> its numbers."""
+    folder: Path = arguments.runs / f"{re.sub(r'[^a-z]+', '-', split)}-{seed}"
+    first = config_of(split, seed, {})
+    dataset = load_dataset(first)
+    rows = folder / "rows.parquet"
+    if not rows.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        columns = dataset.log.select("user_id", "item_id", "split").with_columns(order=pl.int_range(pl.len()))
+        columns.write_parquet(rows)
+    facts: dict[str, dict[str, float]] = {}
+    for name in arguments.variants:
+        facts[name] = _ours(folder, name, config_of(split, seed, VARIANTS[name]), dataset)
+    here = Path(__file__).resolve().parent / "retrieval_peers.py"
+    for python, names in ((arguments.rectools, RECTOOLS), (arguments.cornac, (MULTI_VAE,))):
+        missing = [name for name in names if not (folder / f"{name}.parquet").is_file()]
+        if python is not None and missing:
+            command = [python, here, rows, folder, "--seed", seed, "--models", *missing]
+            subprocess.run([str(word) for word in command], check=True)
+    names = [*arguments.variants, *(n for n in (*RECTOOLS, MULTI_VAE) if (folder / f"{n}.parquet").is_file())]
+    lists = {name: pl.read_parquet(folder / f"{name}.parquet") for name in names}
+    usual = _usual(arguments, rows, folder, lists)
+    codes = {name: _codes(dataset, found) for name, found in lists.items()}
+    wanted = held_out(dataset)
+    users = [u for u, items in enumerate(wanted) if len(items) and any(len(found[u]) for found in codes.values())]
+    scores = {name: per_user([found[u] for u in users], [wanted[u] for u in users]) for name, found in codes.items()}
+    return {
+        name: {**_with_intervals(mine), **_differences(scores, name), **usual.get(name, {}), **facts.get(name, {})}
+        for name, mine in scores.items()
+    }
+
+
+def config_of(split: str, seed: int, retrieval: dict[str, Any]) -> Config:
+    data = {**DATA, "split": SPLITS[split]}
+    return load_config(settings={"seed": seed, "data": data, "retrieval": retrieval})
+
+
+def _ours(folder: Path, name: str, config: Config, dataset: Dataset) -> dict[str, float]:
+    """Train a variant and write its lists; returns what it cost."""
+    kept = folder / f"{name}.facts.json"
+    if kept.is_file():
+        return dict(read_json(kept))
+    began = time.perf_counter()
+    model = train_retrieval(folder / f"run-{re.sub(r'[^a-z0-9]+', '-', name.lower())}", config)
+    trained = time.perf_counter() - began
+    known = liked_items(dataset, ("train", "valid", "history"))
+    began = time.perf_counter()
+    best = top_items(model.scores([Reader(model.token(u), items) for u, items in enumerate(known)]), known, K)
+    seconds = time.perf_counter() - began
+    items, users = dataset.items["item_id"].to_list(), dataset.users["user_id"].to_list()
+    rows = [
+        (users[u], items[int(i)], place)
+        for u, found in enumerate(best)
+        for place, i in enumerate(found, start=1)
+        if len(known[u])
+    ]
+    frame = pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String, "place": pl.Int64}, orient="row")
+    frame.write_parquet(folder / f"{name}.parquet")
+    facts = {"train_seconds": trained, "recommend_seconds": seconds, "train_peak_gib": peak_gib()}
+    write_json(kept, facts)
+    return facts
+
+
+def _usual(
+    arguments: argparse.Namespace, rows: Path, folder: Path, lists: dict[str, pl.DataFrame]
+) -> dict[str, dict[str, float]]:
+    """RecTools' own metrics of all lists."""
+    if arguments.rectools is None:
+        return {}
+    together = pl.concat(
+        found.select(pl.lit(name).alias("system"), "user_id", pl.col("place").cast(pl.Int64), "item_id")
+        for name, found in lists.items()
+    )
+    together.write_parquet(folder / "lists.parquet")
+    here = Path(__file__).resolve().parent / "retrieval_peers.py"
+    command = [arguments.rectools, here, rows, folder, "--measure", folder / "lists.parquet"]
+    subprocess.run([str(word) for word in command], check=True)
+    return dict(read_json(folder / "usual.json"))
+
+
+def held_out(dataset: Dataset) -> list[np.ndarray]:
+    """For every user code the test items; none for users of whom nothing else is known."""
+    known = liked_items(dataset, ("train", "valid", "history"))
+    test = liked_items(dataset, ("test",))
+    return [items if len(mine) else items[:0] for items, mine in zip(test, known, strict=True)]
+
+
+def _codes(dataset: Dataset, found: pl.DataFrame) -> list[np.ndarray]:
+    """Lists of item codes for every user code, best first."""
+    items = dict(zip(dataset.items["item_id"], range(dataset.items.height), strict=True))
+    lists: list[list[int]] = [[] for _ in range(dataset.users.height)]
+    users = dict(zip(dataset.users["user_id"], range(dataset.users.height), strict=True))
+    for user, item, _ in found.select("user_id", "item_id", "place").sort("user_id", "place").iter_rows():
+        lists[users[user]].append(items[item])
+    return [np.array(row, dtype=np.int64) for row in lists]
+
+
+def per_user(lists: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        "recall20": recall_at(20, lists, wanted), "recall40": recall_at(40, lists, wanted),
+        "ndcg100": ndcg_at(K, lists, wanted),
+    }  # fmt: skip
+
+
+def _with_intervals(scores: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean over users and the ends of its 95 % interval, for each metric."""
+    row = {}
+    for name, values in scores.items():
+        half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
+        mean = float(values.mean())
+        row |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
+    return row
+
+
+def _differences(scores: dict[str, dict[str, np.ndarray]], name: str) -> dict[str, float]:
+    """CLLM4Rec less this system, user by user, with the interval."""
+    full = next(iter(scores))
+    row = {}
+    for metric in ("recall20", "ndcg100"):
+        found = _with_intervals({metric: scores[full][metric] - scores[name][metric]})
+        row |= {f"behind_full_{key}": value for key, value in found.items()}
+    return row
+
+
+def figures(table: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The named figures, on the paper's preparation."""
+    rows = {row["system"]: row for row in table if row["split"] == next(iter(SPLITS))}
+    names = {"cllm4rec": "CLLM4Rec", "ease": "EASE", "multivae": MULTI_VAE, "als": "ALS", "itemknn": "item-KNN"}
+    values = {
+        f"{short}_{metric}": rows[system][metric]
+        for short, system in names.items()
+        if system in rows
+        for metric in ("recall20", "ndcg100")
+    }
+    costs = {
+        "demo_train_seconds": "train_seconds", "recommend_all_users_seconds": "recommend_seconds",
+        "train_peak_gib": "train_peak_gib",
+    }  # fmt: skip
+    full = rows.get("CLLM4Rec", {})
+    return values | {figure: full[name] for figure, name in costs.items() if name in full}
+
+
+if __name__ == "__main__":
+    run(main)
