@@ -141,7 +141,7 @@ BENCHMARKS = {
     "bookcrossing": Benchmark(
         title="BookCrossing, ReLLa's protocol",
         text="BookCrossing by the protocol of the ReLLa paper: one target for each of 17,714 users, the last one of a\n"
-        "seeded shuffle, its history the others; 15,942 training targets (validation is a part of them) and 1,772 test\n"
+        "seeded shuffle, its history the others; 15,942 training targets (validation is a part of them), 1,772 test\n"
         "rows, whose standard error of an AUC is about .012; positive: rating >= 5. Our rows, conventional ones too,\n"
         "also learn from the answers in the histories of training users (at least five before), but for those named\n"
         "`targets only`. Published rows are other people's, and learn from targets. " + _READING,
