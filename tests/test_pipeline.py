@@ -1,5 +1,6 @@
 """Retrieval and ranking together and each alone, in Python and on the command line."""
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
+from corella.evaluation.examples import example_recommendations
 from corella.pipeline import Recommender, unanswered
 
 
@@ -50,6 +52,24 @@ def test_ranking_alone(tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
     rows = Recommender(ranking=tiny_system).recommend("u03", 1000, share=0.0)
     assert {r.item_id for r in rows} == set(everything)
     assert all(r.retrieved_at is None and r.llm_probability is None for r in rows)
+
+
+def test_examples_for_the_report(retrieval: CLLM4Rec, tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
+    """Users of test rows, short histories before long ones; what they answered is not recommended."""
+    examples = example_recommendations(Recommender(retrieval, tiny_system), tiny_dataset, known=2)
+    assert [e["trained"] for e in examples[:2]] == [True, True]
+    tested = set(tiny_dataset.log.filter(split="test")["user_id"])
+    likes = []
+    for example in examples:
+        log = tiny_dataset.log.filter(user_id=example["user_id"])
+        texts = dict(zip(tiny_dataset.items["item_id"], tiny_dataset.items["text"], strict=True))
+        newest = [texts[i] for i in log.filter(label=1)["item_id"].reverse()]
+        assert example["liked"] == newest[:8]
+        assert not {row["item_id"] for row in example["items"]} & set(log["item_id"])
+        assert example["user_id"] in tested
+        likes.append(log["label"].sum())
+    assert likes[0] <= likes[1]
+    json.dumps(examples)
 
 
 def test_mistakes(retrieval: CLLM4Rec, tiny_system: CoReLLa) -> None:

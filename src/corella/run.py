@@ -23,6 +23,7 @@ from corella.data.prepare import load_dataset
 from corella.data.schema import ITEM, USER
 from corella.errors import UserError
 from corella.evaluation.evaluate import evaluate
+from corella.evaluation.examples import example_recommendations
 from corella.files import atomic_path, read_json, write_json, write_text
 from corella.pipeline import Recommender
 from corella.progress import Reporter
@@ -93,6 +94,10 @@ def evaluate_run(
     metrics["machine"] = machine()
     metrics["seed"] = model.config.seed
     metrics["dataset"] = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
+    if (run / "retrieval" / "manifest.json").is_file():
+        reporter.say("evaluation: recommendations for a few users")
+        recommender = Recommender(CLLM4Rec.load(run / "retrieval"), model)
+        metrics["recommendations"] = example_recommendations(recommender, model.dataset)
     write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics

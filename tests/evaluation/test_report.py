@@ -170,6 +170,22 @@ def test_every_text_is_escaped(config: Config, predictions: pl.DataFrame) -> Non
     assert "&lt;script&gt;" in page
 
 
+def test_recommendations_are_shown_and_escaped(config: Config, predictions: pl.DataFrame) -> None:
+    evil = "<script>alert(1)</script>"
+    opinions = {"probability": 0.912, "crm_probability": 0.5, "llm_probability": None}
+    item = {"item_id": "i1", "text": evil, "retrieved_at": 7, **opinions}
+    user = {"user_id": "u1", "user": evil, "trained": False, "liked": ["Heat"], "disliked": [], "items": [item]}
+    page = render_report({**synthetic_metrics(), "recommendations": [user]}, config, predictions)
+    assert "<script" not in page
+    section = unescape(page.split('<section id="recommendations"')[1].split("</section>")[0])
+    assert "new since training" in section
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", section.split("<tbody>")[1])
+    assert cells == ["7", ".91", ".50", "not asked"]
+    assert "<li>Heat</li>" in section
+    assert "Disliked" not in section
+    assert 'id="recommendations"' not in render_report(synthetic_metrics(), config, predictions)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "state", "words"),
     [
