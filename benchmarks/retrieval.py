@@ -39,6 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no fine-tuning": {"fine_tuning_epochs": 0},
     "items' head tied to their embeddings": {"tied": True},
     "masked fine-tuning of the paper": {"masked_share": 0.2},
+    "everything fine-tuned": {"backbone": "tuned"},
+    "backbone from scratch": {"backbone": "scratch"},
 }
 RECTOOLS = ("popularity", "item-KNN", "ALS", "BPR", "EASE", "SASRec")
 MULTI_VAE = "Multi-VAE"
@@ -62,6 +64,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--splits", nargs="*", choices=SPLITS, default=list(SPLITS))
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", help="for all of ours, SECTION.NAME=VALUE"
+    )
     arguments = parser.parse_args()
     table: list[dict[str, Any]] = []
     for split in arguments.splits:
@@ -70,14 +75,14 @@ def main() -> None:
             mine = [found[system] for found in each if system in found]
             row = {name: float(np.mean([m[name] for m in mine])) for name in mine[0]}
             table.append({"split": split, "system": system, **row, "seeds": len(mine)})
-    facts = {"seeds": arguments.seeds, "data": DATA}
+    facts = {"seeds": arguments.seeds, "data": DATA, "overrides": arguments.overrides}
     write_result("retrieval", "Retrieval on MovieLens-100K", TEXT, table, figures(table), facts)
 
 
 def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, dict[str, float]]:
     """All systems on one split: system -> its numbers."""
     folder: Path = arguments.runs / f"{re.sub(r'[^a-z]+', '-', split)}-{seed}"
-    first = config_of(split, seed, {})
+    first = config_of(split, seed, {}, arguments.overrides)
     dataset = load_dataset(first)
     rows = folder / "rows.parquet"
     if not rows.is_file():
@@ -86,7 +91,7 @@ def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, 
         columns.write_parquet(rows)
     facts: dict[str, dict[str, float]] = {}
     for name in arguments.variants:
-        facts[name] = _ours(folder, name, config_of(split, seed, VARIANTS[name]), dataset)
+        facts[name] = _ours(folder, name, config_of(split, seed, VARIANTS[name], arguments.overrides), dataset)
     here = Path(__file__).resolve().parent / "retrieval_peers.py"
     for python, names in ((arguments.rectools, RECTOOLS), (arguments.cornac, (MULTI_VAE,))):
         missing = [name for name in names if not (folder / f"{name}.parquet").is_file()]
@@ -106,9 +111,10 @@ def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, 
     }
 
 
-def config_of(split: str, seed: int, retrieval: dict[str, Any]) -> Config:
+def config_of(split: str, seed: int, retrieval: dict[str, Any], overrides: Sequence[str]) -> Config:
     data = {**DATA, "split": SPLITS[split]}
-    return load_config(settings={"seed": seed, "data": data, "retrieval": retrieval})
+    whole = {"llm": {"dtype": "float32"}} if "backbone" in retrieval else {}
+    return load_config(overrides=overrides, settings={"seed": seed, "data": data, "retrieval": retrieval, **whole})
 
 
 def _ours(folder: Path, name: str, config: Config, dataset: Dataset) -> dict[str, float]:

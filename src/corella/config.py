@@ -347,6 +347,11 @@ class RetrievalConfig(Section):
     """Whether pretraining has the collaborative part."""
     content: bool = True
     """Whether there is a content part; it also regularises."""
+    backbone: Literal["frozen", "tuned", "scratch"] = "frozen"
+    """Whether the language model stays as it is [paper], is trained whole with the embeddings, or is so from random
+    weights (ablations of the paper; both need llm.dtype=float32 and are much slower)."""
+    backbone_rate: float = Field(default=1e-4, gt=0)
+    """Learning rate of a language model that is trained whole. [ours]"""
     lambda_c: float = Field(default=1.0, ge=0)
     """Weight of the squared distance between collaborative and content embeddings. [code]: 1 on Beauty"""
     lambda_l: float = Field(default=0.01, ge=0)

@@ -41,7 +41,8 @@ def fitted(tiny_system_config: Configure, tiny_dataset: Dataset) -> CLLM4Rec:
 
 def _model(backbone: Backbone, dataset: Dataset, **given: Any) -> CLLM:
     torch.manual_seed(5)
-    return CLLM(backbone, dataset.users.height, dataset.items.height, std=0.3, tied=given.get("tied", False))
+    config = RetrievalConfig.model_validate({"std": 0.3, **given})
+    return CLLM(backbone, dataset.users.height, dataset.items.height, config)
 
 
 def _documents(backbone: Backbone, dataset: Dataset, model: CLLM) -> Documents:
@@ -50,7 +51,7 @@ def _documents(backbone: Backbone, dataset: Dataset, model: CLLM) -> Documents:
 
 def test_ids_stand_behind_the_vocabulary() -> None:
     tokens = IdTokens(vocabulary=100, users=3, items=4, width=2, std=1.0)
-    words = torch.nn.Embedding(100, 2)
+    words = torch.nn.Embedding(100, 2).requires_grad_(False)
     ids = torch.tensor([[7, 100, 102, 103, 106]])
     embedded = tokens.embed(ids, words)
     expected = [
@@ -62,7 +63,6 @@ def test_ids_stand_behind_the_vocabulary() -> None:
     ]
     torch.testing.assert_close(embedded[0], torch.stack(expected))
     embedded.sum().backward()
-    assert words.weight.grad is None
     assert tokens.item.weight.grad is not None
     assert tokens.item.weight.grad.abs().sum(1).gt(0).tolist() == [True, False, False, True]
     assert tokens.item_codes(np.array([7, 102, 103, 106])).tolist() == [-96, -1, 0, 3]
@@ -378,3 +378,22 @@ def test_masked_items_are_targets_and_not_shown(backbone: Backbone, tiny_dataset
         expected = model.states([asked], model.collaborative)[:, -1]
     state = reader_states(model, trainer.documents, [Reader(1, liked[1])], config)
     torch.testing.assert_close(state, expected.float(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["tuned", "scratch"])
+def test_a_whole_backbone_is_trained_and_saved(
+    kind: str, tiny_system_config: Configure, tiny_dataset: Dataset, backbone: Backbone, tmp_path: Path
+) -> None:
+    model = CLLM4Rec(tiny_system_config(retrieval={**QUICK, "backbone": kind})).fit(tiny_dataset)
+    before, now = (b.model.state_dict() for b in (backbone, model.model.backbone))
+    moved = [name for name in before if not torch.equal(before[name], now[name])]
+    assert len(moved) > len(before) / 2
+    model.save(tmp_path / "model")
+    readers = [Reader(u, model.history(u)) for u in range(4)]
+    np.testing.assert_array_equal(CLLM4Rec.load(tmp_path / "model").scores(readers), model.scores(readers))
+
+
+def test_a_whole_backbone_needs_float32(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
+    config = tiny_system_config(retrieval={**QUICK, "backbone": "tuned"}, llm={"dtype": "bfloat16"})
+    with pytest.raises(UserError, match=r"set llm\.dtype=float32"):
+        CLLM4Rec(config).fit(tiny_dataset)

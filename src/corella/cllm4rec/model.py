@@ -1,4 +1,4 @@
-"""The language model with id tokens: frozen backbone, two sets of embeddings, a head over items, one over words."""
+"""The language model with id tokens: two sets of embeddings, a head over items, a head over words."""
 
 import copy
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from corella.cllm4rec.documents import Document, main_places, padded
 from corella.cllm4rec.tokens import IdTokens
+from corella.config import RetrievalConfig
 from corella.data.dataset import Dataset
 from corella.llm.backbone import Backbone
 
@@ -20,9 +21,13 @@ class CLLM(nn.Module):
     collaborative embeddings; separate output embeddings with a bias are [ours], and the default.
     """
 
-    def __init__(self, backbone: Backbone, users: int, items: int, std: float, tied: bool) -> None:
+    def __init__(self, backbone: Backbone, users: int, items: int, config: RetrievalConfig) -> None:
         super().__init__()
-        self._backbone = [backbone]  # in a list: its weights are frozen and not this module's
+        std, tied = config.std, config.tied
+        self._backbone = [backbone]  # in a list: frozen weights are not this module's
+        self.whole: nn.Module | None = None
+        if config.backbone != "frozen":
+            self.whole = backbone.model.requires_grad_(True)
         vocabulary, width = backbone.model.get_input_embeddings().weight.shape
         self.collaborative = IdTokens(vocabulary, users, items, width, std)
         self.content = IdTokens(vocabulary, users, items, width, std)

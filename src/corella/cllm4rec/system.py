@@ -20,7 +20,7 @@ from corella.data.prepare import write_dataset
 from corella.data.schema import LABEL, REVIEW, SPLIT, USER
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
-from corella.llm.backbone import load_backbone
+from corella.llm.backbone import load_backbone, untrained
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
 from corella.threads import set_threads
@@ -140,8 +140,14 @@ class CLLM4Rec:
         self.dataset = dataset
         torch.manual_seed(self.config.seed)
         backbone = load_backbone(self.config.llm)
-        users, items = dataset.users.height, dataset.items.height
-        self.model = CLLM(backbone, users, items, config.std, config.tied)
+        if config.backbone != "frozen" and backbone.model.dtype != torch.float32:
+            raise UserError(
+                f"retrieval.backbone is {config.backbone}: set llm.dtype=float32, a bfloat16 weight does not move by "
+                "small updates"
+            )
+        if config.backbone == "scratch":
+            backbone = untrained(backbone)
+        self.model = CLLM(backbone, dataset.users.height, dataset.items.height, config)
         self.documents = Documents(dataset, backbone, self.model.collaborative, config.longest_text)
         self._trained = np.array([len(codes) > 0 for codes in training_likes(dataset)])
 

@@ -38,10 +38,8 @@ class IdTokens(nn.Module):
         return np.asarray(ids, dtype=np.int64) - self.vocabulary - self.users
 
     def embed(self, ids: Tensor, words: nn.Module) -> Tensor:
-        """[..., width] of ids [...]; `words` embeds the language model's own ids, and gets no gradient from here."""
-        with torch.no_grad():
-            embedded: Tensor = words(ids.clamp(max=self.vocabulary - 1))
-        embedded = embedded.clone()
+        """[..., width] of ids [...]; `words` embeds the language model's own ids."""
+        embedded: Tensor = words(ids.clamp(max=self.vocabulary - 1)).clone()
         item = ids >= self.vocabulary + self.users
         user = (ids >= self.vocabulary) & ~item
         embedded[user] = self.user(ids[user] - self.vocabulary).to(embedded.dtype)

@@ -86,7 +86,7 @@ class RetrievalProgress:
 
 
 class RetrievalTrainer:
-    """Trains the embeddings of a `CLLM`; the backbone stays as it is."""
+    """Trains the embeddings of a `CLLM`, and its backbone where that is not frozen."""
 
     def __init__(
         self,
@@ -101,12 +101,13 @@ class RetrievalTrainer:
         self.model, self.documents, self.liked, self.config, self.seed = model, documents, liked, config, seed
         self.reviews = reviews
         self.steps = plan_steps(liked, len(model.bias), config, seed, len(reviews))
+        whole = list(model.whole.parameters()) if model.whole is not None else []
         content = list(model.content.parameters())
-        mine = {id(p) for p in content}
-        collaborative = [p for p in model.parameters() if id(p) not in mine]
+        others = {id(p) for p in (*whole, *content)}
+        collaborative = [p for p in model.parameters() if id(p) not in others]
         self.optimisers = {
-            "items": torch.optim.Adam(collaborative, lr=config.learning_rate),
-            "words": torch.optim.Adam(content, lr=config.learning_rate),
+            kind: torch.optim.Adam([{"params": own}, *([{"params": whole}] if whole else [])], lr=config.backbone_rate)
+            for kind, own in (("items", collaborative), ("words", content))
         }
         self.next_step = 0
         self.tokens = 0
@@ -132,8 +133,7 @@ class RetrievalTrainer:
     def _train_step(self, step: Step) -> dict[str, float]:
         optimiser = self.optimisers[step.kind]
         rate = self.config.fine_tuning_rate if step.fine_tuning else self.config.learning_rate
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        optimiser.param_groups[0]["lr"] = rate  # the second, if there, is the backbone
         examples = [self._example(step, int(member)) for member in step.members]
         targets = sum(e.targets for e in examples)
         apart = self._regulariser(step, np.concatenate([e.named for e in examples]))
@@ -144,7 +144,8 @@ class RetrievalTrainer:
             (loss / targets).backward()
             total += float(loss.detach())
             self.tokens += sum(e.tokens for e in part)
-        nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], self.config.max_grad_norm)
+        for group in optimiser.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm)
         optimiser.step()
         for other in self.optimisers.values():
             other.zero_grad(set_to_none=True)

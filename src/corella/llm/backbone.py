@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,12 @@ def load_backbone(config: LLMConfig) -> Backbone:
         decoder.layers = decoder.layers[: config.layers]
         model.config.num_hidden_layers = config.layers
     return backbone
+
+
+def untrained(backbone: Backbone) -> Backbone:
+    """The same architecture and tokenizer with random weights, drawn from torch's global generator."""
+    model = type(backbone.model)(backbone.model.config).to(backbone.model.device)
+    return replace(backbone, model=model.eval().requires_grad_(False))
 
 
 def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
