@@ -4,7 +4,6 @@ Settings are those that `tune.py` chose for the benchmark, where docs/benchmarks
 """
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from summary import seeds as seed_facts
 LIGHTGBM = "lightgbm"
 PLAIN_ID_DROPOUT = 0.3
 """Without counting features ids matter more; chosen on validation, see docs/experiments.md."""
+SEEDS = (1, 2, 3)
+"""However many the language model has: these are cheap."""
 FROZEN = "lightgbm, item counts frozen after training"
 
 
@@ -43,7 +44,7 @@ def tuned_settings(benchmark: str) -> dict[str, dict[str, Any]]:
     return {title: {k: v for k, v in found.items() if k != "valid_auc"} for title, found in models.items()}
 
 
-def conventional_rows(benchmark: str, config: Config, seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
+def conventional_rows(benchmark: str, config: Config, folder: Path) -> list[dict[str, Any]]:
     """One row a model, means over the seeds. Finished ones are kept in `folder`."""
     set_threads(config)
     dataset = load_dataset(config)
@@ -53,7 +54,7 @@ def conventional_rows(benchmark: str, config: Config, seeds: Sequence[int], fold
     table = []
     for title in (*titles(), LIGHTGBM, FROZEN):
         each = []
-        for seed in seeds:
+        for seed in SEEDS:
             settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
             facts = repr((config.data, config.crm, settings)).encode()
             name = f"{title.replace(', ', '-').replace(' ', '-')}-{seed}-{hashlib.sha256(facts).hexdigest()[:8]}"

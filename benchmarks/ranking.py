@@ -56,7 +56,7 @@ def main() -> None:
     if unknown:
         raise UserError(f"no part '{unknown[0]}'; {suggest(unknown[0], ['conventional', *bench.variants])}")
     if "conventional" in parts:
-        table += conventional_rows(arguments.name, first, arguments.seeds, runs / "conventional")
+        table += conventional_rows(arguments.name, first, runs / "conventional")
     for name in (name for name in bench.variants if name in parts):
         variant = bench.variants[name]
         quick = variant.quick if arguments.form == "quick" else {}
