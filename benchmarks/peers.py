@@ -9,6 +9,7 @@ given to (`corella evaluate --outside`).
 
 import argparse
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,7 +102,10 @@ def main() -> None:
     if arguments.run is not None:
         path = arguments.work / "fuxictr-dcnv2.parquet"
         probabilities(dataset, read_json(arguments.work / f"FuxiCTR-DCNv2-{arguments.seeds[0]}.json"), path)
-        table += outside_rows(evaluate_run(arguments.run, outside=path))
+        copy = arguments.work / "outside"  # the run itself keeps its own figures
+        if not copy.is_dir():
+            shutil.copytree(arguments.run, copy)
+        table += outside_rows(evaluate_run(copy, outside=path))
     write_result("peers", "Conventional models beside FuxiCTR's", TEXT, table, figures, {"seeds": arguments.seeds})
 
 
