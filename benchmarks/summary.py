@@ -161,7 +161,7 @@ def groups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def seeds(items: list[dict[str, Any]]) -> dict[str, float]:
+def seeds(items: list[dict[str, Any]]) -> dict[str, Any]:
     """How many seeds a row is the mean of, and the standard deviation of the AUC over them."""
     return {"auc_sd": spread(items), "seeds": len(items)}
 
@@ -172,5 +172,6 @@ def mean(items: Sequence[Mapping[str, Any]], key: str) -> Any:
     return None if any(value is None for value in values) else float(np.mean(values))
 
 
-def spread(items: list[dict[str, Any]]) -> float:
-    return float(np.std([item["auc"] for item in items], ddof=1)) if len(items) > 1 else 0.0
+def spread(items: list[dict[str, Any]]) -> float | None:
+    """Standard deviation of the AUC over the seeds; None for one seed."""
+    return float(np.std([item["auc"] for item in items], ddof=1)) if len(items) > 1 else None
