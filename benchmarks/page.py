@@ -60,7 +60,10 @@ def _routing(rows: Sequence[Row]) -> list[str]:
         lines += [
             "AUC at the share of samples that go to the language model; in brackets the share of the full blend's"
         ]
-        lines += ["gain that it captures (empty where the blend gains less than .001).", ""]
+        lines += [
+            "gain that it captures (`loss`: below the conventional model; empty where the blend gains less than .001).",
+            "",
+        ]
         body = []
         for policy, combine in dict.fromkeys((row["policy"], row["combine"]) for row in mine):
             at = {row["routed"]: row for row in mine if (row["policy"], row["combine"]) == (policy, combine)}
@@ -72,8 +75,8 @@ def _routing(rows: Sequence[Row]) -> list[str]:
 def _cell(row: Row | None) -> str:
     if row is None:
         return ""
-    captured = f" ({row['captured']:.0%})" if row["captured"] is not None else ""
-    return auc(row["auc"]) + captured
+    share = row["captured"]
+    return auc(row["auc"]) + ("" if share is None else " (loss)" if share < 0 else f" ({share:.0%})")
 
 
 def _groups(groups: Sequence[Row]) -> list[str]:
