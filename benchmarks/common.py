@@ -55,12 +55,38 @@ def write_result(
 
 
 def plain_page(title: str, text: str, result: dict[str, Any]) -> str:
-    """The Markdown page of a result: all its rows in one table, and the figures."""
+    """The Markdown page of a result: comparisons, if it has any, all its rows in one table, and the figures."""
     columns = list(dict.fromkeys(key for row in result["rows"] for key in row))
     body = [[_cell(row.get(column)) for column in columns] for row in result["rows"]]
-    lines = [f"# {title}", "", text, "", stamp(result), "", *table(columns, body), "", "## Figures", ""]
+    lines = [f"# {title}", "", text, "", stamp(result), ""]
+    if result.get("differences"):
+        lines += ["## What it says", "", *(f"- {sentence}" for sentence in sentences(result)), ""]
+    lines += ["## Table", "", *table(columns, body), "", "## Figures", ""]
     lines += table(["figure", "value"], [[f"`{k}`", _cell(v)] for k, v in result["figures"].items()])
     return "\n".join(lines) + "\n"
+
+
+def sentences(result: dict[str, Any]) -> list[str]:
+    """Every comparison of the runs, a sentence each, with its interval."""
+    found = []
+    for d in result["differences"]:
+        if d["low"] > 0:
+            verdict = f"`{d['b']}` is above `{d['a']}`"
+        elif d["high"] < 0:
+            verdict = f"`{d['b']}` is below `{d['a']}`"
+        else:
+            verdict = f"`{d['b']}` and `{d['a']}` cannot be told apart"
+        found.append(f"{verdict}: AUC {signed(d['mean'])} [{signed(d['low'])}, {signed(d['high'])}].")
+    return found
+
+
+def auc(value: Any) -> str:
+    """Four decimals, no leading zero; empty for None."""
+    return "" if value is None else f"{value:.4f}".replace("0.", ".", 1)
+
+
+def signed(value: float) -> str:
+    return ("+" if value >= 0 else "-") + auc(abs(value))
 
 
 def stamp(result: dict[str, Any]) -> str:

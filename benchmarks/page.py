@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from common import stamp, table
+from common import auc, sentences, stamp, table
 
 Row = dict[str, Any]
 
@@ -35,20 +35,6 @@ def ranking_page(title: str, text: str, result: Row) -> str:
         *table(["figure", "value"], [[f"`{k}`", auc(v)] for k, v in result["figures"].items()]),
     ]
     return "\n".join(lines) + "\n"
-
-
-def sentences(result: Row) -> list[str]:
-    """Every comparison of the runs, a sentence each, with its interval."""
-    found = []
-    for d in result["differences"]:
-        if d["low"] > 0:
-            verdict = f"`{d['b']}` is above `{d['a']}`"
-        elif d["high"] < 0:
-            verdict = f"`{d['b']}` is below `{d['a']}`"
-        else:
-            verdict = f"`{d['b']}` and `{d['a']}` cannot be told apart"
-        found.append(f"{verdict}: AUC {signed(d['mean'])} [{signed(d['low'])}, {signed(d['high'])}].")
-    return found
 
 
 def _routing(rows: Sequence[Row]) -> list[str]:
@@ -105,12 +91,3 @@ def _model_row(row: Row) -> list[str]:
     interval = f"[{auc(row['auc_low'])}, {auc(row['auc_high'])}]" if row.get("auc_low") is not None else ""
     rest = [auc(row.get(name)) for name in ("user_auc", "logloss", "accuracy", "auc_sd")]
     return [row["system"], auc(row["auc"]), interval, *rest, str(row.get("seeds", ""))]
-
-
-def auc(value: Any) -> str:
-    """Four decimals, no leading zero; empty for None."""
-    return "" if value is None else f"{value:.4f}".replace("0.", ".", 1)
-
-
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + auc(abs(value))

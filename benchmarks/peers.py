@@ -12,7 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from corella.crm.models import build_crm
 from corella.crm.training import crm_logits, train_crm
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
+from corella.evaluation.intervals import paired_bootstrap
 from corella.evaluation.metrics import quality
 from corella.files import read_json, write_json
 from corella.run import evaluate_run
@@ -50,7 +51,7 @@ The conventional models of FuxiCTR 2.3.10, trained by its own code, beside ours:
 (item and answer), the same vocabularies (of training rows), batch 512, embedding 16, deep part 200-80, early
 stopping on validation AUC, on ml-1m-collm. Rows a second are those of training epochs, evaluation left out; ours and
 theirs alternate, so that both meet the same machine. `auc_low` and `auc_high` are means over seeds of 95 % DeLong
-intervals. `outside` rows: FuxiCTR's DCNv2 in place of our model, calibrated, routed and blended with our language
+intervals, those of differences means of a paired bootstrap over users. `outside` rows: FuxiCTR's DCNv2 in place of our model, calibrated, routed and blended with our language
 model by `corella evaluate --outside`."""
 
 
@@ -74,6 +75,7 @@ def main() -> None:
         export(dataset, rows)
     here = Path(__file__).resolve()
     found: dict[str, list[dict[str, Any]]] = {}
+    scores: dict[str, list[np.ndarray]] = {}
     for seed in arguments.seeds:
         for ours, theirs in PAIRS.items():
             for title, command in {
@@ -84,6 +86,7 @@ def main() -> None:
                 if not path.is_file():
                     subprocess.run([str(word) for word in (*command, path)], check=True)
                 found.setdefault(title, []).append(scored(dataset, config, read_json(path)))
+                scores.setdefault(title, []).append(np.array(read_json(path)["test"]))
                 print(title, seed, {k: v for k, v in found[title][-1].items() if isinstance(v, float)}, flush=True)
     names = (*METRICS, "rows_per_second", "peak_gib")
     table = [
@@ -107,7 +110,22 @@ def main() -> None:
         if not copy.is_dir():
             shutil.copytree(arguments.run, copy)
         table += outside_rows(evaluate_run(copy, outside=path))
-    write_result("peers", "Conventional models beside FuxiCTR's", TEXT, table, figures, {"seeds": arguments.seeds})
+    write_result("peers", "Conventional models beside FuxiCTR's", TEXT, table, figures, {
+        "seeds": arguments.seeds, "differences": differences(dataset, scores),
+    })  # fmt: skip
+
+
+def differences(dataset: Dataset, scores: dict[str, list[np.ndarray]]) -> list[dict[str, Any]]:
+    """Ours less theirs, for both models: means over seeds of a paired bootstrap over users."""
+    test, rows = dataset.samples("test"), []
+    for ours, theirs in PAIRS.items():
+        a, b = f"FuxiCTR {theirs}", f"corella {ours}"
+        each = [
+            asdict(paired_bootstrap(test.label, one, other, 1000, seed, test.user))
+            for seed, (one, other) in enumerate(zip(scores[a], scores[b], strict=True))
+        ]
+        rows.append({"a": a, "b": b, **{name: mean(each, name) for name in ("mean", "low", "high")}})
+    return rows
 
 
 def export(dataset: Dataset, folder: Path) -> None:
@@ -202,10 +220,10 @@ def outside_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         for s in metrics["systems"]
         if "outside" in s["system"]
     ]
-    points = (p for p in metrics["curves"]["outside CRM"] if p["combine"] == "blend" and p["share"] in (0.2, 1.0))
-    for point in points:
-        name = f"outside: {point['policy']}, blend, {round(100 * point['share'])} % routed"
-        table.append({"system": name, **{m: point.get(m) for m in METRICS}})
+    for point in metrics["curves"]["outside CRM"]:
+        if (point["combine"], point["share"]) == ("blend", 0.2):
+            name = f"outside: {point['policy']}, blend, 20 % routed"
+            table.append({"system": name, **{m: point.get(m) for m in METRICS}})
     return table
 
 
