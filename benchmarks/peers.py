@@ -51,8 +51,8 @@ The conventional models of FuxiCTR 2.3.10, trained by its own code, beside ours:
 (item and answer), the same vocabularies (of training rows), batch 512, embedding 16, deep part 200-80, early
 stopping on validation AUC, on ml-1m-collm. Rows a second are those of training epochs, evaluation left out; ours and
 theirs alternate, so that both meet the same machine. `auc_low` and `auc_high` are means over seeds of 95 % DeLong
-intervals, those of differences means of a paired bootstrap over users. `outside` rows: FuxiCTR's DCNv2 in place of our model, calibrated, routed and blended with our language
-model by `corella evaluate --outside`."""
+intervals, those of differences of a paired bootstrap over users. `outside` rows: FuxiCTR's DCNv2 in place of our
+model, calibrated, routed and blended with our language model by `corella evaluate --outside`."""
 
 
 def main() -> None:
