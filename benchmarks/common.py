@@ -1,6 +1,7 @@
 """What the benchmark scripts share: the result file and its Markdown table, which is rendered from it."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
 
 def auc(value: Any) -> str:
     """Four decimals, no leading zero; empty for None."""
-    return "" if value is None else f"{value:.4f}".replace("0.", ".", 1)
+    return "" if value is None else re.sub(r"^(-?)0\.", r"\1.", f"{value:.4f}")
 
 
 def signed(value: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from common import run, write_result
 from conventional import conventional_rows
+from corella.collaboration.system import FORMAT
 from corella.config import Config
 from corella.errors import UserError, suggest
 from corella.files import read_json
@@ -88,6 +89,9 @@ def merged(parts: Sequence[Settings]) -> Settings:
 def result_of(run: Path, configuration: Config, again: bool) -> dict[str, Any]:
     """The metrics of a run, which is trained and evaluated where it is not yet."""
     start_run(run, configuration)  # or the mistake that the folder holds a run with other settings
+    manifest = run / "model" / "manifest.json"
+    if manifest.is_file() and read_json(manifest).get("format") != FORMAT:
+        raise UserError(f"{run} was trained by an earlier version; delete it or choose another folder for the runs")
     if again or not (run / "metrics.json").is_file():
         evaluate_run(run, train_run(run, configuration))
     metrics: dict[str, Any] = read_json(run / "metrics.json")

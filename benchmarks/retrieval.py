@@ -25,7 +25,7 @@ from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.evaluation.retrieval import ndcg_at, recall_at
 from corella.files import read_json, write_json
-from corella.run import peak_gib, train_retrieval
+from corella.run import peak_gib, start_run, train_retrieval
 from corella.settings import load_config
 
 DATA: dict[str, Any] = {"label": "rating > 3", "only_likes": True, "core": 5}
@@ -119,11 +119,13 @@ def config_of(split: str, seed: int, retrieval: dict[str, Any], overrides: Seque
 
 def _ours(folder: Path, name: str, config: Config, dataset: Dataset) -> dict[str, float]:
     """Train a variant and write its lists; returns what it cost."""
+    run_folder = folder / f"run-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
+    start_run(run_folder, config)  # or the mistake that it holds other settings
     kept = folder / f"{name}.facts.json"
     if kept.is_file():
         return dict(read_json(kept))
     began = time.perf_counter()
-    model = train_retrieval(folder / f"run-{re.sub(r'[^a-z0-9]+', '-', name.lower())}", config)
+    model = train_retrieval(run_folder, config)
     trained = time.perf_counter() - began
     known = liked_items(dataset, ("train", "valid", "history"))
     began = time.perf_counter()

@@ -95,15 +95,19 @@ def _rectools_models() -> dict[str, Callable[..., Any]]:
     def bpr(seed: int, **given: Any) -> Any:
         return models.ImplicitBPRWrapperModel(BayesianPersonalizedRanking(random_state=seed, num_threads=2, **given))
 
+    def sasrec(seed: int, **given: Any) -> Any:
+        from pytorch_lightning import seed_everything
+
+        seed_everything(seed, workers=True)
+        return models.SASRecModel(n_factors=64, n_heads=1, session_max_len=100, lr=0.001, **given)
+
     return {
         "popularity": lambda seed: models.PopularModel(),
         "item-KNN": lambda seed, kind, neighbours: models.ImplicitItemKNNWrapperModel(knn[kind](K=neighbours)),
         "ALS": als,
         "BPR": bpr,
         "EASE": lambda seed, **given: models.EASEModel(**given),
-        "SASRec": lambda seed, **given: models.SASRecModel(
-            n_factors=64, n_heads=1, session_max_len=100, lr=0.001, **given
-        ),
+        "SASRec": sasrec,
     }
 
 
@@ -153,7 +157,8 @@ def measured(lists: pd.DataFrame, rows: pd.DataFrame) -> dict[str, dict[str, flo
         "recall10": metrics.Recall(k=10), "usual_ndcg10": metrics.NDCG(k=10), "mrr10": metrics.MRR(k=10),
         "coverage10": metrics.CatalogCoverage(k=10, normalize=True),
     }  # fmt: skip
-    test = rows[rows["split"] == "test"]
+    known = rows.loc[rows["split"] != "test", "user_id"]
+    test = rows[(rows["split"] == "test") & rows["user_id"].isin(known)]
     catalogue = rows["item_id"].unique()
     result = {}
     for system, found in lists.groupby("system"):

@@ -64,8 +64,8 @@ class SplitConfig(Section):
     min_history: int = Field(default=0, ge=0)
     """Rows with fewer earlier interactions of the user become history only, before the fractions are taken."""
     learn_history: bool = False
-    """With `by: column`: a history row becomes a row of the part of the user's next sample, if that is train or valid
-    and at least `min_history` rows of the user stand before it. Its answer is as known as theirs. [ours]"""
+    """With `by: column`: a history row becomes a training row, if the user's next sample is one and at least
+    `min_history` rows of the user stand before it. Its answer is as known as that one's. [ours]"""
 
     @field_validator("dates")
     @classmethod

@@ -94,11 +94,12 @@ def evaluate_run(
     metrics["machine"] = machine()
     metrics["seed"] = model.config.seed
     metrics["dataset"] = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
+    write_json(run / "metrics.json", metrics)
     if (run / "retrieval" / "manifest.json").is_file():
         reporter.say("evaluation: recommendations for a few users")
         recommender = Recommender(CLLM4Rec.load(run / "retrieval"), model)
         metrics["recommendations"] = example_recommendations(recommender, model.dataset)
-    write_json(run / "metrics.json", metrics)
+        write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
 

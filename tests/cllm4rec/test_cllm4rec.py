@@ -76,8 +76,8 @@ def test_distance_counts_each_token_once_and_moves_one_side() -> None:
         other.user.weight.zero_()
         other.item.weight.zero_()
     ids = np.array([3, 10, 13, 13, 10])  # user 0, item 1, some twice
-    assert squared_distance(one, other, ids, with_users=True).item() == 26.0
-    distance = squared_distance(one, other, ids, with_users=False)
+    assert squared_distance(one, other, ids, np.array([True, False])).item() == 26.0
+    distance = squared_distance(one, other, ids, np.array([False, True]))
     assert distance.item() == 25.0
     distance.backward()
     assert other.user.weight.grad is None
@@ -331,6 +331,9 @@ def test_reviews_move_the_users_content(tiny_system_config: Configure, tiny_data
     assert torch.equal(plain.model.content.user.weight, start.model.content.user.weight)
     moved = (told.model.content.user.weight != start.model.content.user.weight).any(1)
     assert moved.sum() > 10
+    apart = [m.model.collaborative.user.weight - told.model.content.user.weight for m in (plain, told)]
+    written = [user for user, _, _ in training_reviews(with_reviews(tiny_dataset))]
+    assert apart[1][written].norm() < apart[0][written].norm()
 
 
 def test_a_question_ends_with_the_user(backbone: Backbone, tiny_dataset: Dataset) -> None:
@@ -385,7 +388,11 @@ def test_a_whole_backbone_is_trained_and_saved(
     kind: str, tiny_system_config: Configure, tiny_dataset: Dataset, backbone: Backbone, tmp_path: Path
 ) -> None:
     model = CLLM4Rec(tiny_system_config(retrieval={**QUICK, "backbone": kind})).fit(tiny_dataset)
-    before, now = (b.model.state_dict() for b in (backbone, model.model.backbone))
+    idle = {**QUICK, "backbone": kind, "pretraining_epochs": 0, "fine_tuning_epochs": 0}
+    untouched = CLLM4Rec(tiny_system_config(retrieval=idle)).fit(tiny_dataset)
+    before, now = (m.model.backbone.model.state_dict() for m in (untouched, model))
+    pretrained = backbone.model.state_dict()
+    assert (kind == "tuned") == all(torch.equal(before[name], pretrained[name]) for name in before)
     moved = [name for name in before if not torch.equal(before[name], now[name])]
     assert len(moved) > len(before) / 2
     model.save(tmp_path / "model")

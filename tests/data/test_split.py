@@ -58,7 +58,7 @@ def test_min_history_in_leave_last_out() -> None:
     assert parts(log_of("abababab" + "cc"), by="leave-last-out", min_history=1) == "hhttvvee" + "he"
 
 
-def test_history_rows_become_samples_of_the_part_that_follows() -> None:
+def test_history_rows_become_training_rows_before_one() -> None:
     letters = {"h": "history", "t": "train", "v": "valid", "e": "test"}
 
     def split(users: str, given: str, least: int) -> str:
@@ -66,8 +66,8 @@ def test_history_rows_become_samples_of_the_part_that_follows() -> None:
         return parts(log, by="column", learn_history=True, min_history=least)
 
     users = "aaaa" + "bbbb" + "cccc" + "dd" + "aaaa"
-    given = "hhht" + "hhhv" + "hhhe" + "hh" + "ehhh"
-    assert split(users, given, 0) == "tttt" + "vvvv" + "hhhe" + "hh" + "ehhh"
+    given = "hhht" + "hhvv" + "hhhe" + "hh" + "ehhh"
+    assert split(users, given, 0) == "tttt" + "hhvv" + "hhhe" + "hh" + "ehhh"
     assert split(users, given, 2) == "hhtt" + "hhvv" + "hhhe" + "hh" + "ehhh"
     with pytest.raises(ValueError, match="learn_history belongs to `by: column`"):
         SplitConfig(by="user", learn_history=True)

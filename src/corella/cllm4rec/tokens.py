@@ -54,14 +54,13 @@ class IdTokens(nn.Module):
         return torch.from_numpy(users).to(device), torch.from_numpy(items).to(device)
 
 
-def squared_distance(one: IdTokens, other: IdTokens, ids: Ints, with_users: bool) -> Tensor:
+def squared_distance(one: IdTokens, other: IdTokens, ids: Ints, told: npt.NDArray[np.bool_]) -> Tensor:
     """Sum of squared distances between both sets' embeddings of the tokens in `ids`; only `one` gets gradients.
 
-    `with_users`: whether users take part. Without reviews no content document names them, and their content embeddings
-    would only be where they began.
+    `told` [users]: the users who take part. Content documents name no others (those without reviews), whose content
+    embeddings are only where they began.
     """
     users, items = one.rows(ids)
-    total = (one.item(items) - other.item.weight.detach()[items]).square().sum()
-    if with_users:
-        total = total + (one.user(users) - other.user.weight.detach()[users]).square().sum()
-    return total
+    users = users[torch.from_numpy(told).to(users.device)[users]]
+    apart = (one.item(items) - other.item.weight.detach()[items]).square().sum()
+    return apart + (one.user(users) - other.user.weight.detach()[users]).square().sum()

@@ -100,6 +100,10 @@ class RetrievalTrainer:
         """`liked`: for every user code the items of the training rows that the user liked; `reviews`: of those."""
         self.model, self.documents, self.liked, self.config, self.seed = model, documents, liked, config, seed
         self.reviews = reviews
+        self.told = np.zeros(len(liked), dtype=bool)
+        """Users whom a content document names: only they have a content side."""
+        if config.reviews_per_epoch > 0:
+            self.told[[user for user, _, _ in reviews]] = True
         self.steps = plan_steps(liked, len(model.bias), config, seed, len(reviews))
         whole = list(model.whole.parameters()) if model.whole is not None else []
         content = list(model.content.parameters())
@@ -171,7 +175,7 @@ class RetrievalTrainer:
         model, config = self.model, self.config
         both = config.content and (config.collaborative or step.fine_tuning)
         lambda_c = config.lambda_c if both else 0.0
-        named = len(self.reviews) > 0
+        named = self.told
         if step.kind == "words":
             return 0.5 * lambda_c * squared_distance(model.content, model.collaborative, ids, named)
         users, items = model.collaborative.rows(ids)

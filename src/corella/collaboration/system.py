@@ -48,7 +48,7 @@ from corella.threads import set_threads
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the files of a saved model change their meaning."""
 
 _TIMED_ROWS = 64

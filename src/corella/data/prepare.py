@@ -44,6 +44,8 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
     log, users, items, ledger = clean(raw, config)
     log = split_log(order_log(log, config), config.split, seed, config.only_likes)
     keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW) if c in log.columns]
+    if REVIEW in keep:
+        log = log.with_columns(pl.col(REVIEW).cast(pl.String))
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
     dataset = make_dataset(log.select(keep), users, items.drop(FILE_ROW, strict=False), config, {})
     facts = _facts(dataset, ledger)

@@ -36,11 +36,12 @@ def split_log(log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: boo
 
 
 def _history_as_samples(least: int) -> pl.Expr:
-    """The split where history rows are samples of the part of the user's next one, test rows' histories excepted."""
+    """The split where history rows whose user's next sample is a training row are training rows too. Validation stays
+    as it was given: like test."""
     history = pl.col(SPLIT) == "history"
     following = pl.when(~history).then(SPLIT).backward_fill().over(USER)
-    known = history & following.is_in(["train", "valid"]) & (pl.int_range(pl.len()).over(USER) >= least)
-    return pl.when(known).then(following).otherwise(SPLIT).alias(SPLIT)
+    known = history & (following == "train") & (pl.int_range(pl.len()).over(USER) >= least)
+    return pl.when(known).then(pl.lit("train")).otherwise(SPLIT).alias(SPLIT)
 
 
 def _by_time(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:

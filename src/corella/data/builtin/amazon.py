@@ -35,7 +35,10 @@ def load(path: Path | None) -> RawTables:
     folder = Path(path or ".")
     meta = find(folder, "meta_*.json.gz", "metadata")
     reviews = find(folder, "*.json.gz", "reviews", without="meta_")
-    log = pl.concat(chunk.rename(_OURS) for chunk in chunks(reviews, _REVIEWS))
+    parts = [chunk.rename(_OURS) for chunk in chunks(reviews, _REVIEWS)]
+    if not parts:
+        raise UserError(f"{reviews} is empty")
+    log = pl.concat(parts)
     asked = set(log[ITEM])
     items = pl.DataFrame(list(_items(meta, asked)), schema=_ITEMS, orient="row")
     items = items.unique(ITEM, keep="first", maintain_order=True)
@@ -56,7 +59,7 @@ def _items(path: Path, asked: set[str]) -> Iterator[tuple[Any, ...]]:
                     distinct = list(dict.fromkeys(map(str, categories)))[1:]  # the first names the whole collection
                     brand = _text(item.get("brand")) or None
                     yield item["asin"], title, brand, distinct, _text(item.get("description")), number
-    except (OSError, EOFError, zlib.error, ValueError, SyntaxError, AttributeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, SyntaxError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read after line {max(number - 1, 0)}: {str(error).splitlines()[0]}"
         ) from None
