@@ -52,8 +52,8 @@ The conventional models of FuxiCTR 2.3.10, trained by its own code, beside ours:
 ml-1m-collm. Early stopping on validation AUC, each in its own way: ours looks four times an epoch (patience 6), theirs
 once (patience 2, a tenth of the learning rate after a miss). Rows a second are those of training epochs, evaluation
 left out; ours and theirs alternate, so that both meet the same machine. `auc_low` and `auc_high` are means over seeds
-of 95 % DeLong intervals, those of differences of a paired bootstrap over users. `outside` rows: FuxiCTR's DCNv2 in place of
-our model, calibrated, routed and blended with our language model by `corella evaluate --outside`."""
+of 95 % DeLong intervals, those of differences of a paired bootstrap over users. `outside` rows: FuxiCTR's DCNv2 in
+place of our model, calibrated, routed and blended with our language model by `corella evaluate --outside`."""
 
 
 def main() -> None:
