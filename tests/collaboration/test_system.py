@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from corella.collaboration import router_inputs, system
 from corella.collaboration.results import Predictions
-from corella.collaboration.system import CoReLLa
+from corella.collaboration.system import FORMAT, CoReLLa
 from corella.config import Config
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, make_dataset, sample_users
@@ -57,8 +57,8 @@ def test_a_changed_byte_is_found(tiny_system: CoReLLa, tiny_dataset: Dataset, tm
     for file in sorted(p for p in (tmp_path / "model").rglob("*") if p.is_file() and p.parent.name != "dataset"):
         content = file.read_bytes()
         if file.name == "manifest.json":
-            file.write_bytes(content.replace(b'"format": 2', b'"format": 9'))
-            with pytest.raises(UserError, match="has format 9; this version reads 2"):
+            file.write_bytes(content.replace(f'"format": {FORMAT}'.encode(), b'"format": 99'))
+            with pytest.raises(UserError, match=f"has format 99; this version reads {FORMAT}"):
                 CoReLLa.load(tmp_path / "model", tiny_dataset)
         else:
             file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
