@@ -45,7 +45,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 RECTOOLS = ("popularity", "item-KNN", "ALS", "BPR", "EASE", "SASRec")
 MULTI_VAE = "Multi-VAE"
 K = 100
-METRICS = ("recall20", "recall40", "ndcg100")
 
 TEXT = """\
 MovieLens-100K, likes only (rating > 3), users and items with five at least. `each user at random`: 80/10/10 within
