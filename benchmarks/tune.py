@@ -14,12 +14,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common import DOCS, run
-from conventional import LIGHTGBM, PLAIN_ID_DROPOUT, titles
+from conventional import LIGHTGBM, titles
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.lightgbm import lightgbm_logits
 from corella.crm.models import build_crm
-from corella.crm.training import train_crm
+from corella.crm.training import PLAIN_ID_DROPOUTS, train_crm
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.files import write_json
@@ -98,7 +98,7 @@ def main() -> None:
 def _current(crm: CRMConfig, counts: bool) -> dict[str, Any]:
     names = ("embedding_size", "cross_layers", "dropout", "id_dropout", "learning_rate", "weight_decay")
     now = {**{name: getattr(crm, name) for name in names}, "hidden": "code"}
-    return now if counts else {**now, "id_dropout": PLAIN_ID_DROPOUT}
+    return now if counts else {**now, "id_dropout": PLAIN_ID_DROPOUTS[-1]}
 
 
 def _valid_auc(trial: optuna.Trial, dataset: Dataset, config: Config, model: str, counts: bool) -> float:

@@ -27,9 +27,8 @@ from corella.collaboration.router_inputs import HIDDEN_SIZE, fit_projection
 from corella.collaboration.system import CoReLLa
 from corella.config import CRMConfig
 from corella.crm.lightgbm import lightgbm_logits
-from corella.crm.models import build_crm
 from corella.crm.outside import outside_logits
-from corella.crm.training import crm_hidden, crm_logits, train_crm
+from corella.crm.training import crm_hidden, crm_logits, plain_crm
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
@@ -42,7 +41,6 @@ Floats = npt.NDArray[np.floating]
 
 OUTSIDE_NAME = "outside CRM"
 PLAIN_NAME = "dcnv2"
-PLAIN = CRMConfig(counts=False, id_dropout=0.3)
 """The paper's DCNv2: ids, fields and history."""
 
 
@@ -149,9 +147,7 @@ def _conventional(model: CoReLLa, valid: Samples, test: Samples, main: str) -> d
     _, tree_valid, tree_test = lightgbm_logits(model.encoder, train, whole_valid, [valid, test], model.config.seed)
     result = {"lightgbm": Scores(tree_valid, tree_test)}
     if main != PLAIN_NAME:
-        torch.manual_seed(model.config.seed)
-        plain = build_crm(model.spec, PLAIN)
-        train_crm(plain, model.encoder, train, whole_valid, PLAIN, model.config.seed)
+        plain = plain_crm(PLAIN_NAME, model.encoder, train, whole_valid, CRMConfig(), model.config.seed)
         result[PLAIN_NAME] = _neural(plain, model, valid, test)
     result[main] = _neural(model.crm, model, valid, test)
     return result
