@@ -350,6 +350,8 @@ class RetrievalConfig(Section):
     backbone: Literal["frozen", "tuned", "scratch"] = "frozen"
     """Whether the language model stays as it is [paper], is trained whole with the embeddings, or is so from random
     weights (ablations of the paper; both need llm.dtype=float32 and are much slower)."""
+    layers: int | None = Field(default=None, ge=1)
+    """Use only the first so many transformer blocks for retrieval. Unset: as many as `llm.layers` says. [ours]"""
     backbone_rate: float = Field(default=1e-4, gt=0)
     """Learning rate of a language model that is trained whole. [ours]"""
     lambda_c: float = Field(default=1.0, ge=0)
@@ -371,11 +373,13 @@ class RetrievalConfig(Section):
     learning_rate: float = Field(default=5e-3, gt=0)
     """Learning rate of Adam in pretraining ([code]: 1e-3; [ours] for few epochs)."""
     fine_tuning_rate: float = Field(default=2e-3, gt=0)
-    """The same in fine-tuning ([code]: 1e-4)."""
+    """The same in fine-tuning ([code]: 1e-4), falling to zero in a straight line [ours]."""
     users_per_step: int = Field(default=16, ge=1)
     """Users whose items one collaborative step reads."""
     items_per_step: int = Field(default=64, ge=1)
     """Texts of items, and reviews, that one content step reads."""
+    texts_per_epoch: int | None = Field(default=None, ge=1)
+    """Item texts that an epoch reads, drawn anew each time. Unset: all. [ours]"""
     reviews_per_epoch: int = Field(default=2000, ge=0)
     """Reviews of liked training pairs that an epoch reads, drawn anew each time, where the data has reviews. [ours]"""
     masked_share: float | None = Field(default=None, gt=0, lt=1)
@@ -385,8 +389,8 @@ class RetrievalConfig(Section):
     """Most items of a user that are read at once."""
     longest_text: int = Field(default=64, ge=1)
     """Most words (tokens) of an item's text or a review that are read."""
-    batch_tokens: int = Field(default=2048, ge=32)
-    """Tokens in one forward pass."""
+    batch_tokens: int = Field(default=512, ge=32)
+    """Tokens in one forward pass; documents differ in length, so larger passes hold more padding."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient clipping."""
     new_item_penalty: float = Field(default=100.0, gt=0)

@@ -139,7 +139,8 @@ class CLLM4Rec:
         set_threads(self.config)
         self.dataset = dataset
         torch.manual_seed(self.config.seed)
-        backbone = load_backbone(self.config.llm)
+        layers = config.layers or self.config.llm.layers
+        backbone = load_backbone(self.config.llm.model_copy(update={"layers": layers}))
         if config.backbone != "frozen" and backbone.model.dtype != torch.float32:
             raise UserError(
                 f"retrieval.backbone is {config.backbone}: set llm.dtype=float32, a bfloat16 weight does not move by "

@@ -105,6 +105,7 @@ class RetrievalTrainer:
         if config.reviews_per_epoch > 0:
             self.told[[user for user, _, _ in reviews]] = True
         self.steps = plan_steps(liked, len(model.bias), config, seed, len(reviews))
+        self._fine_steps = sum(step.fine_tuning for step in self.steps)
         whole = list(model.whole.parameters()) if model.whole is not None else []
         content = list(model.content.parameters())
         others = {id(p) for p in (*whole, *content)}
@@ -136,8 +137,7 @@ class RetrievalTrainer:
 
     def _train_step(self, step: Step) -> dict[str, float]:
         optimiser = self.optimisers[step.kind]
-        rate = self.config.fine_tuning_rate if step.fine_tuning else self.config.learning_rate
-        optimiser.param_groups[0]["lr"] = rate  # the second, if there, is the backbone
+        optimiser.param_groups[0]["lr"] = self._rate(step)  # the second, if there, is the backbone
         examples = [self._example(step, int(member)) for member in step.members]
         targets = sum(e.targets for e in examples)
         apart = self._regulariser(step, np.concatenate([e.named for e in examples]))
@@ -156,6 +156,12 @@ class RetrievalTrainer:
         if not np.isfinite(total):
             raise UserError(f"step {self.next_step + 1}: the loss is not finite; lower retrieval.learning_rate")
         return {step.kind: total / targets, "regulariser": float(apart.detach()) / targets}
+
+    def _rate(self, step: Step) -> float:
+        """Constant in pretraining, then from its peak to zero in a straight line."""
+        if not step.fine_tuning:
+            return self.config.learning_rate
+        return self.config.fine_tuning_rate * (len(self.steps) - self.next_step) / self._fine_steps
 
     def _loss(self, step: Step, examples: Sequence[Example]) -> Tensor:
         documents = [e.document for e in examples]
@@ -228,7 +234,8 @@ def plan_steps(liked: Sequence[Ints], items: int, config: RetrievalConfig, seed:
     for epoch in range(config.pretraining_epochs + config.fine_tuning_epochs):
         fine = epoch >= config.pretraining_epochs
         rng = np.random.default_rng([seed, epoch])
-        texts = np.r_[np.arange(items), items + rng.permutation(reviews)[: config.reviews_per_epoch]]
+        read = np.sort(rng.permutation(items)[: config.texts_per_epoch])
+        texts = np.r_[read, items + rng.permutation(reviews)[: config.reviews_per_epoch]]
         parts = {
             "items": _groups(rng.permutation(readers), config.users_per_step) if config.collaborative or fine else [],
             "words": _groups(rng.permutation(texts), config.items_per_step) if config.content else [],

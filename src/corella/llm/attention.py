@@ -1,0 +1,63 @@
+"""Attention for training in bfloat16 on processors: plain matrix products, query heads of a group together. [ours]
+
+torch's fused attention has a slow backward pass there: it took half of a training step, these products take a tenth.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAME = "corella_grouped"
+_LONGEST = 1024
+"""Beyond it the scores, which are kept for the backward pass, take too much memory."""
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention as transformers calls it: query [B, H, L, D], key and value [B, G, L, D]; returns [B, L, H, D].
+
+    `attention_mask` [B, 1, L, L] is added to the scores in place of the causal one. Without a backward pass, in
+    another dtype, or for long inputs it is torch's own.
+    """
+    batch, heads, length, width = query.shape
+    trained = query.requires_grad or key.requires_grad or value.requires_grad
+    if not trained or query.dtype != torch.bfloat16 or length > _LONGEST or key.shape[2] != length:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return output, None
+    groups = key.shape[1]
+    packed = (query * (scaling or width**-0.5)).reshape(batch, groups, heads // groups * length, width)
+    scores = (packed @ key.transpose(-1, -2)).view(batch, heads, length, length)
+    mask = causal_mask(length, query.dtype) if attention_mask is None else attention_mask
+    weights = (scores + mask).softmax(-1).view(batch, groups, heads // groups * length, length)
+    return (weights @ value).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+def causal_mask(length: int, dtype: torch.dtype) -> Tensor:
+    """[length, length]: 0 where a position may look, else minus infinity."""
+    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)
+
+
+def use_grouped_attention(model: Any) -> None:
+    """Let a model on a processor train with it, unless its attention is more than causal (windows, soft caps)."""
+    from transformers import AttentionInterface
+
+    config = model.config
+    special = ("attn_logit_softcapping", "attention_chunk_size", "attention_dropout")
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if windows or kinds != {"full_attention"} or any(getattr(config, name, None) for name in special):
+        return
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or config._attn_implementation != "sdpa":
+        return
+    AttentionInterface.register(NAME, grouped_attention)
+    model.set_attn_implementation(NAME)
