@@ -9,6 +9,7 @@ runs folder.
 import argparse
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,9 @@ MovieLens-100K, likes only (rating > 3), users and items with five at least. `ea
 each user, the paper's preparation; `time`: the same fractions of the log in order of time, users with a training or
 validation row. Recall@20, Recall@40 and NDCG@100 by the paper's definitions, means over users and seeds; the interval
 is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a split of its
-own (where it is random); every system of a seed stands on the same rows. Ours reads training and validation rows
-as history and learns from training rows; the others learn from both, with settings chosen on validation rows."""
+own (where it is random); every system of a seed stands on the same rows. Every model learns from training and validation
+rows once its settings are chosen: those of the others among a few for each seed, ours once for all, both on validation
+rows. Each of ours is trained in a process of its own: seconds and peak memory are that process's."""
 
 
 def main() -> None:
@@ -66,13 +68,19 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", help="for all of ours, SECTION.NAME=VALUE"
     )
+    parser.add_argument("--only-train", nargs=2, metavar=("SPLIT", "VARIANT"), help="one variant, for the first seed")
     arguments = parser.parse_args()
+    if arguments.only_train is not None:
+        split, name = arguments.only_train
+        seed = arguments.seeds[0]
+        config = config_of(split, seed, VARIANTS[name], arguments.overrides)
+        return train_variant(folder_of(arguments.runs, split, seed), name, config)
     table: list[dict[str, Any]] = []
     for split in arguments.splits:
         each = [_measure(arguments, split, seed) for seed in arguments.seeds]
         for system in each[0]:
             mine = [found[system] for found in each if system in found]
-            row = {name: float(np.mean([m[name] for m in mine])) for name in mine[0]}
+            row = {name: _mean([m[name] for m in mine]) for name in mine[0]}
             table.append({"split": split, "system": system, **row, "seeds": len(mine)})
     facts = {"seeds": arguments.seeds, "data": DATA, "overrides": arguments.overrides}
     write_result("retrieval", "Retrieval on MovieLens-100K", TEXT, table, figures(table), facts)
@@ -80,7 +88,7 @@ def main() -> None:
 
 def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, dict[str, float]]:
     """All systems on one split: system -> its numbers."""
-    folder: Path = arguments.runs / f"{re.sub(r'[^a-z]+', '-', split)}-{seed}"
+    folder = folder_of(arguments.runs, split, seed)
     first = config_of(split, seed, {}, arguments.overrides)
     dataset = load_dataset(first)
     rows = folder / "rows.parquet"
@@ -88,9 +96,15 @@ def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, 
         folder.mkdir(parents=True, exist_ok=True)
         columns = dataset.log.select("user_id", "item_id", "split").with_columns(order=pl.int_range(pl.len()))
         columns.write_parquet(rows)
-    facts: dict[str, dict[str, float]] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for name in arguments.variants:
-        facts[name] = _ours(folder, name, config_of(split, seed, VARIANTS[name], arguments.overrides), dataset)
+        start_run(run_of(folder, name), config_of(split, seed, VARIANTS[name], arguments.overrides))
+        kept = folder / f"{name}.facts.json"
+        if not kept.is_file():
+            again = [Path(__file__).resolve(), "--runs", arguments.runs, "--seeds", seed, "--only-train", split, name]
+            more = [word for override in arguments.overrides for word in ("--set", override)]
+            subprocess.run([sys.executable, *(str(word) for word in again), *more], check=True)
+        facts[name] = read_json(kept)
     here = Path(__file__).resolve().parent / "retrieval_peers.py"
     for python, names in ((arguments.rectools, RECTOOLS), (arguments.cornac, (MULTI_VAE,))):
         missing = [name for name in names if not (folder / f"{name}.parquet").is_file()]
@@ -110,27 +124,37 @@ def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, 
     }
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
 def config_of(split: str, seed: int, retrieval: dict[str, Any], overrides: Sequence[str]) -> Config:
     data = {**DATA, "split": SPLITS[split]}
     whole = {"llm": {"dtype": "float32"}} if "backbone" in retrieval else {}
     return load_config(overrides=overrides, settings={"seed": seed, "data": data, "retrieval": retrieval, **whole})
 
 
-def _ours(folder: Path, name: str, config: Config, dataset: Dataset) -> dict[str, float]:
-    """Train a variant and write its lists; returns what it cost."""
-    run_folder = folder / f"run-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
-    start_run(run_folder, config)  # or the mistake that it holds other settings
-    kept = folder / f"{name}.facts.json"
-    if kept.is_file():
-        return dict(read_json(kept))
+def folder_of(runs: Path, split: str, seed: int) -> Path:
+    return runs / f"{re.sub(r'[^a-z]+', '-', split)}-{seed}"
+
+
+def run_of(folder: Path, name: str) -> Path:
+    return folder / f"run-{re.sub(r'[^a-z0-9]+', '-', name.lower())}"
+
+
+def train_variant(folder: Path, name: str, config: Config) -> None:
+    """Train a variant and write its lists, and what it cost. A killed training goes on; its seconds then are None."""
+    run_folder = run_of(folder, name)
+    resumed = (run_folder / "checkpoints").is_dir() or (run_folder / "retrieval").is_dir()
     began = time.perf_counter()
     model = train_retrieval(run_folder, config)
-    trained = time.perf_counter() - began
-    known = liked_items(dataset, ("train", "valid", "history"))
+    trained = None if resumed else time.perf_counter() - began
+    known = liked_items(model.dataset, ("train", "valid", "history"))
     began = time.perf_counter()
     best = top_items(model.scores([Reader(model.token(u), items) for u, items in enumerate(known)]), known, K)
     seconds = time.perf_counter() - began
-    items, users = dataset.items["item_id"].to_list(), dataset.users["user_id"].to_list()
+    items, users = model.dataset.items["item_id"].to_list(), model.dataset.users["user_id"].to_list()
     rows = [
         (users[u], items[int(i)], place)
         for u, found in enumerate(best)
@@ -140,8 +164,7 @@ def _ours(folder: Path, name: str, config: Config, dataset: Dataset) -> dict[str
     frame = pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String, "place": pl.Int64}, orient="row")
     frame.write_parquet(folder / f"{name}.parquet")
     facts = {"train_seconds": trained, "recommend_seconds": seconds, "train_peak_gib": peak_gib()}
-    write_json(kept, facts)
-    return facts
+    write_json(folder / f"{name}.facts.json", facts)
 
 
 def _usual(
@@ -220,7 +243,7 @@ def figures(table: Sequence[dict[str, Any]]) -> dict[str, float]:
         "train_peak_gib": "train_peak_gib",
     }  # fmt: skip
     full = rows.get("CLLM4Rec", {})
-    return values | {figure: full[name] for figure, name in costs.items() if name in full}
+    return values | {figure: full[name] for figure, name in costs.items() if full.get(name) is not None}
 
 
 if __name__ == "__main__":

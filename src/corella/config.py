@@ -385,6 +385,9 @@ class RetrievalConfig(Section):
     masked_share: float | None = Field(default=None, gt=0, lt=1)
     """Fine-tune as the paper does: this random share of a user's items (0.2, at least one) is held out, and one state
     behind the others predicts them. Unset: every prefix of the shuffled items predicts what follows. [ours]"""
+    learn_validation: bool = True
+    """Learn from validation rows too: nothing in this training is chosen by them. Turn it off to choose settings by
+    them. [ours]"""
     longest_history: int = Field(default=256, ge=1)
     """Most items of a user that are read at once."""
     longest_text: int = Field(default=64, ge=1)

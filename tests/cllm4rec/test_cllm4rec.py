@@ -284,6 +284,14 @@ def test_likes_of_users_who_come_later_are_not_training(tiny_dataset: Dataset) -
     np.testing.assert_array_equal(likes[1], training_likes(tiny_dataset)[1])
 
 
+def test_validation_rows_are_learned_where_nothing_is_chosen_by_them(tiny_dataset: Dataset) -> None:
+    both = training_likes(tiny_dataset, ("train", "valid"))
+    wanted = liked_items(tiny_dataset, ("train", "valid"))
+    assert sum(map(len, both)) > sum(map(len, training_likes(tiny_dataset)))
+    for mine, items in zip(both, wanted, strict=True):
+        np.testing.assert_array_equal(mine, items)
+
+
 def test_the_regulariser_does_not_depend_on_the_batches(backbone: Backbone, tiny_dataset: Dataset) -> None:
     liked = training_likes(tiny_dataset)
     states = []
@@ -323,7 +331,7 @@ def test_a_review_names_its_user_and_item(backbone: Backbone, tiny_dataset: Data
 
 def test_reviews_move_the_users_content(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:
     """With reviews a user's content embedding learns, and draws the collaborative one; without, it stays."""
-    config = tiny_system_config(retrieval={**QUICK, "reviews_per_epoch": 40})
+    config = tiny_system_config(retrieval={**QUICK, "reviews_per_epoch": 40, "lambda_c": 5.0})
     plain, told = (CLLM4Rec(config).fit(d) for d in (tiny_dataset, with_reviews(tiny_dataset)))
     start = CLLM4Rec(config)
     start._attach(tiny_dataset)

@@ -55,11 +55,12 @@ class CLLM4Rec:
             claim(checkpoints, to_yaml(self.config), (dataset.user, dataset.item, dataset.label))
         self._attach(dataset)
         config = self.config.retrieval
-        liked = training_likes(dataset)
+        learned = self._learned
+        liked = training_likes(dataset, learned)
         if config.from_words:
             self.model.start_from_words(dataset)
         self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
-        reviews = training_reviews(dataset)
+        reviews = training_reviews(dataset, learned)
         trainer = RetrievalTrainer(self.model, self.documents, liked, config, self.config.seed, reviews)
         with reporter.task("CLLM4Rec: steps", len(trainer.steps)) as task:
 
@@ -150,7 +151,12 @@ class CLLM4Rec:
             backbone = untrained(backbone)
         self.model = CLLM(backbone, dataset.users.height, dataset.items.height, config)
         self.documents = Documents(dataset, backbone, self.model.collaborative, config.longest_text)
-        self._trained = np.array([len(codes) > 0 for codes in training_likes(dataset)])
+        self._trained = np.array([len(codes) > 0 for codes in training_likes(dataset, self._learned)])
+
+    @property
+    def _learned(self) -> Sequence[str]:
+        """The splits to learn from."""
+        return ("train", "valid") if self.config.retrieval.learn_validation else ("train",)
 
     def save(self, folder: Path | str) -> None:
         """Write the model as a folder of safetensors and YAML with a manifest of hashes; replaces what is there."""
@@ -176,20 +182,20 @@ class CLLM4Rec:
         return self
 
 
-def training_likes(dataset: Dataset) -> list[Ints]:
-    """For every user code, the items liked in training rows and in the history rows before one of the user's training
-    rows: a history row of somebody who comes later belongs to the future."""
-    train = pl.col(SPLIT) == "train"
-    before_train = (pl.col(SPLIT) == "history") & train.cum_sum(reverse=True).over(USER).gt(0)
-    return _likes(dataset, dataset.log.select(train | before_train).to_series().to_numpy())
+def training_likes(dataset: Dataset, learned: Sequence[str] = ("train",)) -> list[Ints]:
+    """For every user code, the items liked in rows of the splits to learn from and in the history rows before one of
+    the user's such rows: a history row of somebody who comes later belongs to the future."""
+    sample = pl.col(SPLIT).is_in(list(learned))
+    before = (pl.col(SPLIT) == "history") & sample.cum_sum(reverse=True).over(USER).gt(0)
+    return _likes(dataset, dataset.log.select(sample | before).to_series().to_numpy())
 
 
-def training_reviews(dataset: Dataset) -> list[Review]:
-    """What users wrote about items that they liked, in training rows; none where the data has no reviews."""
+def training_reviews(dataset: Dataset, learned: Sequence[str] = ("train",)) -> list[Review]:
+    """What users wrote about items that they liked, in rows to learn from; none where the data has no reviews."""
     if REVIEW not in dataset.log.columns:
         return []
     written = pl.col(REVIEW).fill_null("").str.strip_chars() != ""
-    rows = dataset.log.filter(pl.col(SPLIT) == "train", pl.col(LABEL) == 1, written)
+    rows = dataset.log.filter(pl.col(SPLIT).is_in(list(learned)), pl.col(LABEL) == 1, written)
     return rows.select(USER_CODE, ITEM_CODE, REVIEW).rows()
 
 

@@ -22,6 +22,7 @@ from corella.config import LLMConfig
 from corella.data.dataset import Dataset, Samples
 from corella.errors import UserError
 from corella.llm.backbone import Backbone
+from corella.llm.prefix import SharedPrompt
 from corella.llm.prompts import SHARE_WORDS, Ints, Prompt, Texts, begin_ids, share_word
 
 _NONE = np.zeros(0, dtype=np.int64)
@@ -185,6 +186,22 @@ class TimelinePrompts:
             branch, sees = [], _NONE  # a single line behind all it sees is no branch
         row = self._events.row[context]
         return Prompt(ids, position, window.sample, np.array(asked), row, np.array(branch, dtype=np.int64), sees)
+
+    def shared(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[SharedPrompt]:
+        """New rows (`row` -1) as prefixes and branches: the same tokens that `plan` and `render` give, one prompt for
+        each window. Samples whose histories end at different events never share one."""
+        prompts = []
+        for window in self.plan(samples, context_share, window_tokens):
+            for end in np.unique(window.sees).tolist():
+                sample = window.sample[window.sees == end]
+                lines = window.first + np.flatnonzero(self._shown[window.first : end])
+                pieces = [self._begin, self._texts.user(window.user)]
+                for event in lines.tolist():
+                    line = self._line(int(self._events.item[event]), int(self._event_word[event]))
+                    pieces += [line, self._answer[self._events.label[event], None]]
+                branches = [self._asked(samples, i) for i in sample.tolist()]
+                prompts.append(SharedPrompt(np.concatenate(pieces), branches, sample))
+        return prompts
 
     def _asked(self, samples: Samples, i: int) -> Ints:
         """The line of a sample that is asked about behind the log."""
