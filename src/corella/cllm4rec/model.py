@@ -36,6 +36,10 @@ class CLLM(nn.Module):
         if self.output is not None:
             nn.init.zeros_(self.output.weight)
         self.bias = nn.Parameter(torch.zeros(items))
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
         self.to(self.device)
 
     @property
@@ -63,6 +67,18 @@ class CLLM(nn.Module):
         """Let the items' bias begin as the log of their share of the training answers. [ours]"""
         self.bias.copy_(torch.from_numpy(np.log((counts + 1.0) / (counts.sum() + len(counts)))).float())
 
+    @torch.no_grad()
+    def start_from_states(self, documents: Sequence[Document]) -> None:
+        """Let the separate items' head see states that have mean 0 and variance 1 / width over the main tokens of these
+        documents. The backbone's own have a few dimensions that are large and the same for everybody: steps of one size
+        in all of them are too large for one and too small for the next. [ours]"""
+        if self.tied:
+            return
+        row, place, _ = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
+        state = self.states(documents, self.collaborative)[row, place].float()
+        self.centre.copy_(state.mean(0))
+        self.spread.copy_((state.std(0) + 1e-3) * state.shape[1] ** 0.5)
+
     def states(self, documents: Sequence[Document], tokens: IdTokens) -> Tensor:
         """Last hidden states [documents, longest, width] in the backbone's dtype; gradients reach `tokens`."""
         ids = torch.from_numpy(padded(documents)).to(self.device)
@@ -73,7 +89,11 @@ class CLLM(nn.Module):
     def item_logits(self, state: Tensor) -> Tensor:
         """[..., width] -> [..., items] float32."""
         table = self.collaborative.item if self.output is None else self.output
-        return state.float() @ table.weight.T + self.bias
+        return self.standardised(state) @ table.weight.T + self.bias
+
+    def standardised(self, state: Tensor) -> Tensor:
+        """States as the items' head sees them, float32."""
+        return (state.float() - self.centre) / self.spread
 
     def word_logits(self, state: Tensor) -> Tensor:
         """[..., width] -> [..., words] float32, by the backbone's own head."""

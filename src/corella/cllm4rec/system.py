@@ -28,8 +28,11 @@ from corella.threads import set_threads
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files of a saved model change their meaning."""
+
+_STANDARDISED = 64
+"""Users, and items of each, whose states set the scale of the items' head."""
 
 
 class CLLM4Rec:
@@ -60,6 +63,8 @@ class CLLM4Rec:
         if config.from_words:
             self.model.start_from_words(dataset)
         self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
+        readers = [user for user, items in enumerate(liked) if len(items)][:_STANDARDISED]
+        self.model.start_from_states([self.documents.collaborative(u, liked[u][:_STANDARDISED]) for u in readers])
         reviews = training_reviews(dataset, learned)
         trainer = RetrievalTrainer(self.model, self.documents, liked, config, self.config.seed, reviews)
         with reporter.task("CLLM4Rec: steps", len(trainer.steps)) as task:
@@ -86,7 +91,10 @@ class CLLM4Rec:
         known = read_texts(backbone, self.dataset.items["text"].to_list(), config.longest_text)
         read = read_texts(backbone, texts, config.longest_text)
         new = map_texts(self.model, known, read, config.new_item_penalty)
-        return self._states(readers).cpu().numpy() @ new.output.T + new.bias
+        with torch.inference_mode():
+            state = self.model.standardised(self._states(readers)).cpu().numpy()
+        scores: Floats = state @ new.output.T + new.bias
+        return scores
 
     def _states(self, readers: Sequence[Reader]) -> torch.Tensor:
         return reader_states(self.model, self.documents, readers, self.config.retrieval)

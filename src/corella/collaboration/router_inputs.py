@@ -7,7 +7,8 @@ the language model's logit from the features that do not depend on the CRM; it l
 logits that the language model gave them before it learned from them.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,8 @@ from sklearn.decomposition import PCA
 
 from corella.crm.inputs import CRMEncoder
 from corella.crm.lightgbm import lightgbm_features
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset, Events, Samples
+from corella.data.scope import Scope
 from corella.llm.backbone import Backbone
 
 Floats = npt.NDArray[np.float32]
@@ -51,22 +53,47 @@ class TextSignals:
 
     def __init__(self, dataset: Dataset, backbone: Backbone, projection: Projection | None = None) -> None:
         """`projection`: the one fitted when the router was; unset: fitted on this catalogue."""
-        vectors = embed_items(dataset, backbone)
+        self._backbone = backbone
+        vectors = embed_texts(dataset.items["text"].to_list(), backbone)
         self.projection = projection or fit_projection(vectors, TEXT_SIZE)
+        self._items = np.concatenate([self._reduced(vectors), np.zeros((1, self._width), np.float32)])
+        self._read(dataset.events)
+
+    @property
+    def _width(self) -> int:
+        return len(self.projection.components)
+
+    def _reduced(self, vectors: Floats) -> Floats:
+        """Projected, and of length 1."""
         reduced = self.projection(vectors)
         reduced /= np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-6
-        self._items = np.concatenate([reduced, np.zeros((1, reduced.shape[1]), np.float32)])
-        events = dataset.events
+        return reduced
+
+    def narrowed(self, scope: Scope) -> "TextSignals":
+        """The same signals for the small world of a request."""
+        other = copy.copy(self)
+        other._items = self._items[np.r_[scope.items, -1]]
+        if scope.new_items:
+            texts = [newcomer.text for newcomer in scope.new_items.values()]
+            other._items[list(scope.new_items)] = self._reduced(embed_texts(texts, self._backbone))
+        other._read(scope.events)
+        return other
+
+    def _read(self, events: Events) -> None:
+        """Histories are these events from now on."""
         self._start = events.start
         ones, zeros = events.label == 1, events.label == 0
-        self._sums = [_running(reduced[events.item] * mask[:, None]) for mask in (ones, zeros)]
+        self._sums = [_running(self._items[events.item] * mask[:, None]) for mask in (ones, zeros)]
         self._counts = [np.r_[0, np.cumsum(mask)] for mask in (ones, zeros)]
+
+    def history_start(self, samples: Samples) -> npt.NDArray[np.int64]:
+        """Where each sample's history begins among the events, int64 [n]."""
+        return np.where(samples.user >= 0, self._start[samples.user], samples.history_end)
 
     def __call__(self, samples: Samples) -> Floats:
         """float32 [n, text + 2]: the item's embedding, its nearness to the user's liked and to the disliked items."""
         item = self._items[samples.item]
-        end = samples.history_end
-        start = np.where(samples.user >= 0, self._start[samples.user], end)
+        start, end = self.history_start(samples), samples.history_end
         near = []
         for sums, counts in zip(self._sums, self._counts, strict=True):
             mean = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)[:, None]
@@ -75,11 +102,10 @@ class TextSignals:
 
 
 @torch.inference_mode()
-def embed_items(dataset: Dataset, backbone: Backbone) -> Floats:
-    """Mean input embedding of each item's text, float32 [items, hidden]."""
+def embed_texts(texts: Sequence[str], backbone: Backbone) -> Floats:
+    """Mean input embedding of each text, float32 [texts, hidden]."""
     table = backbone.model.get_input_embeddings().weight
-    texts = dataset.items["text"].to_list()
-    ids = backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     rows = [table[torch.tensor(i or [0])].float().mean(0) for i in ids]
     return torch.stack(rows).cpu().numpy()
 
@@ -89,10 +115,9 @@ def _running(values: Floats) -> npt.NDArray[np.float64]:
     return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0, dtype=np.float64)])
 
 
-def cheap_features(encoder: CRMEncoder, dataset: Dataset, text: TextSignals, samples: Samples) -> Floats:
+def cheap_features(encoder: CRMEncoder, text: TextSignals, samples: Samples) -> Floats:
     """Everything known of samples that does not depend on a trained model, float32 [n, features]."""
-    start = np.where(samples.user >= 0, dataset.events.start[samples.user], samples.history_end)
-    length = np.log1p(samples.history_end - start).astype(np.float32)
+    length = np.log1p(samples.history_end - text.history_start(samples)).astype(np.float32)
     return np.concatenate([lightgbm_features(encoder, samples), length[:, None], text(samples)], axis=1)
 
 

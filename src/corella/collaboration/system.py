@@ -1,5 +1,6 @@
 """The trained system: a conventional model, a language model, and the router between them. Fit, predict, save, load."""
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -36,6 +37,7 @@ from corella.crm.models import build_crm
 from corella.crm.training import crm_hidden, crm_logits
 from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
 from corella.data.prepare import write_dataset
+from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
 from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
@@ -111,16 +113,16 @@ class CoReLLa:
         `share`: of validation samples that the threshold would route; unset: what the configured budget buys.
         """
         z_crm = crm_logits(self.crm, self.encoder, samples)
-        crm, priority, routed = self._decide(z_crm, samples, share)
+        crm, priority, routed = self.decide(z_crm, samples, share)
         z_llm = np.full(len(samples), np.nan, dtype=np.float32)
         if routed.any():
             z_llm[routed] = self.llm_logits(samples.take(np.flatnonzero(routed)), reporter)
-        return self._combine(crm, z_llm, priority, routed)
+        return self.combine(crm, z_llm, priority, routed)
 
     def predict_from(self, z_crm: Floats, z_llm: Floats, samples: Samples, share: float | None = None) -> Predictions:
         """The same from raw logits of both models that are there already (evaluation)."""
-        crm, priority, routed = self._decide(z_crm, samples, share)
-        return self._combine(crm, np.where(routed, z_llm, np.nan), priority, routed)
+        crm, priority, routed = self.decide(z_crm, samples, share)
+        return self.combine(crm, np.where(routed, z_llm, np.nan), priority, routed)
 
     def predict_proba(self, samples: Samples) -> npt.NDArray[np.float64]:
         """Probability of a positive answer, float64 [n]."""
@@ -148,7 +150,7 @@ class CoReLLa:
 
     def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
         """Router features that depend on no CRM, float32 [n, f], and the guessed logits of the language model."""
-        features = cheap_features(self.encoder, self.dataset, self.text, samples)
+        features = cheap_features(self.encoder, self.text, samples)
         return features, self.head(features) if self.head else None
 
     def router_features(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
@@ -157,9 +159,10 @@ class CoReLLa:
         hidden = self.projection(crm_hidden(self.crm, self.encoder, samples))
         return np.concatenate([cheap, hidden], axis=1), guess
 
-    def _decide(
+    def decide(
         self, z_crm: Floats, samples: Samples, share: float | None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """From raw CRM logits: calibrated ones, the router's priorities, and who goes to the language model."""
         inputs = self.router.inputs(z_crm, *self.router_features(samples))
         priority = self.router.priority(inputs)
         limit = self.router.threshold(self.share if share is None else share)
@@ -169,16 +172,25 @@ class CoReLLa:
             return inputs.crm, priority, mean[code] >= limit
         return inputs.crm, priority, priority >= limit
 
-    def _combine(
+    def combine(
         self,
         crm: npt.NDArray[np.float64],
         z_llm: Floats,
         priority: npt.NDArray[np.float64],
         routed: npt.NDArray[np.bool_],
     ) -> Predictions:
+        """Predictions from calibrated CRM logits and the raw logits of the language model for `routed` samples."""
         llm, final = self.router.llm(z_llm), crm.copy()
         final[routed] = self.router.combine(crm[routed], llm[routed])
         return Predictions(final, crm, llm, priority, routed)
+
+    def narrowed(self, scope: Scope) -> "CoReLLa":
+        """The same system for the small world of a request; it predicts, and no more. Only with timeline prompts."""
+        other = copy.copy(self)
+        other.encoder, other.text = self.encoder.narrowed(scope), self.text.narrowed(scope)
+        if isinstance(self.prompts, TimelinePrompts):
+            other.prompts = self.prompts.narrowed(scope)
+        return other
 
     # Training, in order.
 
@@ -226,7 +238,7 @@ class CoReLLa:
             result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show, stage_end)
         self.facts.llm_targets, self.facts.llm_tokens = result.targets, result.tokens
         self.facts.llm_seconds = result.seconds
-        features = partial(cheap_features, self.encoder, self.dataset, self.text)
+        features = partial(cheap_features, self.encoder, self.text)
         self.head = fit_distilled_head(features, train, result.first_logits, result.first_step, self.config.seed)
         if self.config.joint.distil > 0:
             pairs = checkpoints / "pairs.safetensors" if checkpoints else None

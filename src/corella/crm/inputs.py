@@ -4,6 +4,7 @@ A vocabulary holds the values that training rows show; every other value is inde
 categorical columns share one table of embeddings, each column with an offset. Nothing here learns anything.
 """
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, Samples
+from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, Events, Samples
 from corella.data.schema import ITEM, SPLIT, USER
+from corella.data.scope import Newcomer, Scope
 
 ANSWERS = 3
 """Kinds of history entries: 0 dislike, 1 like, 2 padding."""
@@ -111,19 +113,61 @@ class CRMEncoder:
     def __init__(self, spec: CRMSpec, dataset: Dataset) -> None:
         offsets = spec.offsets
         self.spec = spec
+        self._indices: dict[str, dict[str, int]] = {}
         self._user = _index(dataset.users, spec.user_columns, offsets)
         self._item = _index(dataset.items, spec.item_columns, offsets)
         lists = spec.list_columns.items()
         self._lists = [_list_index(dataset.items, name, values, offsets[name]) for name, values in lists]
         self._mean = torch.tensor(spec.count_mean, dtype=torch.float32)
         self._scale = torch.tensor(spec.count_scale, dtype=torch.float32)
-        events = dataset.events
-        kept = events.label == 1 if spec.likes_only else np.ones(len(events.label), dtype=bool)
+        self._read(dataset.events)
+
+    def _read(self, events: Events) -> None:
+        """Histories are these events from now on."""
+        kept = events.label == 1 if self.spec.likes_only else np.ones(len(events.label), dtype=bool)
         self._kept_before = np.r_[0, np.cumsum(kept)]
         self._start = self._kept_before[events.start]
         # One entry more, so that there is one to look up (and then mask) where no event is kept.
         self._event_item = torch.from_numpy(np.r_[events.item[kept], -1])
         self._event_label = torch.from_numpy(np.r_[events.label[kept], 0])
+
+    def narrowed(self, scope: Scope) -> "CRMEncoder":
+        """The same encoder for the small world of a request."""
+        other = copy.copy(self)
+        user = self._user[[scope.user, -1]].clone()
+        items = torch.from_numpy(np.r_[scope.items, -1])
+        item, lists = self._item[items], [index[items] for index in self._lists]
+        if scope.new_user is not None:
+            user[0] = self._coded(scope.new_user, self.spec.user_columns)
+        for code, newcomer in scope.new_items.items():
+            item[code] = self._coded(newcomer, self.spec.item_columns)
+            for index, name in zip(lists, self.spec.list_columns, strict=True):
+                found = [
+                    self._vocabulary(name)[str(v)] for v in _as_list(newcomer.fields.get(name)) if self._knows(name, v)
+                ]
+                index[code, : len(found)] = torch.tensor(found[: index.shape[1]], dtype=torch.int64)
+        other._user, other._item, other._lists = user, item, lists
+        other._read(scope.events)
+        return other
+
+    def _coded(self, newcomer: Newcomer, columns: dict[str, list[str]]) -> Tensor:
+        """Indices of a newcomer's columns; the id's, and what is not given or not in the vocabulary, are unknown."""
+        row = []
+        for name in columns:
+            value = str(newcomer.fields.get(name, ""))
+            row.append(self._vocabulary(name)[value] if self._knows(name, value) else self.spec.offsets[name])
+        return torch.tensor(row, dtype=torch.int64)
+
+    def _knows(self, name: str, value: object) -> bool:
+        return name not in (USER, ITEM) and str(value) in self._vocabulary(name)
+
+    def _vocabulary(self, name: str) -> dict[str, int]:
+        """Value -> index in the shared table."""
+        if name not in self._indices:
+            columns = {**self.spec.user_columns, **self.spec.item_columns, **self.spec.list_columns}
+            first = self.spec.offsets[name] + 1
+            self._indices[name] = {value: first + n for n, value in enumerate(columns[name])}
+        return self._indices[name]
 
     def fields(self, samples: Samples) -> Tensor:
         """[B, F] int64: the categorical columns of samples, user columns first; see `CRMBatch.fields`."""
@@ -148,6 +192,10 @@ class CRMEncoder:
             self._item[seen],
             tuple(index[seen] for index in self._lists),
         )
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _lookup(column: pl.Series, values: list[str], offset: int) -> npt.NDArray[np.int64]:

@@ -75,7 +75,7 @@ def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig) -> Floats
         columns.append(np.log1p(answers))
         columns.append((positives + config.smoothing * average) / (answers + config.smoothing))
     columns += _recent(log, average, config)
-    columns.append(_user_bias(log, average, config))
+    columns.append(_user_bias(log, config))
     for code, known in ((log.user, log.known), (log.item, log.shared)):
         columns.append(_log_seconds(code, log.time, known))
     return np.stack(columns, axis=1).astype(np.float32)
@@ -125,13 +125,19 @@ def _recent(log: Log, average: npt.NDArray[np.float64], config: CountsConfig) ->
     return columns
 
 
-def _user_bias(log: Log, average: npt.NDArray[np.float64], config: CountsConfig) -> npt.NDArray[np.float64]:
-    """Smoothed mean of the user's earlier answers less their items' shares of positives at the time."""
+def above_expected(log: Log, config: CountsConfig) -> npt.NDArray[np.float64]:
+    """For every row its answer less the item's share of positives at the time; 0 where the answer is not known."""
     answers, positives = before(log.item, log.label, log.shared)
+    average = running_average(log.label, log.shared)
     expected = (positives + config.smoothing * average) / (answers + config.smoothing)
+    return np.asarray((log.label - expected) * log.known, dtype=np.float64)
+
+
+def _user_bias(log: Log, config: CountsConfig) -> npt.NDArray[np.float64]:
+    """Smoothed mean of the user's earlier answers less their items' shares of positives at the time."""
     order = np.argsort(log.user, kind="stable")
     known = log.known[order]
-    above = (log.label - expected)[order] * known
+    above = above_expected(log, config)[order]
     first = _group_start(log.user[order])
     answers, total = np.cumsum(known) - known, np.cumsum(above) - above
     column = np.empty(len(order))
@@ -161,56 +167,66 @@ class CountState:
 
     def __init__(self, config: CountsConfig) -> None:
         self.config = config
-        self._tally: list[dict[object, list[int]]] = [defaultdict(lambda: [0, 0]) for _ in config.groups]
-        self._total = [0, 0]
-        self._last: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
-        self._bias: dict[object, list[float]] = defaultdict(lambda: [0, 0.0])
-        self._item: dict[object, list[int]] = defaultdict(lambda: [0, 0])
-        self._user_time: dict[object, int] = {}
-        self._item_time: dict[object, int] = {}
+        self.tallies: list[dict[object, list[int]]] = [defaultdict(lambda: [0, 0]) for _ in config.groups]
+        self.total = [0, 0]
+        self.last: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
+        self.bias: dict[object, list[float]] = defaultdict(lambda: [0, 0.0])
+        self.item: dict[object, list[int]] = defaultdict(lambda: [0, 0])
+        self.user_time: dict[object, int] = {}
+        self.item_time: dict[object, int] = {}
         self.frozen = False
         """When true, events still count for the user's own keys but for nothing else."""
 
     @property
     def _average(self) -> float:
-        return (self._total[1] + 1.0) / (self._total[0] + 2.0)
+        return (self.total[1] + 1.0) / (self.total[0] + 2.0)
+
+    def with_visitor(self) -> "CountState":
+        """The same state with room for one more user, who leaves no trace in it: what shares this one's totals is read
+        only."""
+        other = CountState(self.config)
+        groups = zip(self.tallies, other.tallies, self.config.groups, strict=True)
+        other.tallies = [new if "user" in columns else old for old, new, columns in groups]
+        other.total, other.item, other.item_time = self.total, self.item, self.item_time
+        other.frozen = True
+        return other
 
     def features(self, user: object, item: object, time: int, keys: Sequence[Sequence[object]]) -> Floats:
         """Features of a sample at `time`, float32 [features]; changes nothing."""
         average = self._average
         smoothing = self.config.smoothing
         row: list[float] = []
-        for tally, group in zip(self._tally, keys, strict=True):
+        for tally, group in zip(self.tallies, keys, strict=True):
             found = [tally[key] for key in set(group) if key in tally]
             answers, positives = sum(f[0] for f in found), sum(f[1] for f in found)
             row += [float(np.log1p(answers)), (positives + smoothing * average) / (answers + smoothing)]
-        recent = list(self._last.get(user, ()))
+        recent = list(self.last.get(user, ()))
         for k in self.config.last:
             answers_k = recent[-k:]
             row.append((sum(answers_k) + average) / (len(answers_k) + 1.0))
-        own, above = self._bias.get(user, (0, 0.0))
+        own, above = self.bias.get(user, (0, 0.0))
         row.append(above / (own + smoothing))
-        for times, key in ((self._user_time, user), (self._item_time, item)):
+        for times, key in ((self.user_time, user), (self.item_time, item)):
             row.append(float(np.log1p(max(time - times[key], 0))) if key in times else -1.0)
         return np.array(row, dtype=np.float32)
 
     def update(self, user: object, item: object, time: int, label: int, keys: Sequence[Sequence[object]]) -> None:
         """Count one answer (label 0 or 1)."""
-        for tally, group, columns in zip(self._tally, keys, self.config.groups, strict=True):
+        for tally, group, columns in zip(self.tallies, keys, self.config.groups, strict=True):
             if self.frozen and "user" not in columns:
                 continue
             for key in set(group):
                 tally[key][0] += 1
                 tally[key][1] += label
-        answers, positives = self._item.get(item, (0, 0))
+        answers, positives = self.item.get(item, (0, 0))
         expected = (positives + self.config.smoothing * self._average) / (answers + self.config.smoothing)
-        self._bias[user][0] += 1
-        self._bias[user][1] += label - expected
-        self._last[user].append(label)
-        self._user_time[user] = time
+        self.bias[user][0] += 1
+        self.bias[user][1] += label - expected
+        self.last[user].append(label)
+        self.user_time[user] = time
         if not self.frozen:
-            self._total[0] += 1
-            self._total[1] += label
-            self._item[item][0] += 1
-            self._item[item][1] += label
-            self._item_time[item] = time
+            self.total[0] += 1
+            self.total[1] += label
+            self.item[item][0] += 1
+            self.item[item][1] += label
+            self.item_time[item] = time

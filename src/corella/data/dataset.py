@@ -165,7 +165,7 @@ class Dataset:
         none = np.zeros_like(user)
         columns = (
             (self.user, user), (self.item, item), (log_time, shown), (self.label, none),
-            (np.ones_like(self.user), none), (_shared(self.log, self.config), none),
+            (np.ones_like(self.user), none), (shared_rows(self.log, self.config), none),
         )  # fmt: skip
         mixed = Log(*(np.concatenate(pair)[order] for pair in columns))
         keys = group_keys(mixed.user, mixed.item, self.users, self.items, self.config)
@@ -223,7 +223,7 @@ def make_dataset(
     )
     user, item = log[USER_CODE].to_numpy(), log[ITEM_CODE].to_numpy()
     label = log[LABEL].to_numpy().astype(np.int64)
-    arrays = Log(user, item, _times(log), label, np.ones(log.height, dtype=np.int64), _shared(log, config))
+    arrays = Log(user, item, _times(log), label, np.ones(log.height, dtype=np.int64), shared_rows(log, config))
     keys = group_keys(user, item, users, items, config)
     counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
     dataset = Dataset(log, users, items, config, counts, popularity, manifest)
@@ -285,7 +285,7 @@ def _popularity(log: Log) -> Ints:
     return np.stack(before(log.item, log.label, log.shared), axis=1)
 
 
-def _shared(log: pl.DataFrame, config: DataConfig) -> Ints:
+def shared_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
     """1 for the rows that counts without the user may see.
 
     All of them; or, where counts are frozen, training rows and the histories of users who have training rows.

@@ -4,14 +4,17 @@ Pieces of text are tokenised once and joined as ids, so that training and servin
 stands around a piece.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from corella.data.dataset import Dataset
+from corella.data.scope import Scope
 from corella.llm.backbone import Backbone
 
 Ints = npt.NDArray[np.int64]
@@ -39,6 +42,9 @@ class Prompt:
     sees: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
+UNKNOWN_USER = "A user. Likes it?"
+
+
 class Texts:
     """Token ids of the dataset's items and users, tokenised once."""
 
@@ -46,11 +52,31 @@ class Texts:
         """`lead`: what stands before every item text (a space after a word, else nothing); `longest`: tokens of an item
         text that are kept."""
         self._backbone = backbone
-        self._lead = lead
-        self._users = dataset.users["text"]
-        items = [lead + text for text in dataset.items["text"].to_list()]
-        self.items: list[Ints] = [np.asarray(ids[:longest], np.int64) for ids in _encode_all(backbone, items)]
+        self._lead, self._longest = lead, longest
+        self._users: Sequence[str] | pl.Series = dataset.users["text"]
+        self.items = self._encode_items(dataset.items["text"].to_list())
         self._user_ids: dict[int, Ints] = {}
+
+    def narrowed(self, scope: Scope) -> "Texts":
+        """The same texts for the small world of a request. Line breaks of newcomers become spaces: a text is one line
+        of a prompt, whatever it says."""
+        other = copy.copy(self)
+        other._user_ids = {}
+        if scope.new_user is not None:
+            other._users = [_one_line(scope.new_user.text)]
+        elif scope.user < 0:
+            other._users = [UNKNOWN_USER]
+        else:
+            other._users = [self._users[scope.user]]
+        other.items = [self.item(code) for code in scope.items.tolist()]
+        texts = [_one_line(newcomer.text) for newcomer in scope.new_items.values()]
+        for code, ids in zip(scope.new_items, self._encode_items(texts), strict=True):
+            other.items[code] = ids
+        return other
+
+    def _encode_items(self, texts: Sequence[str]) -> list[Ints]:
+        encoded = _encode_all(self._backbone, [self._lead + text for text in texts])
+        return [np.asarray(ids[: self._longest], np.int64) for ids in encoded]
 
     @cached_property
     def unknown_item(self) -> Ints:
@@ -64,7 +90,7 @@ class Texts:
     def user(self, code: int) -> Ints:
         """Token ids of a user's introduction."""
         if code not in self._user_ids:
-            text = self._users[code] if code >= 0 else "A user. Likes it?"
+            text = self._users[code] if code >= 0 else UNKNOWN_USER
             self._user_ids[code] = self.piece(text)
         return self._user_ids[code]
 
@@ -88,6 +114,10 @@ def share_word(answers: Ints, positives: Ints) -> Ints:
     """
     tenth = np.minimum(10 * positives // np.maximum(answers, 1), 9)
     return np.where(answers == 0, 11, np.where(answers < 5, 10, tenth))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _encode_all(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:

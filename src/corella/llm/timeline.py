@@ -13,13 +13,15 @@ other branch. So a user's log is read once, however many new items are asked abo
 be in the history (only likes are, or answers of the same second are hidden) are branches too.
 """
 
+import copy
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from corella.config import LLMConfig
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset, Events, Samples
+from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.llm.backbone import Backbone
 from corella.llm.prefix import SharedPrompt
@@ -61,21 +63,32 @@ class TimelinePrompts:
                 "a timeline's lines end with answers, not ratings; set llm.prompt=pointwise or llm.show_ratings=false"
             )
         self._config = config
-        self._events = dataset.events
-        likes = dataset.config.history_answers == "likes"
-        self._shown = self._events.label == 1 if likes else np.ones(len(self._events.label), dtype=bool)
-        self._in_line = not likes and not dataset.config.strict_time
+        self._likes_only = dataset.config.history_answers == "likes"
+        self._in_line = not self._likes_only and not dataset.config.strict_time
         self._texts = Texts(dataset, backbone, " " if config.counts_in_words else "", config.item_tokens)
         self._begin = begin_ids(backbone)
         self._newline = self._texts.piece("\n")
         self._colon = self._texts.piece(":")
         self._answer = np.array([backbone.no, backbone.yes], dtype=np.int64)
         self._words = [self._texts.piece(word) for word in SHARE_WORDS] if config.counts_in_words else []
-        self._event_word = share_word(*dataset.popularity[self._events.row].T)
-        lengths = np.array([len(ids) for ids in self._texts.items])
+        self._read(dataset.events, dataset.popularity[dataset.events.row])
+
+    def narrowed(self, scope: Scope) -> "TimelinePrompts":
+        """The same prompts for the small world of a request."""
+        other = copy.copy(self)
+        other._texts = self._texts.narrowed(scope)
+        other._read(scope.events, scope.popularity)
+        return other
+
+    def _read(self, events: Events, popularity: Ints) -> None:
+        """Logs are these events from now on; `popularity` [events, 2], as in `Samples`, of each."""
+        self._events = events
+        self._shown = events.label == 1 if self._likes_only else np.ones(len(events.label), dtype=bool)
+        self._event_word = share_word(*popularity.T)
+        lengths = np.array([len(ids) for ids in self._texts.items], dtype=np.int64)
         extra = len(self._newline) + len(self._colon) + 1
         word = np.array([len(w) for w in self._words])[self._event_word] if self._words else 0
-        self._before = np.r_[0, np.cumsum((lengths[self._events.item] + word + extra) * self._shown)]
+        self._before = np.r_[0, np.cumsum((lengths[events.item] + word + extra) * self._shown)]
 
     def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[Window]:
         """Windows that hold every sample as a target.

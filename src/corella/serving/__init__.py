@@ -1,0 +1,1 @@
+"""The service: live state, shared prefixes, deadlines, an API and a page."""

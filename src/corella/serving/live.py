@@ -1,0 +1,260 @@
+"""What is known now: the prepared log and the answers that came since, one at a time.
+
+Counting features and popularity are kept by `CountState`, which starts from the log's totals; histories are the log's
+events and a list of newer ones. A request gets its `Scope` and `Samples` from here.
+"""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from corella.data.counts import CountState, Log, above_expected
+from corella.data.dataset import Dataset, Events, Samples, shared_rows
+from corella.data.schema import ITEM, LABEL, TIME, USER
+from corella.data.scope import Newcomer, Scope
+from corella.errors import UserError
+
+Ints = npt.NDArray[np.int64]
+Key = tuple[str, ...]
+
+_UNKNOWN = "\0unknown"
+"""A value that no row of a table has."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One answer."""
+
+    user_id: str
+    item_id: str
+    label: int
+    timestamp: int
+    """Seconds since 1970."""
+
+
+@dataclass
+class _Newer:
+    """What came since the log was prepared, of one user."""
+
+    item: list[int] = field(default_factory=list)
+    label: list[int] = field(default_factory=list)
+    popularity: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Live:
+    """Users, items, histories and counts as of now. Not for several threads at once."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.users = _codes(dataset.users[USER])
+        self.items = _codes(dataset.items[ITEM])
+        self._names: list[str] = list(self.items)
+        self._groups = dataset.config.counts.groups
+        self._user_values = {name: _values(dataset.users, name) for name in self._columns(dataset.users)}
+        self._item_values = {name: _values(dataset.items, name) for name in self._columns(dataset.items)}
+        self._newer: dict[str, _Newer] = defaultdict(_Newer)
+        shared = shared_rows(dataset.log, dataset.config)
+        self._answers = np.bincount(dataset.item, weights=shared, minlength=dataset.items.height).astype(np.int64)
+        liked = shared * dataset.label
+        self._likes = np.bincount(dataset.item, weights=liked, minlength=dataset.items.height).astype(np.int64)
+        self.counts = self._start(shared)
+
+    def _columns(self, table: pl.DataFrame) -> set[str]:
+        return {name for group in self._groups for name in group if name in table.columns}
+
+    # Reading.
+
+    def scope(
+        self,
+        user_id: str | None,
+        items: Sequence[str | Newcomer],
+        profile: Newcomer | None = None,
+        history: Sequence[tuple[str, int]] = (),
+        now: int | None = None,
+    ) -> tuple[Scope, Samples]:
+        """The world of a request, and the samples of its items in their order.
+
+        `user_id` None is somebody described by `profile` and `history` (item id, label), oldest first. Items are ids or
+        newcomers. Raises `UserError` for an item id that the catalogue does not have.
+        """
+        if user_id is None:
+            seen = [self._item(name) for name, _ in history]
+            labels = [label for _, label in history]
+            popularity = np.array([self._popularity(i) for i in seen], dtype=np.int64).reshape(-1, 2)
+        else:
+            seen, labels, popularity = self._history(user_id)
+        asked = [self._item(i) if isinstance(i, str) else -1 - n for n, i in enumerate(items)]
+        numbers: dict[int, int] = {}
+        for code in (*seen, *asked):
+            numbers.setdefault(code, len(numbers))
+        new_items = {numbers[-1 - n]: i for n, i in enumerate(items) if not isinstance(i, str)}
+        codes = np.array([max(code, -1) for code in numbers], dtype=np.int64)
+        events = Events(
+            np.array([0, len(seen)]), np.array([numbers[i] for i in seen], dtype=np.int64),
+            np.array(labels, dtype=np.int64), np.arange(len(seen)),
+        )  # fmt: skip
+        known = -1 if user_id is None else self.users.get(user_id, -1)
+        scope = Scope(known, codes, events, popularity, profile if known < 0 else None, new_items)
+        counts = self._features(user_id, known, asked, items, profile, list(history), now)
+        shown = np.array([self._popularity(code) for code in asked], dtype=np.int64).reshape(-1, 2)
+        return scope, scope.samples(np.array([numbers[c] for c in asked], dtype=np.int64), counts, shown)
+
+    def answered(self, user_id: str) -> list[tuple[str, int]]:
+        """The user's answers, oldest first: item id and label."""
+        items, labels, _ = self._history(user_id)
+        return [(self._names[i], label) for i, label in zip(items, labels, strict=True)]
+
+    def _history(self, user_id: str) -> tuple[list[int], list[int], Ints]:
+        code, newer = self.users.get(user_id, -1), self._newer.get(user_id, _Newer())
+        popularity = np.array(newer.popularity, dtype=np.int64).reshape(-1, 2)
+        if code < 0:
+            return newer.item, newer.label, popularity
+        events = self.dataset.events
+        mine = slice(int(events.start[code]), int(events.start[code + 1]))
+        before = self.dataset.popularity[events.row[mine]]
+        return (
+            events.item[mine].tolist() + newer.item, events.label[mine].tolist() + newer.label,
+            np.concatenate([before, popularity]),
+        )  # fmt: skip
+
+    def _item(self, name: str) -> int:
+        code = self.items.get(name)
+        if code is None:
+            raise UserError(f"no {ITEM} '{name}' in the catalogue")
+        return code
+
+    def _popularity(self, code: int) -> tuple[int, int]:
+        return (int(self._answers[code]), int(self._likes[code])) if code >= 0 else (0, 0)
+
+    def _features(
+        self, user_id: str | None, user: int, asked: Sequence[int], items: Sequence[str | Newcomer],
+        profile: Newcomer | None, history: Sequence[tuple[str, int]], now: int | None,
+    ) -> npt.NDArray[np.float32]:  # fmt: skip
+        state, key = self.counts, user_id
+        moment = int(time.time()) if now is None else now
+        if TIME not in self.dataset.log.columns:
+            moment = 0
+        user_values = {n: v[user] if user >= 0 else _given(profile, n) for n, v in self._user_values.items()}
+        if user_id is None:  # somebody for this request only: what it tells of them is counted and forgotten
+            key = _UNKNOWN
+            user_values[USER] = (key,)
+            state = state.with_visitor()
+            for name, label in history:
+                code = self._item(name)
+                state.update(key, code, moment, label, self._keys(user_values, self._row(code)))
+        else:
+            user_values[USER] = (user_id,)
+        rows = []
+        for code, item in zip(asked, items, strict=True):
+            values = self._row(code) if code >= 0 else {n: _given(item, n) for n in (ITEM, *self._item_values)}
+            rows.append(state.features(key, code if code >= 0 else None, moment, self._keys(user_values, values)))
+        return np.stack(rows) if rows else np.zeros((0, len(self.dataset.count_names)), np.float32)
+
+    def _row(self, code: int) -> dict[str, Key]:
+        return {ITEM: (self._names[code],), **{name: values[code] for name, values in self._item_values.items()}}
+
+    def _keys(self, user: Mapping[str, Key], item: Mapping[str, Key]) -> list[list[Key]]:
+        """For each group the keys of a pair; a list column has several values."""
+        found = []
+        for group in self._groups:
+            parts = [
+                user[USER] if name == "user" else item[ITEM] if name == "item" else item.get(name) or user.get(name, ())
+                for name in group
+            ]
+            found.append(list(product(*parts)))
+        return found
+
+    # Writing.
+
+    def add(self, event: Event) -> None:
+        """Take in one answer. Raises `UserError` for an unknown item; users may be new."""
+        code = self._item(event.item_id)
+        user = self.users.get(event.user_id, -1)
+        user_values = {n: v[user] if user >= 0 else (_UNKNOWN,) for n, v in self._user_values.items()}
+        user_values[USER] = (event.user_id,)
+        newer = self._newer[event.user_id]
+        newer.item.append(code)
+        newer.label.append(event.label)
+        newer.popularity.append(self._popularity(code))
+        moment = event.timestamp if TIME in self.dataset.log.columns else 0
+        keys = self._keys(user_values, self._row(code))
+        self.counts.update(event.user_id, code, moment, event.label, keys)
+        if not self.counts.frozen:
+            self._answers[code] += 1
+            self._likes[code] += event.label
+
+    # The start.
+
+    def _start(self, shared: Ints) -> CountState:
+        """The log's totals, as if its rows had come one by one."""
+        dataset, config = self.dataset, self.dataset.config.counts
+        state = CountState(config)
+        state.frozen = bool((shared == 0).any())
+        log = dataset.log.select(
+            USER, ITEM, "user", "item", LABEL, shared=pl.Series(shared),
+            time=pl.col(TIME) if TIME in dataset.log.columns else pl.lit(0),
+        )  # fmt: skip
+        for tally, group in zip(state.tallies, self._groups, strict=True):
+            rows = log if "user" in group else log.filter(pl.col("shared") == 1)
+            tally.update(self._tally(rows, group))
+        users = dataset.users[USER].cast(pl.String).to_list()
+        seen = log.filter(pl.col("shared") == 1)
+        state.total = [seen.height, int(seen[LABEL].sum())]
+        state.item.update(
+            {i: [int(n), int(s)] for i, (n, s) in enumerate(zip(self._answers, self._likes, strict=True))}
+        )
+        arrays = Log(
+            dataset.user, dataset.item, log["time"].to_numpy().astype(np.int64), dataset.label,
+            np.ones(log.height, np.int64), shared,
+        )  # fmt: skip
+        above = above_expected(arrays, config)
+        number = np.bincount(dataset.user, minlength=len(users))
+        total = np.bincount(dataset.user, weights=above, minlength=len(users))
+        state.bias.update({u: [int(n), float(t)] for u, n, t in zip(users, number, total, strict=True)})
+        last = log.group_by("user").agg(pl.col("time").last(), pl.col(LABEL).tail(max(config.last, default=1)))
+        for code, moment, labels in last.iter_rows():
+            state.user_time[users[code]] = moment
+            state.last[users[code]] = deque(labels, maxlen=max(config.last, default=1))
+        state.item_time.update(seen.group_by("item").agg(pl.col("time").last()).iter_rows())
+        return state
+
+    def _tally(self, rows: pl.DataFrame, group: Sequence[str]) -> Iterable[tuple[Key, list[int]]]:
+        columns = []
+        for n, name in enumerate(group):
+            column = f"key:{n}"
+            columns.append(column)
+            if name in ("user", "item"):
+                rows = rows.with_columns(pl.col(USER if name == "user" else ITEM).cast(pl.String).alias(column))
+                continue
+            code, values = ("item", self._item_values) if name in self._item_values else ("user", self._user_values)
+            lists = pl.Series(column, [list(v) for v in values[name]], dtype=pl.List(pl.String))
+            table = pl.DataFrame({code: np.arange(len(lists)), column: lists})
+            rows = rows.join(table, on=code, how="left").explode(column).drop_nulls(column)
+        found = rows.group_by(columns).agg(pl.len(), pl.col(LABEL).cast(pl.Int64).sum())
+        return ((tuple(row[:-2]), [row[-2], row[-1]]) for row in found.iter_rows())
+
+
+def _codes(ids: pl.Series) -> dict[str, int]:
+    return {name: code for code, name in enumerate(ids.cast(pl.String).to_list())}
+
+
+def _values(table: pl.DataFrame, name: str) -> list[Key]:
+    """For every row the values of a column as keys: several for a list, one otherwise, empty where there is none."""
+    if isinstance(table.schema[name], pl.List):
+        return [tuple(dict.fromkeys(row or ())) for row in table[name].cast(pl.List(pl.String)).to_list()]
+    return [(value,) for value in table[name].cast(pl.String).fill_null("").to_list()]
+
+
+def _given(newcomer: Any, name: str) -> Key:
+    """What a newcomer's description says of a column."""
+    value = newcomer.fields.get(name) if isinstance(newcomer, Newcomer) else None
+    if isinstance(value, list | tuple):
+        return tuple(str(v) for v in value)
+    return (_UNKNOWN if value is None else str(value),)

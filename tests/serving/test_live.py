@@ -1,0 +1,131 @@
+"""Live state: the features of a query, before and after new answers, for known and unknown users and items."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corella.config import DataConfig
+from corella.data.dataset import Dataset, Samples, make_dataset
+from corella.data.scope import Newcomer
+from corella.errors import UserError
+from corella.serving.live import Event, Live
+
+ITEMS = [f"i{n}" for n in range(6)]
+GROUPS = [["user"], ["item"], ["genres"], ["user", "genres"], ["user", "brand"], ["brand"], ["age"], ["age", "genres"]]
+ROW = st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3))
+NOW = 10_000
+
+
+def _dataset(rows: list[tuple[int, int, int, int]], **given: Any) -> Dataset:
+    log = pl.DataFrame(
+        {
+            "user_id": [f"u{r[0]}" for r in rows], "item_id": [ITEMS[r[1]] for r in rows],
+            "label": [r[2] for r in rows], "timestamp": [100 * n for n in range(len(rows))],
+            "split": [["train", "valid", "test", "history"][r[3]] for r in rows],
+        },
+        schema_overrides={"label": pl.Int8},
+    )  # fmt: skip
+    users = pl.DataFrame({"user_id": [f"u{n}" for n in range(4)], "age": ["old", None, "young", "old"],
+                          "text": [f"User {n}." for n in range(4)]})  # fmt: skip
+    genres = [["A", "B"], ["A"], [], None, ["B", "B"], ["C"]]
+    items = pl.DataFrame({"item_id": ITEMS, "genres": genres, "brand": ["X", "Y", None, "X", "Y", "Z"],
+                          "text": [f"Title {n}" for n in range(6)]})  # fmt: skip
+    config = DataConfig.model_validate(
+        {
+            "source": "tables", "interactions": {"path": "x.csv"}, "order": ["timestamp"], "user_fields": ["age"],
+            "item_fields": ["brand"], "list_fields": ["genres"], "counts": {"groups": GROUPS, "last": [2, 5], **given},
+        }
+    )  # fmt: skip
+    return make_dataset(log, users, items, config, {})
+
+
+def _same(live: Live, dataset: Dataset, user: str, ask: list[str]) -> None:
+    """The request's samples are those of a query of the whole log."""
+    scope, found = live.scope(user, ask, now=NOW)
+    rows = pl.DataFrame({"user_id": [user] * len(ask), "item_id": ask, "timestamp": [NOW] * len(ask)})
+    wanted: Samples = dataset.query(rows)
+    np.testing.assert_allclose(found.counts, wanted.counts, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found.popularity, wanted.popularity)
+    code = dataset.users["user_id"].to_list().index(user) if user in dataset.users["user_id"] else -1
+    start = dataset.events.start[code] if code >= 0 else 0
+    before = slice(start, start + len(scope.events.item))
+    if code >= 0:
+        assert wanted.history_end[0] == before.stop
+        assert scope.items[scope.events.item].tolist() == dataset.events.item[before].tolist()
+        assert scope.events.label.tolist() == dataset.events.label[before].tolist()
+        np.testing.assert_array_equal(scope.popularity, dataset.popularity[dataset.events.row[before]])
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(ROW, min_size=3, max_size=30), cut=st.integers(1, 30), frozen=st.booleans())
+def test_features_are_those_of_a_query(rows: list[tuple[int, int, int, int]], cut: int, frozen: bool) -> None:
+    """From the whole log at once, and from a part of it with the rest appended."""
+    if frozen:
+        rows = [(u, i, label, 0 if n == 0 else split) for n, (u, i, label, split) in enumerate(rows)]
+        live, dataset = Live(_dataset(rows, frozen=True)), _dataset(rows, frozen=True)
+    else:
+        dataset = _dataset(rows, frozen=False)
+        part = rows[: min(cut, len(rows))]
+        live = Live(_dataset(part, frozen=False))
+        for n, (u, i, label, _) in list(enumerate(rows))[len(part) :]:
+            live.add(Event(f"u{u}", ITEMS[i], label, 100 * n))
+    for user in ("u0", "u1", "u3"):
+        _same(live, dataset, user, ITEMS)
+    _same(live, dataset, "nobody", ITEMS[:2])
+
+
+def test_a_new_user_has_what_was_added() -> None:
+    live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)], frozen=False))
+    live.add(Event("guest", "i1", 1, 900))
+    live.add(Event("guest", "i0", 0, 950))
+    assert live.answered("guest") == [("i1", 1), ("i0", 0)]
+    scope, samples = live.scope("guest", ["i2", "i1"], now=NOW)
+    assert scope.user == -1 and scope.items[scope.events.item].tolist() == [1, 0]
+    assert scope.popularity.tolist() == [[1, 0], [1, 1]]  # as they were when the guest answered
+    assert samples.popularity.tolist() == [[1, 1], [2, 1]]
+    names = live.dataset.count_names
+    assert samples.counts[0, names.index("user_answers")] == pytest.approx(np.log(3))
+    assert samples.counts[1, names.index("user_log_seconds")] == pytest.approx(np.log1p(NOW - 950))
+
+
+def test_a_visitor_leaves_no_trace() -> None:
+    """Somebody described in the request is counted for that request alone, and like a user with those answers."""
+    rows = [(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]
+    live, other = (Live(_dataset(rows, frozen=False)) for _ in range(2))
+    before = live.scope("u0", ITEMS, now=NOW)[1]
+    profile = Newcomer("A young one.", {"age": "young"})
+    scope, samples = live.scope(None, ["i2", "i5"], profile, [("i1", 1), ("i0", 0)], now=NOW)
+    assert scope.events.label.tolist() == [1, 0] and scope.new_user is profile
+    names = live.dataset.count_names
+    assert samples.counts[0, names.index("user_answers")] == pytest.approx(np.log(3))
+    assert samples.counts[0, names.index("user_last_2_share")] == pytest.approx((1 + 3 / 5) / 3)
+    assert samples.popularity.tolist() == [[1, 1], [0, 0]]
+    np.testing.assert_array_equal(live.scope("u0", ITEMS, now=NOW)[1].counts, before.counts)
+    again = live.scope(None, ["i2", "i5"], profile, [("i1", 1), ("i0", 0)], now=NOW)[1]
+    np.testing.assert_array_equal(again.counts, samples.counts)
+    assert other.counts.total == live.counts.total
+
+
+def test_items_that_have_only_a_text() -> None:
+    live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)], frozen=False))
+    new = Newcomer("A film of tomorrow", {"genres": ["A"], "brand": "X"})
+    scope, samples = live.scope("u0", ["i0", new, new], now=NOW)
+    assert scope.items[samples.item].tolist() == [0, -1, -1]
+    assert [scope.new_items[int(i)] for i in samples.item[1:]] == [new, new]
+    names = live.dataset.count_names
+    assert samples.counts[1, names.index("item_answers")] == 0
+    assert samples.counts[1, names.index("genres_answers")] == pytest.approx(np.log(3))  # what is said of it counts
+    assert samples.popularity[1].tolist() == [0, 0]
+
+
+def test_items_must_be_known() -> None:
+    live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]))
+    with pytest.raises(UserError, match="no item_id 'i77'"):
+        live.add(Event("u0", "i77", 1, 5))
+    with pytest.raises(UserError, match="no item_id 'i78'"):
+        live.scope("u0", ["i78"])
+    assert live.answered("u0") == [("i0", 1), ("i2", 1)]
