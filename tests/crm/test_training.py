@@ -9,7 +9,7 @@ from torch import nn
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.models import MODELS, build_crm
-from corella.crm.training import PLAIN_ID_DROPOUTS, CRMFit, batches, crm_hidden, crm_logits, plain_crm, train_crm
+from corella.crm.training import PLAIN_ID_DROPOUTS, CRMFit, batches, crm_logits, crm_outputs, plain_crm, train_crm
 from corella.data.dataset import Dataset
 
 
@@ -87,8 +87,8 @@ def test_scores_and_hidden_layers_of_nothing(tiny_dataset: Dataset, encoder: CRM
     model = build_crm(encoder.spec, tiny_config.crm)
     some, none = tiny_dataset.samples("valid"), tiny_dataset.samples("valid").take(np.arange(0))
     assert crm_logits(model, encoder, none).shape == (0,)
-    assert crm_hidden(model, encoder, none).shape == (0, model.hidden_sizes[-1])  # type: ignore[index]
-    assert crm_hidden(model, encoder, some).shape == (len(some), model.hidden_sizes[-1])  # type: ignore[index]
+    assert crm_outputs(model, encoder, none)[1].shape == (0, model.hidden_sizes[-1])  # type: ignore[index]
+    assert crm_outputs(model, encoder, some)[1].shape == (len(some), model.hidden_sizes[-1])  # type: ignore[index]
 
 
 def test_plain_models_hide_ids_as_validation_prefers(

@@ -9,7 +9,8 @@ logits that the language model gave them before it learned from them.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,12 +127,15 @@ class DistilledHead:
     """Boosted trees that guess the language model's logit; `text` is LightGBM's own text format."""
 
     text: str
+    _booster: Any = field(default=None, repr=False, compare=False)
 
     def __call__(self, features: Floats) -> npt.NDArray[np.float64]:
         """Guessed logits, float64 [n]."""
         import lightgbm
 
-        return np.asarray(lightgbm.Booster(model_str=self.text).predict(features, num_threads=1), dtype=np.float64)
+        if self._booster is None:
+            self._booster = lightgbm.Booster(model_str=self.text)
+        return np.asarray(self._booster.predict(features, num_threads=1), dtype=np.float64)
 
 
 def fit_distilled_head(

@@ -34,7 +34,7 @@ from corella.collaboration.routing import budget_share, request_means
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.models import build_crm
-from corella.crm.training import crm_hidden, crm_logits
+from corella.crm.training import crm_outputs
 from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
 from corella.data.prepare import write_dataset
 from corella.data.scope import Scope
@@ -112,8 +112,7 @@ class CoReLLa:
 
         `share`: of validation samples that the threshold would route; unset: what the configured budget buys.
         """
-        z_crm = crm_logits(self.crm, self.encoder, samples)
-        crm, priority, routed = self.decide(z_crm, samples, share)
+        crm, priority, routed = self.decide(samples, share)
         z_llm = np.full(len(samples), np.nan, dtype=np.float32)
         if routed.any():
             z_llm[routed] = self.llm_logits(samples.take(np.flatnonzero(routed)), reporter)
@@ -121,7 +120,7 @@ class CoReLLa:
 
     def predict_from(self, z_crm: Floats, z_llm: Floats, samples: Samples, share: float | None = None) -> Predictions:
         """The same from raw logits of both models that are there already (evaluation)."""
-        crm, priority, routed = self.decide(z_crm, samples, share)
+        crm, priority, routed = self.decide(samples, share, z_crm)
         return self.combine(crm, np.where(routed, z_llm, np.nan), priority, routed)
 
     def predict_proba(self, samples: Samples) -> npt.NDArray[np.float64]:
@@ -153,17 +152,19 @@ class CoReLLa:
         features = cheap_features(self.encoder, self.text, samples)
         return features, self.head(features) if self.head else None
 
-    def router_features(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
-        """What the router reads besides the CRM's logit: features [n, f], and the guessed LLM logits."""
+    def router_features(self, samples: Samples, hidden: Floats) -> tuple[Floats, npt.NDArray[np.float64] | None]:
+        """What the router reads besides the CRM's logit: features [n, f], and the guessed LLM logits. `hidden`: the
+        CRM's last hidden layer, [n, width]."""
         cheap, guess = self.cheap(samples)
-        hidden = self.projection(crm_hidden(self.crm, self.encoder, samples))
-        return np.concatenate([cheap, hidden], axis=1), guess
+        return np.concatenate([cheap, self.projection(hidden)], axis=1), guess
 
     def decide(
-        self, z_crm: Floats, samples: Samples, share: float | None
+        self, samples: Samples, share: float | None = None, z_crm: Floats | None = None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """From raw CRM logits: calibrated ones, the router's priorities, and who goes to the language model."""
-        inputs = self.router.inputs(z_crm, *self.router_features(samples))
+        """Before the language model runs: calibrated CRM logits, the router's priorities, and who is routed. `z_crm`:
+        raw CRM logits that are there already."""
+        logits, hidden = crm_outputs(self.crm, self.encoder, samples)
+        inputs = self.router.inputs(logits if z_crm is None else z_crm, *self.router_features(samples, hidden))
         priority = self.router.priority(inputs)
         limit = self.router.threshold(self.share if share is None else share)
         if self.config.routing.budget_unit == "requests":
@@ -304,9 +305,9 @@ class CoReLLa:
 
     def _fit_router(self) -> None:
         valid = self.dataset.samples(self.valid_rows)
-        self.projection = fit_projection(crm_hidden(self.crm, self.encoder, valid), HIDDEN_SIZE)
-        z_crm = crm_logits(self.crm, self.encoder, valid)
-        features, guess = self.router_features(valid)
+        z_crm, hidden = crm_outputs(self.crm, self.encoder, valid)
+        self.projection = fit_projection(hidden, HIDDEN_SIZE)
+        features, guess = self.router_features(valid, hidden)
         self.router = fit_router(
             z_crm, self.valid_llm, valid.label, features, guess, valid.user, self.config.routing, self.config.seed
         )

@@ -120,19 +120,19 @@ def crm_optimiser(model: nn.Module, config: CRMConfig, learning_rate: float) -> 
 
 
 @torch.inference_mode()
+def crm_outputs(model: nn.Module, encoder: CRMEncoder, samples: Samples) -> tuple[Floats, Floats]:
+    """Logits of samples, float32 [n], and their last hidden layer, float32 [n, width]; dropout off."""
+    model.eval()
+    found = [model(encoder.batch(part)) for part in batches(samples, _EVAL_BATCH)]
+    if not found:
+        return np.zeros(0, dtype=np.float32), np.zeros((0, _last_width(model)), dtype=np.float32)
+    logits, hidden = torch.cat([o.logit for o in found]), torch.cat([o.hidden[-1] for o in found])
+    return logits.float().numpy(), hidden.float().numpy()
+
+
 def crm_logits(model: nn.Module, encoder: CRMEncoder, samples: Samples) -> Floats:
     """Logits of samples, float32 [n]; dropout off."""
-    model.eval()
-    parts = [model(encoder.batch(part)).logit.float().numpy() for part in batches(samples, _EVAL_BATCH)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
-
-
-@torch.inference_mode()
-def crm_hidden(model: nn.Module, encoder: CRMEncoder, samples: Samples) -> Floats:
-    """The last hidden layer of samples, float32 [n, width]; dropout off."""
-    model.eval()
-    parts = [model(encoder.batch(part)).hidden[-1].float().numpy() for part in batches(samples, _EVAL_BATCH)]
-    return np.concatenate(parts) if parts else np.zeros((0, _last_width(model)), dtype=np.float32)
+    return crm_outputs(model, encoder, samples)[0]
 
 
 def _last_width(model: nn.Module) -> int:

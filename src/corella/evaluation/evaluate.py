@@ -28,7 +28,7 @@ from corella.collaboration.system import CoReLLa
 from corella.config import CRMConfig
 from corella.crm.lightgbm import lightgbm_logits
 from corella.crm.outside import outside_logits
-from corella.crm.training import crm_hidden, crm_logits, plain_crm
+from corella.crm.training import crm_logits, crm_outputs, plain_crm
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
@@ -154,9 +154,8 @@ def _conventional(model: CoReLLa, valid: Samples, test: Samples, main: str) -> d
 
 
 def _neural(crm: nn.Module, model: CoReLLa, valid: Samples, test: Samples) -> Scores:
-    logits = [crm_logits(crm, model.encoder, part) for part in (valid, test)]
-    hidden = [crm_hidden(crm, model.encoder, part) for part in (valid, test)]
-    return Scores(*logits, *hidden)
+    (z_valid, h_valid), (z_test, h_test) = (crm_outputs(crm, model.encoder, part) for part in (valid, test))
+    return Scores(z_valid, z_test, h_valid, h_test)
 
 
 def _calibrate(model: CoReLLa, valid: Samples, scores: Scores) -> Scores:
