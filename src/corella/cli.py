@@ -134,6 +134,33 @@ def score(
     _out.print(f"{score_file(run, rows, out, share):,} rows written to {out}")
 
 
+@app.command()
+def serve(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of serving settings.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a serving setting.")] = None,
+) -> None:
+    """Serve a trained run: an API, and a page to try it."""
+    from corella.serving.serve import serve
+    from corella.serving.settings import load_serving_settings
+
+    settings = load_serving_settings(config, overrides or ())
+    _out.print(f"loading {run}; then http://{settings.host}:{settings.port}", markup=False)
+    serve(run, settings)
+
+
+@app.command("make-key")
+def make_key(
+    file: Annotated[Path, typer.Argument(help="File of keys; made if need be.")],
+    name: Annotated[str, typer.Option(help="Who will use it.")],
+    scope: Annotated[str, typer.Option(help="read, or write (which may read too).")] = "read",
+) -> None:
+    """Make an API key. It is printed once; the file holds its hash."""
+    from corella.serving.keys import make_key
+
+    print(make_key(file, name, scope))
+
+
 @app.command("explain-config")
 def explain_config(
     config: ConfigPath = None,

@@ -364,6 +364,8 @@ class RetrievalConfig(Section):
     """Let items begin as the mean of their texts' word embeddings. [ours]"""
     tied: bool = False
     """Score items by their collaborative embeddings [paper], or by output embeddings of their own [ours]."""
+    pooled: bool = True
+    """Add a sum of embeddings of the history's items to the state that scores items. [ours]"""
     fixed_order: bool = False
     """Keep items in the order of the log instead of a new one each epoch (an ablation of the paper)."""
     pretraining_epochs: int = Field(default=3, ge=0)

@@ -35,6 +35,9 @@ class CLLM(nn.Module):
         self.output = None if tied else nn.Embedding(items, width)
         if self.output is not None:
             nn.init.zeros_(self.output.weight)
+        self.pooled = nn.Embedding(items, width) if config.pooled else None
+        if self.pooled is not None:
+            nn.init.zeros_(self.pooled.weight)
         self.bias = nn.Parameter(torch.zeros(items))
         self.centre: Tensor
         self.spread: Tensor
@@ -87,13 +90,23 @@ class CLLM(nn.Module):
         return hidden
 
     def item_logits(self, state: Tensor) -> Tensor:
-        """[..., width] -> [..., items] float32."""
+        """Item states [..., width] -> [..., items] float32."""
         table = self.collaborative.item if self.output is None else self.output
-        return self.standardised(state) @ table.weight.T + self.bias
+        return state @ table.weight.T + self.bias
 
-    def standardised(self, state: Tensor) -> Tensor:
-        """States as the items' head sees them, float32."""
-        return (state.float() - self.centre) / self.spread
+    def item_states(self, documents: Sequence[Document]) -> Tensor:
+        """What the items' head reads, float32 [documents, longest, width]: the last hidden states, standardised, and
+        the sum of pooled embeddings of the items up to each position over the root of their number. [ours]
+
+        A frozen backbone looks at the last few tokens more than at all of a history; the sum forgets none.
+        """
+        state = (self.states(documents, self.collaborative).float() - self.centre) / self.spread
+        if self.pooled is None:
+            return state
+        codes = torch.from_numpy(self.collaborative.item_codes(padded(documents))).to(self.device)
+        told = (codes >= 0).unsqueeze(-1)
+        total = (self.pooled(codes.clamp(min=0)) * told).cumsum(1)
+        return state + total / told.cumsum(1).clamp(min=1).sqrt()
 
     def word_logits(self, state: Tensor) -> Tensor:
         """[..., width] -> [..., words] float32, by the backbone's own head."""
@@ -103,7 +116,7 @@ class CLLM(nn.Module):
     def item_loss(self, documents: Sequence[Document]) -> Tensor:
         """Sum of `-ln p(item_k | prompt, items before k)` (paper, the L-step)."""
         row, place, ids = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
-        state = self.states(documents, self.collaborative)[row, place]
+        state = self.item_states(documents)[row, place]
         target = ids - self.collaborative.vocabulary - self.collaborative.users
         return nn.functional.cross_entropy(self.item_logits(state), target, reduction="sum")
 
@@ -122,7 +135,7 @@ class CLLM(nn.Module):
         """
         row, place, ids = main_places(documents)
         where = (torch.from_numpy(row).to(self.device), torch.from_numpy(place).to(self.device))
-        state = self.states(documents, self.collaborative)[where]
+        state = self.item_states(documents)[where]
         log_p = self.item_logits(state).log_softmax(-1)
         codes = self.collaborative.item_codes(ids)
         total, first = log_p.new_zeros(()), 0
@@ -136,7 +149,7 @@ class CLLM(nn.Module):
 
     def masked_loss(self, documents: Sequence[Document], held_out: Sequence[np.ndarray]) -> Tensor:
         """Sum of `-ln p(item)` over the held-out items (codes) of each question (paper, the fine-tuning)."""
-        state = self.states(documents, self.collaborative)
+        state = self.item_states(documents)
         last = torch.tensor([d.tokens - 1 for d in documents], device=self.device)
         log_p = self.item_logits(state[torch.arange(len(documents), device=self.device), last]).log_softmax(-1)
         row = np.repeat(np.arange(len(held_out)), [len(items) for items in held_out])

@@ -34,7 +34,7 @@ class _Planned:
 
 @torch.inference_mode()
 def reader_states(model: CLLM, documents: Documents, readers: Sequence[Reader], config: RetrievalConfig) -> Tensor:
-    """The state after each reader's history, float32 [readers, width], asked as fine-tuning asked.
+    """The item state after each reader's history, float32 [readers, width], asked as fine-tuning asked.
 
     The newest `config.longest_history` items are read, in batches of twice the training's tokens.
     """
@@ -45,9 +45,9 @@ def reader_states(model: CLLM, documents: Documents, readers: Sequence[Reader], 
     order = sorted((_Planned(n, d.tokens) for n, d in enumerate(written)), key=lambda p: p.tokens)
     for group in group_by_tokens(order, 2 * config.batch_tokens):
         chosen = [written[p.place] for p in group]
-        state = model.states(chosen, model.collaborative)
+        state = model.item_states(chosen)
         last = state[torch.arange(len(chosen)), torch.tensor([d.tokens - 1 for d in chosen])]
-        states[[p.place for p in group]] = last.float()
+        states[[p.place for p in group]] = last
     return states
 
 

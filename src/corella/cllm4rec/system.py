@@ -92,7 +92,7 @@ class CLLM4Rec:
         read = read_texts(backbone, texts, config.longest_text)
         new = map_texts(self.model, known, read, config.new_item_penalty)
         with torch.inference_mode():
-            state = self.model.standardised(self._states(readers)).cpu().numpy()
+            state = self._states(readers).cpu().numpy()
         scores: Floats = state @ new.output.T + new.bias
         return scores
 

@@ -40,7 +40,7 @@ from corella.data.prepare import write_dataset
 from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
-from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
+from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights, read_lora
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts, Soft, score_samples
 from corella.llm.timeline import TimelinePrompts
@@ -52,6 +52,8 @@ Floats = npt.NDArray[np.float32]
 
 FORMAT = 3
 """Raised when the files of a saved model change their meaning."""
+
+LORA = "lora.safetensors"
 
 _TIMED_ROWS = 64
 
@@ -328,7 +330,7 @@ class CoReLLa:
             write_text(new / "config.yaml", to_yaml(self.config))
             write_json(new / "crm.json", asdict(self.spec))
             save_tensors(new / "crm.safetensors", self.crm.state_dict(), {})
-            save_tensors(new / "lora.safetensors", lora_weights(self.backbone), {})
+            save_tensors(new / LORA, lora_weights(self.backbone), {})
             if self.injection is not None:
                 save_tensors(new / "injection.safetensors", self.injection.state_dict(), {})
             save_tensors(new / "valid.safetensors", self._validation(), {})
@@ -356,10 +358,7 @@ class CoReLLa:
         projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
         self.projection = projections["hidden"]
         self._attach_llm(projections["text"])
-        weights = load_tensors(folder / "lora.safetensors")[0]
-        with torch.no_grad():
-            for name, p in lora_weights(self.backbone).items():
-                p.copy_(weights[name])
+        read_lora(self.backbone, folder / LORA)
         if self.injection is not None:
             self.injection.load_state_dict(load_tensors(folder / "injection.safetensors")[0])
         head = state.pop("head")
@@ -369,6 +368,14 @@ class CoReLLa:
         valid = load_tensors(folder / "valid.safetensors")[0]
         self.valid_rows, self.valid_llm = valid["rows"].numpy(), valid["logits"].numpy()
         return self
+
+
+def load_language_model(folder: Path) -> Backbone:
+    """The adapted language model of a saved model, without the rest. Verify the folder's hashes first."""
+    config = load_config(folder / "config.yaml")
+    backbone = add_lora(load_backbone(config.llm), config.llm, config.seed)
+    read_lora(backbone, folder / LORA)
+    return backbone
 
 
 def check_trainable(dataset: Dataset, config: Config) -> None:

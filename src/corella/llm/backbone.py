@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from corella.checkpoint import load_tensors
 from corella.config import LLMConfig
 from corella.errors import UserError
 from corella.files import cache_folder, sha256
@@ -125,6 +126,14 @@ def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
 def lora_weights(backbone: Backbone) -> dict[str, nn.Parameter]:
     """The adapters' parameters by name."""
     return {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
+
+
+def read_lora(backbone: Backbone, path: Path) -> None:
+    """Put saved adapters into an adapted backbone."""
+    saved = load_tensors(path)[0]
+    with torch.no_grad():
+        for name, parameter in lora_weights(backbone).items():
+            parameter.copy_(saved[name])
 
 
 def choose_device(name: str) -> torch.device:

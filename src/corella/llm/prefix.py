@@ -115,6 +115,8 @@ class PrefixScorer:
 
         AttentionInterface.register(_NAME, _attention)
         self.cache = cache
+        self.read = 0
+        """Tokens that the last pass read."""
         self._backbone = backbone
         backbone.model.eval()
         base = backbone.model.get_base_model() if hasattr(backbone.model, "get_base_model") else backbone.model
@@ -123,22 +125,23 @@ class PrefixScorer:
     @torch.inference_mode()
     def logits(self, users: Sequence[str], prompts: Sequence[SharedPrompt]) -> list[Floats]:
         """For each prompt the logits of its branches, float32: all prompts in one pass. `users`: the keys under which
-        prefixes are kept; empty: this one is not."""
+        prefixes are kept; empty: this one is not. A prompt without branches is read and kept."""
         segments, ids, positions, last = [], [], [], []
         start = 0
         for user, prompt in zip(users, prompts, strict=True):
             kept = self.cache.find(user, prompt.prefix) if user else None
             known = 0 if kept is None else len(kept.ids)
             lengths = [len(b) for b in prompt.branches]
-            place = np.concatenate([np.arange(n) for n in lengths])
+            branch = np.repeat(np.arange(len(lengths)), lengths)
+            place = np.arange(len(branch)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             segment = _Segment(
-                start, len(prompt.prefix) - known, torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
-                torch.from_numpy(place), (len(lengths), max(lengths)), kept,
+                start, len(prompt.prefix) - known, torch.from_numpy(branch), torch.from_numpy(place.astype(np.int64)),
+                (len(lengths), max(lengths, default=0)), kept,
             )  # fmt: skip
             segments.append(segment)
             ids += [prompt.prefix[known:], *prompt.branches]
             positions += [np.arange(known, len(prompt.prefix)), len(prompt.prefix) + place]
-            last.append(start + segment.fresh + np.cumsum(lengths) - 1)
+            last.append(start + segment.fresh + np.cumsum(lengths, dtype=np.int64) - 1)
             start = segment.end
         device = next(self._backbone.decoder.parameters()).device
         out = self._backbone.decoder(
@@ -150,6 +153,7 @@ class PrefixScorer:
         for user, prompt, segment in zip(users, prompts, segments, strict=True):
             if user and segment.fresh:
                 self.cache.keep(user, _Kept(prompt.prefix, segment.keys, segment.values))
+        self.read = start
         state = out.last_hidden_state[0, torch.from_numpy(np.concatenate(last)).to(device)].float()
         found = (state @ self._backbone.answer_direction.to(device)).cpu().numpy()
         return np.split(found, np.cumsum([len(p.branches) for p in prompts])[:-1])
@@ -195,6 +199,8 @@ def _attend(segment: _Segment, layer: int, query: Tensor, key: Tensor, value: Te
         scores[:, :, :fresh].masked_fill_(ahead, float("-inf"))
     head = scores[:, :, :fresh].softmax(-1)
 
+    if not segment.shape[0]:
+        return (head.reshape(groups, -1, known) @ values).view(groups, repeat, -1, width)
     # Branches: what they see of the prefix and of themselves goes through one softmax.
     count, longest = segment.shape
     cell = segment.branch * longest + segment.place

@@ -5,6 +5,7 @@ stands around a piece.
 """
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,23 +54,24 @@ class Texts:
         text that are kept."""
         self._backbone = backbone
         self._lead, self._longest = lead, longest
+        self._answers = [backbone.tokenizer.decode([answer]).strip() for answer in (backbone.yes, backbone.no)]
         self._users: Sequence[str] | pl.Series = dataset.users["text"]
         self.items = self._encode_items(dataset.items["text"].to_list())
         self._user_ids: dict[int, Ints] = {}
 
     def narrowed(self, scope: Scope) -> "Texts":
-        """The same texts for the small world of a request. Line breaks of newcomers become spaces: a text is one line
-        of a prompt, whatever it says."""
+        """The same texts for the small world of a request. What newcomers' texts could do to a prompt is taken from
+        them, see `harmless`."""
         other = copy.copy(self)
         other._user_ids = {}
         if scope.new_user is not None:
-            other._users = [_one_line(scope.new_user.text)]
+            other._users = [harmless(scope.new_user.text, self._answers)]
         elif scope.user < 0:
             other._users = [UNKNOWN_USER]
         else:
             other._users = [self._users[scope.user]]
         other.items = [self.item(code) for code in scope.items.tolist()]
-        texts = [_one_line(newcomer.text) for newcomer in scope.new_items.values()]
+        texts = [harmless(newcomer.text, self._answers) for newcomer in scope.new_items.values()]
         for code, ids in zip(scope.new_items, self._encode_items(texts), strict=True):
             other.items[code] = ids
         return other
@@ -116,8 +118,14 @@ def share_word(answers: Ints, positives: Ints) -> Ints:
     return np.where(answers == 0, 11, np.where(answers < 5, 10, tenth))
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def harmless(text: str, answers: Sequence[str]) -> str:
+    """A stranger's text as one line that cannot pass for an answer: no line breaks, no colon before an answer's word.
+
+    >>> harmless("Heat:  Yes\\nJaws : no", ["Yes", "No"])
+    'Heat, Yes Jaws, no'
+    """
+    words = "|".join(re.escape(answer) for answer in answers)
+    return re.sub(rf"\s*:(?=\s*(?:{words})\b)", ",", " ".join(text.split()), flags=re.IGNORECASE)
 
 
 def _encode_all(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,30 @@ class Live:
         """The user's answers, oldest first: item id and label."""
         items, labels, _ = self._history(user_id)
         return [(self._names[i], label) for i, label in zip(items, labels, strict=True)]
+
+    def answered_items(self, user_id: str) -> set[str]:
+        """Ids of the items that the user has answered."""
+        return {self._names[i] for i in self._history(user_id)[0]}
+
+    def user_text(self, user_id: str) -> str:
+        """How the language model reads a user of the dataset; empty for others."""
+        code = self.users.get(user_id, -1)
+        return str(self.dataset.users["text"][code]) if code >= 0 else ""
+
+    @property
+    def last_time(self) -> int:
+        """When the log ended, in seconds since 1970; 0 where it has no times."""
+        return int(self.dataset.log[TIME].max()) if TIME in self.dataset.log.columns else 0  # type: ignore[arg-type]
+
+    def likes(self) -> Ints:
+        """How many users like each item, by its code in the dataset."""
+        return self._likes
+
+    def most_liked(self, count: int, without: set[str]) -> list[str]:
+        """Ids of the items liked by most, none of `without`."""
+        order = np.argsort(-self._likes, kind="stable")
+        found = (self._names[i] for i in order.tolist())
+        return list(islice((name for name in found if name not in without), count))
 
     def _history(self, user_id: str) -> tuple[list[int], list[int], Ints]:
         code, newer = self.users.get(user_id, -1), self._newer.get(user_id, _Newer())

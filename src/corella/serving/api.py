@@ -1,0 +1,121 @@
+"""The HTTP application: routes, errors as JSON, limits, and the pages."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from corella.errors import UserError
+from corella.serving.catalogue import Catalogue
+from corella.serving.engine import ProcessEngine
+from corella.serving.keys import Key
+from corella.serving.limits import BodyLimit, Lag, RateLimit
+from corella.serving.metrics import Metrics
+from corella.serving.routes import Context, router, unguarded
+from corella.serving.schema import Problem
+from corella.serving.service import Service
+from corella.serving.store import StoreError
+from corella.serving.traffic import Traffic
+
+_PAGE = Path(__file__).parent / "page"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": text}
+    for code, text in (
+        (401, "No key, or an unknown one"), (403, "The key may not do this"), (413, "The body is too large"),
+        (422, "The request is not right"), (429, "Too many requests, or the service cannot keep up"),
+        (503, "The store does not answer"),
+    )
+}  # fmt: skip
+
+
+def create_app(service: Service, keys: list[Key], curve: list[dict[str, float]]) -> FastAPI:
+    """The application. `keys`: empty where none are asked for; `curve`: AUC by share routed, as evaluation found it."""
+    settings = service.settings
+    context = Context(
+        service, keys, curve, Catalogue(service.model.dataset), Metrics(), Traffic(), Lag(),
+        RateLimit(settings.requests_per_second),
+    )  # fmt: skip
+    app = FastAPI(
+        title="corella", version=version("corella-rec"), lifespan=_lifespan, responses=_PROBLEMS,
+        description="Scores items for users: a conventional model first, a language model where the router sends it.",
+    )  # fmt: skip
+    app.state.context = context
+    app.middleware("http")(_watch)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _wrong)
+    app.add_exception_handler(UserError, _mistaken)
+    app.add_exception_handler(StoreError, _unstored)
+    app.include_router(router)
+    app.include_router(unguarded)
+    app.mount("/", StaticFiles(directory=_PAGE, html=True))
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    engine = context.service.engine
+    context.lag.start()
+    if isinstance(engine, ProcessEngine):
+        engine.on_fault = lambda reason: context.metrics.faults.inc()
+    if engine is not None:
+        await engine.start()
+    yield
+    if engine is not None:
+        await engine.stop()
+    await context.lag.stop()
+    context.service.store.close()
+
+
+async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response:
+    """Count answers, and add the headers that keep a browser safe."""
+    response: Response = await handle(request)
+    route = request.scope.get("route")
+    path = getattr(route, "path", "") or "none"  # the pattern, never what the caller wrote
+    request.app.state.context.metrics.requests.labels(path, str(response.status_code)).inc()
+    if request.url.path != "/docs":  # which reads its scripts from elsewhere
+        response.headers.update(_HEADERS)
+    return response
+
+
+async def _refused(request: Request, error: Any) -> JSONResponse:
+    return _problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+
+async def _wrong(request: Request, error: Any) -> JSONResponse:
+    # Not what was sent: it may be long, secret, or no text at all.
+    details = [{"where": [_safe(p) for p in e["loc"]], "what": _safe(e["msg"])} for e in error.errors()[:20]]
+    return _problem(422, "the request is not right", details)
+
+
+async def _mistaken(request: Request, error: Any) -> JSONResponse:
+    return _problem(422, _safe(error))
+
+
+async def _unstored(request: Request, error: Any) -> JSONResponse:
+    return _problem(503, "the store does not answer; the event is not kept, send it again")
+
+
+def _problem(
+    status: int, error: str, details: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    body = Problem(error=error, details=details or [])
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def _safe(value: object) -> str:
+    """Text that can be sent, whatever was in the request."""
+    return str(value).encode("utf-8", "replace").decode()[:500]

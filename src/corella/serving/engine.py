@@ -1,0 +1,228 @@
+"""The service's side of the language model: who may ask how much, and what happens when no answer comes.
+
+A request gets answers by its deadline or none: the engine never lets it wait longer. How much may be asked follows from
+the measured speed, from what is waiting already, and from a share of trust that falls when answers come late and
+recovers slowly when they come in time: so the router's budget shrinks under load and grows back.
+"""
+
+import asyncio
+import multiprocessing
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.llm.prefix import SharedPrompt
+from corella.serving.worker import Job, serve_language_model, unpack
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_TRUST_MOST, _TRUST_LEAST = 0.8, 0.05
+_START_SECONDS = 120.0
+_KEPT = 1000
+"""Users whose prefixes are thought to be kept."""
+_SLICE = 128
+_WARM_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a shared prompt: logits [branches], or why there are none."""
+
+    logits: Floats | None
+    reason: str = ""
+    """`deadline`, `overload` or `fault`."""
+
+
+class Engine(Protocol):
+    """A language model that a service can ask."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def room(self, seconds: float) -> float:
+        """Tokens that can be read within so many seconds from now."""
+        ...
+
+    def unread(self, user: str, prefix: Ints) -> int:
+        """How many tokens of a user's prefix are not kept."""
+        ...
+
+    def warm(self, user: str, prefix: Ints) -> None:
+        """Read a user's prefix when there is time, for the requests to come."""
+        ...
+
+    async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class ProcessEngine:
+    """The language model of a saved model in a process of its own, which is started again when it dies."""
+
+    def __init__(self, folder: Path, cache_bytes: int, batch_tokens: int, wait: float, threads: int) -> None:
+        """`folder`: a saved model; `wait`: seconds in which requests gather for a pass."""
+        self._arguments = (folder, cache_bytes, batch_tokens, wait, threads)
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._rate = 0.0
+        self._trust = _TRUST_MOST
+        self._waiting: dict[int, tuple[asyncio.Future[Answer], int]] = {}
+        self._number = 0
+        self._kept: OrderedDict[str, Ints] = OrderedDict()
+        """The prefixes that the process probably keeps."""
+        self._warming: asyncio.Task[None] | None = None
+        self._restart: asyncio.TimerHandle | None = None
+        self._backoff = 1.0
+        self.on_fault: Callable[[str], None] = lambda reason: None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process has loaded its model."""
+        return self._rate > 0
+
+    @property
+    def trust(self) -> float:
+        """The share of the measured speed that is counted on."""
+        return self._trust
+
+    def room(self, seconds: float) -> float:
+        """See `Engine`."""
+        pending = sum(tokens for _, tokens in self._waiting.values())
+        return max(self._trust * self._rate * seconds - pending, 0.0)
+
+    def unread(self, user: str, prefix: Ints) -> int:
+        """See `Engine`."""
+        kept = self._kept.get(user)
+        if kept is None or len(kept) > len(prefix) or not np.array_equal(kept, prefix[: len(kept)]):
+            return len(prefix)
+        return len(prefix) - len(kept)
+
+    def warm(self, user: str, prefix: Ints) -> None:
+        """One user at a time, and only while nobody waits for an answer."""
+        busy = self._warming is not None and not self._warming.done()
+        if user and self.ready and not busy and not self._waiting:
+            self._warming = asyncio.get_running_loop().create_task(self._warm(user, prefix))
+
+    async def _warm(self, user: str, prefix: Ints) -> None:
+        """In slices, between which requests get their turn."""
+        none = np.zeros(0, dtype=np.int64)
+        known = len(prefix) - self.unread(user, prefix)
+        for end in [*range(known + _SLICE, len(prefix), _SLICE), len(prefix)]:
+            until = time.monotonic() + _WARM_SECONDS
+            (answer,) = await self.ask(user, [SharedPrompt(prefix[:end], [], none)], until)
+            if answer.logits is None:
+                return
+
+    async def start(self) -> None:
+        """Start the process; it loads its model while the service already answers without it."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._process = context.Process(target=serve_language_model, args=(theirs, *self._arguments), daemon=True)
+        await asyncio.to_thread(self._process.start)
+        theirs.close()
+        self._connection = ours
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
+
+    async def stop(self) -> None:
+        """End the process; whoever waits is told that there will be no answer."""
+        if self._restart is not None:
+            self._restart.cancel()
+        self._close("fault")
+        if self._process is not None:
+            self._process.terminate()
+            await asyncio.to_thread(self._process.join, 5)
+
+    async def wait_ready(self, seconds: float = _START_SECONDS) -> bool:
+        """Wait until the model is loaded; False if it is not by then."""
+        until = time.monotonic() + seconds
+        while not self.ready and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        return self.ready
+
+    async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]:
+        """Logits for every prompt, or why not, by `deadline` (in seconds of `time.monotonic`) at the latest."""
+        if not self.ready or self._connection is None:
+            return [Answer(None, "fault")] * len(prompts)
+        loop = asyncio.get_running_loop()
+        futures = []
+        for prompt in prompts:
+            self._number += 1
+            job = Job(self._number, user, deadline, prompt)
+            future: asyncio.Future[Answer] = loop.create_future()
+            unread = self.unread(user, prompt.prefix)
+            self._waiting[job.number] = (future, unread + sum(map(len, prompt.branches)))
+            futures.append(future)
+            try:
+                self._connection.send_bytes(job.pack())
+            except OSError:
+                self._close("fault")
+        done, late = await asyncio.wait(futures, timeout=max(deadline - time.monotonic(), 0))
+        if late:
+            self._trust = max(0.8 * self._trust, _TRUST_LEAST)
+        else:
+            self._trust = min(self._trust + 0.01, _TRUST_MOST)
+        answers = [future.result() if future in done else Answer(None, "deadline") for future in futures]
+        for prompt, answer in zip(prompts, answers, strict=True):
+            if user and answer.logits is not None:
+                self._kept[user] = prompt.prefix
+                self._kept.move_to_end(user)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return answers
+
+    def _read(self) -> None:
+        """The process has said something, or is dead."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            while connection.poll():
+                self._take(connection.recv_bytes())
+        except (EOFError, OSError):
+            self._close("fault")
+            self.on_fault("the language model's process died; it is started again")
+            loop = asyncio.get_running_loop()
+            self._restart = loop.call_later(self._backoff, lambda: loop.create_task(self.start()))
+            self._backoff = min(2 * self._backoff, 60.0)
+
+    def _take(self, message: bytes) -> None:
+        head, logits = unpack(message, np.float32)
+        if "rate" in head:
+            self._rate, self._backoff = head["rate"], 1.0
+            return
+        future, _ = self._waiting.pop(head["number"])
+        if head.get("error"):
+            self.on_fault(head["error"])
+        elif "seconds" in head and head["seconds"] > 0:
+            self._rate = 0.9 * self._rate + 0.1 * head["read"] / head["seconds"]
+        if future.done():
+            return  # nobody waits any more
+        if head.get("late"):
+            future.set_result(Answer(None, "deadline"))
+        elif head.get("error"):
+            future.set_result(Answer(None, "fault"))
+        else:
+            future.set_result(Answer(logits))
+
+    def _close(self, reason: str) -> None:
+        self._rate = 0.0
+        self._kept.clear()
+        if self._connection is not None:
+            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            self._connection.close()
+            self._connection = None
+        for future, _ in self._waiting.values():
+            if not future.done():
+                future.set_result(Answer(None, reason))
+        self._waiting.clear()

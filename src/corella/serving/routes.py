@@ -1,0 +1,274 @@
+"""Version 1 of the API, and what operators and machines ask for."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from corella.data.scope import Newcomer
+from corella.errors import UserError
+from corella.serving.catalogue import Catalogue
+from corella.serving.engine import ProcessEngine
+from corella.serving.keys import Key, find_key
+from corella.serving.limits import Lag, RateLimit
+from corella.serving.live import Event
+from corella.serving.metrics import Metrics
+from corella.serving.schema import (
+    Accepted,
+    Answered,
+    Asking,
+    Description,
+    FoundItem,
+    NewEvent,
+    RecommendRequest,
+    ScoredItem,
+    ScoreRequest,
+    Timing,
+)
+from corella.serving.service import Asker, Scored, Service
+from corella.serving.traffic import Request as Counted
+from corella.serving.traffic import Traffic
+
+router = APIRouter()
+"""For everybody with a key."""
+unguarded = APIRouter(include_in_schema=False)
+"""For machines that watch the service: no key."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the routes share; `app.state.context`."""
+
+    service: Service
+    keys: list[Key]
+    """Empty where none are asked for."""
+    curve: list[dict[str, float]]
+    """AUC by share routed, as evaluation found it."""
+    catalogue: Catalogue
+    metrics: Metrics
+    traffic: Traffic
+    lag: Lag
+    limit: RateLimit
+
+
+# Everything is `async`, dependencies too: what is not, would run on other threads, and live state is for one.
+
+
+async def _context(request: Request) -> Context:
+    found: Context = request.app.state.context
+    return found
+
+
+Shared = Annotated[Context, Depends(_context)]
+
+
+async def may_read(request: Request, context: Shared) -> None:
+    """Let callers with a key of any scope pass, as long as neither they nor all together ask for too much."""
+    _admit(request, context, "read")
+
+
+async def may_write(request: Request, context: Shared) -> None:
+    """The same for keys that may write."""
+    _admit(request, context, "write")
+
+
+def _admit(request: Request, context: Context, scope: str) -> None:
+    caller = request.client.host if request.client else ""
+    if context.keys:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        key = find_key(context.keys, token.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
+            raise HTTPException(401, "send a key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+        if scope == "write" and key.scope != "write":
+            raise HTTPException(403, f"the key '{key.name}' may only read")
+        caller = key.name
+    if not context.limit.allows(caller):
+        raise HTTPException(429, "too many requests with this key or address", {"Retry-After": "1"})
+    if context.lag.seconds * 1000 > context.service.settings.overload_ms:
+        raise HTTPException(429, "the service cannot keep up", {"Retry-After": "1"})
+
+
+READ, WRITE = [Depends(may_read)], [Depends(may_write)]
+
+
+@router.post("/v1/score", dependencies=READ, summary="Score items for somebody", response_model=Answered)
+async def score(asking: ScoreRequest, context: Shared) -> Response:
+    """The items in the order asked, each with both models' opinions, and who decided."""
+    began = time.monotonic()
+    most = context.service.settings.max_candidates
+    if len(asking.items) > most:
+        raise UserError(f"items: {len(asking.items)}; at most {most}")
+    items = [item if isinstance(item, str) else _newcomer(item) for item in asking.items]
+    found = await _scored(context, asking, items, began)
+    return _answered(context.catalogue, found, items, range(len(items)), began)
+
+
+@router.post("/v1/recommend", dependencies=READ, summary="The best items for somebody", response_model=Answered)
+async def recommend(asking: RecommendRequest, context: Shared) -> Response:
+    """The best items that the user has not answered, best first. Candidates are the most liked ones."""
+    began = time.monotonic()
+    service = context.service
+    service.sync()
+    seen = {answer.item_id for answer in asking.history}
+    if asking.user_id is not None:
+        seen = service.live.answered_items(asking.user_id)
+    wanted = min(max(asking.candidates, asking.k), service.settings.max_candidates)
+    items: list[str | Newcomer] = list(service.live.most_liked(wanted, seen))
+    found = await _scored(context, asking, items, began)
+    order = np.argsort(-found.probability, kind="stable")[: asking.k]
+    return _answered(context.catalogue, found, items, order.tolist(), began)
+
+
+@router.post("/v1/events", dependencies=WRITE, summary="Add an answer", status_code=201)
+async def events(new: NewEvent, context: Shared) -> Accepted:
+    """Kept when this returns; the next request sees it."""
+    live = context.service.live
+    if new.item_id not in live.items:
+        raise UserError(f"no item_id '{new.item_id}' in the catalogue")
+    moment = int(time.time()) if new.timestamp is None else new.timestamp
+    event = Event(new.user_id, new.item_id, int(new.liked), moment)
+    await asyncio.to_thread(context.service.store.append, event)
+    context.service.sync()
+    context.metrics.events.inc()
+    return Accepted(user_id=new.user_id, answers=len(live.answered(new.user_id)))
+
+
+@router.get("/v1/items/search", dependencies=READ, summary="Find items by their text")
+async def search(
+    context: Shared,
+    q: Annotated[str, Query(max_length=200)] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> list[FoundItem]:
+    """Items whose text has every word, the most liked first; without words the most liked."""
+    found = context.catalogue.search(q, context.service.live.likes(), limit)
+    return [FoundItem(item_id=item, text=text) for item, text in found]
+
+
+@router.get("/v1/users/search", dependencies=READ, summary="Find users by the beginning of their id")
+async def users(
+    context: Shared,
+    q: Annotated[str, Query(max_length=200)] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> list[str]:
+    """Ids of users of the training data."""
+    return [name for name in context.service.live.users if name.startswith(q)][:limit]
+
+
+@router.get("/v1/users/{user_id}/history", dependencies=READ, summary="What a user has answered")
+async def history(user_id: str, context: Shared, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
+    """The newest answers first, and the user's text; empty for somebody unknown."""
+    context.service.sync()
+    live = context.service.live
+    past = live.answered(user_id)[::-1]
+    rows = [{"item_id": i, "text": context.catalogue.text(i), "liked": bool(label)} for i, label in past[:limit]]
+    return {"user_id": user_id, "text": live.user_text(user_id), "answers": len(past), "history": rows}
+
+
+@router.get("/v1/curve", dependencies=READ, summary="What the language model's budget buys")
+async def curve(context: Shared) -> dict[str, Any]:
+    """AUC on test rows by the share routed, as the run's evaluation measured it, and what an item costs."""
+    service = context.service
+    share = service.model.share if service.settings.share is None else service.settings.share
+    return {
+        "share": share, "deadline_ms": service.settings.deadline_ms,
+        "milliseconds_per_item": service.model.facts.milliseconds_per_sample, "curve": context.curve,
+    }  # fmt: skip
+
+
+@router.get("/v1/traffic", dependencies=READ, summary="The last ten minutes")
+async def traffic(context: Shared) -> dict[str, Any]:
+    """Requests, latency by path, share routed, fallbacks."""
+    engine = context.service.engine
+    trust = engine.trust if isinstance(engine, ProcessEngine) else None
+    state = "off" if engine is None else "ready" if engine.ready else "not ready"
+    about = {"engine": state, "trust": trust, "store": context.service.healthy, "lag": context.lag.seconds}
+    return {**context.traffic.summary(), **about}
+
+
+@unguarded.get("/healthz")
+async def healthy() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@unguarded.get("/readyz")
+async def ready(response: Response, context: Shared) -> dict[str, Any]:
+    """Ready as soon as the conventional model can answer; the language model may still be loading."""
+    service = context.service
+    service.sync()
+    response.status_code = 200 if service.healthy else 503
+    return {"store": service.healthy, "language_model": service.engine is not None and service.engine.ready}
+
+
+@unguarded.get("/metrics")
+async def prometheus(context: Shared) -> Response:
+    """In Prometheus' text format."""
+    context.metrics.lag.set(context.lag.seconds)
+    engine = context.service.engine
+    if isinstance(engine, ProcessEngine):
+        context.metrics.trust.set(engine.trust)
+    return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _scored(context: Context, asking: Asking, items: Sequence[str | Newcomer], began: float) -> Scored:
+    """Score, and count what happened."""
+    settings = context.service.settings
+    if len(asking.history) > settings.max_history:
+        raise UserError(f"history: {len(asking.history)} answers; at most {settings.max_history}")
+    past = [(answer.item_id, int(answer.liked)) for answer in asking.history]
+    who = Asker(asking.user_id, _newcomer(asking.profile) if asking.profile else None, past)
+    milliseconds = asking.deadline_ms or settings.deadline_ms
+    found = await context.service.score(who, items, asking.share, began + milliseconds / 1000)
+    took = time.monotonic() - began
+    answered = int((found.routed & ~np.isnan(found.llm)).sum())
+    reasons = tuple(reason for reason in found.fallback if reason)
+    for name, count in (("llm", answered), ("crm", len(items) - answered)):
+        context.metrics.items.labels(name).inc(count)
+    for reason in reasons:
+        context.metrics.fallbacks.labels(reason).inc()
+    context.traffic.add(Counted(time.time(), 1000 * took, len(items), int(found.routed.sum()), answered, reasons))
+    context.metrics.seconds.labels("llm" if found.routed.any() else "crm").observe(took)
+    return found
+
+
+def _newcomer(description: Description) -> Newcomer:
+    return Newcomer(description.text, description.fields)
+
+
+def _answered(
+    catalogue: Catalogue, found: Scored, items: Sequence[str | Newcomer], order: Sequence[int], began: float
+) -> Response:
+    rows = []
+    for i in order:
+        item, llm = items[i], float(found.llm[i])
+        known = isinstance(item, str)
+        rows.append(
+            ScoredItem.model_construct(
+                item_id=item if known else None, text=catalogue.text(item) if isinstance(item, str) else item.text,
+                probability=float(found.probability[i]), crm_probability=float(found.crm[i]),
+                crm_entropy=float(found.entropy[i]), routed=bool(found.routed[i]), why=_why(found, i),
+                llm_probability=None if np.isnan(llm) else llm, fallback=found.fallback[i],
+            )
+        )  # fmt: skip
+    llm_seconds = found.seconds.get("llm")
+    timing = Timing(
+        total=1000 * (time.monotonic() - began), crm=1000 * found.seconds["crm"],
+        llm=None if llm_seconds is None else 1000 * llm_seconds,
+    )  # fmt: skip
+    share = float(found.routed.mean()) if len(items) else 0.0
+    body = Answered.model_construct(items=rows, share_routed=share, milliseconds=timing)
+    return Response(body.model_dump_json(), media_type="application/json")  # not validated once more: it is ours
+
+
+def _why(found: Scored, i: int) -> str:
+    if found.threshold == float("-inf"):
+        return "everything is routed"
+    if found.threshold == float("inf"):
+        return "the budget routes nothing"
+    relation = "reaches" if found.routed[i] else "is below"
+    return f"the expected gain {found.priority[i]:.3g} {relation} the threshold {found.threshold:.3g}"

@@ -1,0 +1,127 @@
+"""Requests and answers of the API, version 1."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Identifier = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="As in the training data.")
+]
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+Value = Annotated[str, Field(max_length=200)] | int | list[Annotated[str, Field(max_length=200)]]
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+class Description(_Given):
+    """A user or an item that the training data does not have."""
+
+    text: Text = Field(description="How the language model reads it, one line.", examples=["The Matrix (1999), Action"])
+    fields: dict[Annotated[str, Field(max_length=64)], Value] = Field(
+        default_factory=dict, max_length=32, description="Columns of the training data, e.g. genres.",
+        examples=[{"genres": ["Action", "Sci-Fi"]}],
+    )  # fmt: skip
+
+
+class PastAnswer(_Given):
+    """An answer of a described user."""
+
+    item_id: Identifier
+    liked: bool
+
+
+class Asking(_Given):
+    """Who asks: a user id, or a profile with a history."""
+
+    user_id: Identifier | None = Field(default=None, examples=["196"])
+    profile: Description | None = Field(default=None, description="Instead of user_id: somebody new.")
+    history: list[PastAnswer] = Field(default_factory=list, description="Of a described user, oldest first.")
+    share: float | None = Field(
+        default=None, ge=0, le=1, description="Share of items that the router may send to the language model."
+    )
+    deadline_ms: float | None = Field(
+        default=None, gt=0, le=60_000, description="How long to wait for the language model."
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "Asking":
+        if (self.user_id is None) == (self.profile is None and not self.history):
+            raise ValueError("give either user_id, or profile and history")
+        return self
+
+
+class ScoreRequest(Asking):
+    """Items to score."""
+
+    items: list[Identifier | Description] = Field(min_length=1, examples=[["242", "302", "377"]])
+
+
+class RecommendRequest(Asking):
+    """How many items to recommend."""
+
+    k: int = Field(default=10, ge=1, le=100)
+    candidates: int = Field(default=100, ge=1, description="How many items are ranked; the others are left out early.")
+
+
+class ScoredItem(BaseModel):
+    """What was found out about one item."""
+
+    item_id: str | None = Field(description="Empty for a described item.")
+    text: str
+    probability: float = Field(description="That the user likes it: the final answer.")
+    crm_probability: float = Field(description="By the conventional model alone.")
+    crm_entropy: float = Field(description="Of that, in nats: how unsure the conventional model is (at most 0.693).")
+    routed: bool = Field(description="Whether the router chose to ask the language model.")
+    why: str = Field(description="Why it was routed, or not.")
+    llm_probability: float | None = Field(description="By the language model, where it answered.")
+    fallback: Literal["", "deadline", "overload", "fault"] = Field(
+        description="Why a routed item has the conventional model's answer all the same."
+    )
+
+
+class Timing(BaseModel):
+    """Where the time went, in milliseconds."""
+
+    total: float
+    crm: float
+    llm: float | None
+
+
+class Answered(BaseModel):
+    """Scored or recommended items: scored ones in the order asked, recommended ones best first."""
+
+    items: list[ScoredItem]
+    share_routed: float
+    milliseconds: Timing
+
+
+class NewEvent(_Given):
+    """A new answer of a user, who may be new too."""
+
+    user_id: Identifier
+    item_id: Identifier
+    liked: bool
+    timestamp: int | None = Field(default=None, ge=0, le=1 << 40, description="Seconds since 1970; unset: now.")
+
+
+class Accepted(BaseModel):
+    """The answer is kept, and the next request sees it."""
+
+    user_id: str
+    answers: int = Field(description="How many answers of this user are known now.")
+
+
+class FoundItem(BaseModel):
+    """An item of the catalogue."""
+
+    item_id: str
+    text: str
+
+
+class Problem(BaseModel):
+    """What was wrong, and where."""
+
+    error: str
+    details: list[dict[str, Any]] = Field(default_factory=list)

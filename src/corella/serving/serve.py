@@ -1,0 +1,97 @@
+"""Put a trained run behind the API and run the server."""
+
+import ipaddress
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from corella.collaboration.system import CoReLLa
+from corella.errors import UserError
+from corella.files import read_json
+from corella.llm.timeline import TimelinePrompts
+from corella.serving.api import create_app
+from corella.serving.engine import ProcessEngine
+from corella.serving.keys import Key, read_keys
+from corella.serving.service import Service
+from corella.serving.settings import ServingSettings
+from corella.serving.store import open_store
+from corella.threads import usable_threads
+
+log = logging.getLogger("corella")
+
+_OLD_DAYS = 30
+
+
+def serve(run: Path, settings: ServingSettings) -> None:
+    """Serve a run until SIGINT or SIGTERM; what was accepted is answered first. Raises `UserError` before it listens:
+    for a run that is not trained, a broken file, no keys on an open address, a store that does not open."""
+    import uvicorn
+
+    keys = check_access(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    app = create_app(build_service(run, settings), keys, read_curve(run))
+    uvicorn.run(
+        app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=30,
+        server_header=False, access_log=False,
+    )  # fmt: skip
+
+
+def check_access(settings: ServingSettings) -> list[Key]:
+    """The keys that callers must have; none only where nobody else can reach the service."""
+    if settings.keys is not None:
+        return read_keys(settings.keys)
+    try:
+        loopback = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise UserError(
+            f"without keys the service listens on loopback addresses only, not on {settings.host}; make a key with "
+            "`corella make-key` and give the file as keys=FILE"
+        )
+    return []
+
+
+def build_service(run: Path, settings: ServingSettings) -> Service:
+    """The service of a run; its language model's process is not started yet. Hashes are verified while loading."""
+    folder = run / "model"
+    if not (folder / "manifest.json").is_file():
+        raise UserError(f"{run} holds no trained ranking; run `corella train` first")
+    model = CoReLLa.load(folder)
+    torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
+    threads = settings.llm_threads or usable_threads()
+    engine = None
+    if isinstance(model.prompts, TimelinePrompts) and model.injection is None:
+        engine = ProcessEngine(
+            folder, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads
+        )
+    else:
+        log.warning("the language model reads pointwise prompts or soft tokens: served by the conventional model alone")
+    drop_blocks(model)
+    service = Service(model, open_store(settings.store or str(run / "events.db")), engine, settings)
+    age = (time.time() - service.live.last_time) / 86_400
+    if settings.clock == "wall" and service.live.last_time and age > _OLD_DAYS:
+        log.warning("the training log ended %.0f days ago: all users look long gone; for old data set clock=log", age)
+    return service
+
+
+def drop_blocks(model: CoReLLa) -> None:
+    """Let go of the language model's blocks; this process needs its tokenizer and its input embeddings only."""
+    decoder: Any = model.backbone.decoder
+    decoder.layers = nn.ModuleList()
+
+
+def read_curve(run: Path) -> list[dict[str, float]]:
+    """AUC on test rows by the share routed, by the run's own conventional model and policy; empty where the run was not
+    evaluated."""
+    path = run / "metrics.json"
+    if not path.is_file():
+        return []
+    metrics = read_json(path)
+    wanted = {"policy": metrics["final"]["policy"], "combine": metrics["final"]["combine"]}
+    points = [p for p in metrics["curves"].get(metrics["main_crm"], []) if wanted.items() <= p.items()]
+    return [{"share": p["share"], "auc": p["auc"]} for p in points]

@@ -1,0 +1,159 @@
+"""One request from start to end: conventional scores, the router, the language model while there is time, an answer.
+
+Everything but the language model runs on the event loop's thread: it is quick, and nothing needs a lock.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.collaboration.calibration import probability
+from corella.collaboration.routing import entropy
+from corella.collaboration.system import CoReLLa
+from corella.data.dataset import Samples
+from corella.data.scope import Newcomer
+from corella.llm.prefix import SharedPrompt
+from corella.llm.timeline import TimelinePrompts
+from corella.serving.engine import Answer, Engine
+from corella.serving.live import Live
+from corella.serving.settings import ServingSettings
+from corella.serving.store import Store, StoreError
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks: a user id, or a described somebody with a history."""
+
+    user_id: str | None
+    profile: Newcomer | None = None
+    history: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a request gets: for each item, arrays of length n."""
+
+    probability: Floats
+    crm: Floats
+    entropy: Floats
+    """Of the conventional model's probability, in nats."""
+    llm: Floats
+    """nan where the language model did not answer."""
+    priority: Floats
+    routed: npt.NDArray[np.bool_]
+    """Whom the router chose."""
+    fallback: list[str]
+    """Why a routed item has the conventional model's score only: `deadline`, `overload`, `fault`; else empty."""
+    threshold: float
+    seconds: dict[str, float]
+    """`crm` and `llm`, where each was asked."""
+
+
+class Service:
+    """A trained ranking, live state, a store of answers and a language model."""
+
+    def __init__(self, model: CoReLLa, store: Store, engine: Engine | None, settings: ServingSettings) -> None:
+        """`engine` None: the conventional model alone. Reads the whole store."""
+        self.model, self.store, self.engine, self.settings = model, store, engine, settings
+        self.live = Live(model.dataset)
+        self.healthy = True
+        """Whether the store answered the last time."""
+        self._cursor = ""
+        self._clock: int | None = self.live.last_time if settings.clock == "log" else None
+        self.on_score: Callable[[Scored], None] = lambda scored: None
+        self.sync()
+
+    def sync(self) -> None:
+        """Take in what any server has added to the store. Where the store does not answer, what is known stays."""
+        try:
+            events, self._cursor = self.store.since(self._cursor)
+            self.healthy = True
+        except StoreError:
+            self.healthy = False
+            return
+        for event in events:
+            if event.item_id in self.live.items:  # a store may serve several catalogues
+                self.live.add(event if self._clock is None else replace(event, timestamp=self._clock))
+
+    async def score(
+        self, asker: Asker, items: Sequence[str | Newcomer], share: float | None = None, deadline: float | None = None
+    ) -> Scored:
+        """Score items for somebody. `share`: see `ServingSettings.share`; `deadline`: in seconds of `time.monotonic`.
+
+        Raises `UserError` for an unknown item.
+        """
+        began = time.monotonic()
+        settings = self.settings
+        if deadline is None:
+            deadline = began + settings.deadline_ms / 1000
+        self.sync()
+        scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self._clock)
+        model = self.model.narrowed(scope)
+        wanted = settings.share if share is None else share
+        if wanted is None:
+            wanted = self.model.share
+        crm, priority, routed = model.decide(samples, wanted)
+        seconds = {"crm": time.monotonic() - began}
+        z_llm, fallback = np.full(len(samples), np.nan, dtype=np.float32), [""] * len(samples)
+        if routed.any():
+            asked = time.monotonic()
+            await self._ask(model, asker.user_id or "", samples, priority, routed, deadline, z_llm, fallback)
+            seconds["llm"] = time.monotonic() - asked
+        answered = routed & ~np.isnan(z_llm)
+        said = model.combine(crm, z_llm, priority, answered)
+        p_crm = probability(said.crm)
+        scored = Scored(
+            said.probability, p_crm, entropy(p_crm), probability(said.llm), priority, routed, fallback,
+            self.model.router.threshold(wanted), seconds,
+        )  # fmt: skip
+        self.on_score(scored)
+        return scored
+
+    async def _ask(
+        self, model: CoReLLa, user: str, samples: Samples, priority: Floats, routed: npt.NDArray[np.bool_],
+        deadline: float, z_llm: npt.NDArray[np.float32], fallback: list[str],
+    ) -> None:  # fmt: skip
+        """Ask for the routed samples, the most urgent first, as many as there is time for; fills in `z_llm` and
+        `fallback`."""
+        index = np.flatnonzero(routed)
+        prompts = model.prompts
+        if self.engine is None or not self.engine.ready or not isinstance(prompts, TimelinePrompts):
+            for i in index:
+                fallback[i] = "fault"
+            return
+        llm = self.model.config.llm
+        index = index[np.argsort(-priority[index], kind="stable")]
+        shared = prompts.shared(samples.take(index), llm.eval_context_share, llm.eval_window_tokens)
+        room = self.engine.room(deadline - time.monotonic())
+        jobs: list[tuple[SharedPrompt, npt.NDArray[np.int64]]] = []
+        for prompt in shared:
+            unread = self.engine.unread(user, prompt.prefix)
+            cut, room = _within(prompt, unread, room)
+            places = index[prompt.sample]
+            if cut.branches:
+                jobs.append((cut, places[: len(cut.branches)]))
+            for i in places[len(cut.branches) :]:
+                fallback[i] = "overload"
+            if not cut.branches:
+                self.engine.warm(user, prompt.prefix)
+        if not jobs:
+            return
+        answers: list[Answer] = await self.engine.ask(user, [prompt for prompt, _ in jobs], deadline)
+        for (_, places), answer in zip(jobs, answers, strict=True):
+            if answer.logits is not None:
+                z_llm[places] = answer.logits
+            for i in places if answer.logits is None else ():
+                fallback[i] = answer.reason
+
+
+def _within(prompt: SharedPrompt, unread: int, room: float) -> tuple[SharedPrompt, float]:
+    """The prompt's first branches whose tokens, with `unread` ones of the prefix, fit into `room`; and what is left."""
+    lengths = np.cumsum([len(branch) for branch in prompt.branches]) + unread
+    count = int(np.searchsorted(lengths, room, side="right"))
+    left = room - float(lengths[count - 1]) if count else room
+    return SharedPrompt(prompt.prefix, prompt.branches[:count], prompt.sample[:count]), left

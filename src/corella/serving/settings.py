@@ -1,0 +1,74 @@
+"""How a service runs: its promise, its limits, where it keeps answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from corella.config import Section
+from corella.errors import UserError, suggest
+
+
+class ServingSettings(Section):
+    """Settings of `corella serve`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Without API keys only a loopback address is allowed."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port; 0: any free one."""
+    store: str | None = None
+    """Where answers are kept: a path, redis://..., postgresql://... Unset: events.db in the run folder."""
+    keys: Path | None = None
+    """File of API keys, see `corella make-key`."""
+    deadline_ms: float = Field(default=400.0, gt=0)
+    """How long a request may wait for the language model; then the conventional model's scores are returned."""
+    clock: Literal["wall", "log"] = "wall"
+    """What time it is for features such as the seconds since a user's last answer. `log`: always the end of the
+    training log, for data that is old."""
+    share: float | None = Field(default=None, ge=0, le=1)
+    """Share of samples that the router may send to the language model. Unset: the run's budget."""
+    prefix_cache_mib: int = Field(default=512, ge=0)
+    """Memory for the histories that the language model has read."""
+    batch_tokens: int = Field(default=2048, ge=32)
+    """Tokens from which on a pass of the language model waits for no more requests."""
+    batch_wait_ms: float = Field(default=3.0, ge=0)
+    """How long a pass waits for more requests to share it."""
+    llm_threads: int | None = Field(default=None, ge=1)
+    """Threads of the language model's process. Unset: all processors."""
+    max_candidates: int = Field(default=1000, ge=1)
+    """Most items in a request."""
+    max_history: int = Field(default=1000, ge=1)
+    """Most answers of a described user."""
+    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    """Largest body of a request."""
+    requests_per_second: float = Field(default=200.0, gt=0)
+    """Rate limit of a key (of an address, where there are no keys), with a burst of as many."""
+    overload_ms: float = Field(default=500.0, gt=0)
+    """How late the service may run before it answers 429."""
+
+
+def load_serving_settings(path: Path | None, overrides: Sequence[str] = ()) -> ServingSettings:
+    """Settings from a YAML file and NAME=VALUE pairs over it. Raises `UserError` for what is not right."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: expected NAME: VALUE lines")
+    for override in overrides:
+        name, sign, value = override.partition("=")
+        if not sign:
+            raise UserError(f"--set {override}: write NAME=VALUE")
+        values[name] = yaml.safe_load(value)
+    for name in values:
+        if name not in ServingSettings.model_fields:
+            raise UserError(f"no serving setting '{name}'; {suggest(str(name), ServingSettings.model_fields)}")
+    try:
+        return ServingSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"serving setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

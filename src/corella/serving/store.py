@@ -1,0 +1,174 @@
+"""Where answers are kept: SQLite by default, Redis or PostgreSQL by URL; the same behaviour in all three.
+
+`append` returns once the answer is safe: a process that is killed after that has lost nothing. `since` gives what any
+process appended behind a cursor, in one order for all, so several servers on one store see the same answers.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from corella.errors import UserError
+from corella.serving.live import Event
+
+_STREAM = "corella_events"
+
+
+class Store(Protocol):
+    """A log of answers. A cursor is opaque; the first is ''. Every method may raise `StoreError`."""
+
+    def append(self, event: Event) -> None: ...
+
+    def since(self, cursor: str) -> tuple[list[Event], str]: ...
+
+    def close(self) -> None: ...
+
+
+class StoreError(Exception):
+    """The store did not answer; what was being appended is not acknowledged."""
+
+
+def open_store(url: str) -> Store:
+    """A path or `sqlite:///path`, `redis://...`, `postgresql://...`. Raises `UserError` where it cannot be opened."""
+    kind = urlsplit(url).scheme
+    try:
+        if kind in ("redis", "rediss", "unix"):
+            return RedisStore(url)
+        if kind in ("postgresql", "postgres"):
+            return PostgresStore(url)
+        if kind in ("", "sqlite"):
+            return SQLiteStore(Path(url.removeprefix("sqlite://").replace("//", "/", 1) if kind else url))
+    except ImportError as error:
+        raise UserError(
+            f"the store {kind} needs: pip install 'corella-rec[stores]' ({error.name} is missing)"
+        ) from None
+    except StoreError as error:
+        raise UserError(f"the store cannot be opened: {error}") from None
+    raise UserError(f"no store '{kind}'; valid: a path, sqlite:///path, redis://host, postgresql://host/name")
+
+
+class SQLiteStore:
+    """A file, in write-ahead mode; every append is flushed to the disk."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS corella_events (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
+                "user_id TEXT NOT NULL, item_id TEXT NOT NULL, label INTEGER NOT NULL, timestamp INTEGER NOT NULL)"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{path}: {error}") from None
+
+    def append(self, event: Event) -> None:
+        """Safe on disk when it returns."""
+        statement = "INSERT INTO corella_events (user_id, item_id, label, timestamp) VALUES (?, ?, ?, ?)"
+        try:
+            self._connection.execute(statement, _row(event))
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from None
+
+    def since(self, cursor: str) -> tuple[list[Event], str]:
+        """Answers behind the cursor, and the next cursor."""
+        statement = "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > ? ORDER BY seq"
+        try:
+            rows = self._connection.execute(statement, (int(cursor or 0),)).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from None
+        return [Event(*row[1:]) for row in rows], str(rows[-1][0]) if rows else cursor
+
+    def close(self) -> None:
+        """No use after it."""
+        self._connection.close()
+
+
+class RedisStore:
+    """A stream. How safe an append is, is the server's setting (`appendfsync always` for a killed server)."""
+
+    def __init__(self, url: str) -> None:
+        import redis
+
+        self._errors = redis.RedisError
+        # A timeout well below any promise: a server that hangs must not hang ours.
+        self._client = redis.Redis.from_url(url, decode_responses=True, socket_timeout=1, socket_connect_timeout=2)
+        try:
+            self._client.ping()
+        except self._errors as error:
+            raise StoreError(str(error)) from None
+
+    def append(self, event: Event) -> None:
+        """Accepted by the server when it returns."""
+        names = ("user_id", "item_id", "label", "timestamp")
+        try:
+            self._client.xadd(_STREAM, dict(zip(names, _row(event), strict=True)))
+        except self._errors as error:
+            raise StoreError(str(error)) from None
+
+    def since(self, cursor: str) -> tuple[list[Event], str]:
+        """Answers behind the cursor, and the next cursor."""
+        try:
+            rows: Any = self._client.xrange(_STREAM, min=f"({cursor}" if cursor else "-")
+        except self._errors as error:
+            raise StoreError(str(error)) from None
+        events = [Event(r["user_id"], r["item_id"], int(r["label"]), int(r["timestamp"])) for _, r in rows]
+        return events, rows[-1][0] if rows else cursor
+
+    def close(self) -> None:
+        """No use after it."""
+        self._client.close()
+
+
+class PostgresStore:
+    """A table. A connection that breaks is opened anew at the next call."""
+
+    def __init__(self, url: str) -> None:
+        import psycopg
+
+        self._url, self._psycopg = url, psycopg
+        self._connection: Any = None
+        self._run(
+            "CREATE TABLE IF NOT EXISTS corella_events (seq BIGSERIAL PRIMARY KEY, user_id TEXT NOT NULL, "
+            "item_id TEXT NOT NULL, label SMALLINT NOT NULL, timestamp BIGINT NOT NULL)",
+            (),
+        )
+
+    def append(self, event: Event) -> None:
+        """Committed when it returns. Appends wait for each other, so that numbers become visible in their order and no
+        reader passes one by."""
+        statement = (
+            "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(727274)) "
+            "INSERT INTO corella_events (user_id, item_id, label, timestamp) SELECT %s, %s, %s, %s FROM turn"
+        )
+        self._run(statement, _row(event))
+
+    def since(self, cursor: str) -> tuple[list[Event], str]:
+        """Answers behind the cursor, and the next cursor."""
+        statement = "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > %s ORDER BY seq"
+        rows = self._run(statement, (int(cursor or 0),))
+        return [Event(*row[1:]) for row in rows], str(rows[-1][0]) if rows else cursor
+
+    def close(self) -> None:
+        """No use after it."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _run(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = self._psycopg.connect(
+                    self._url, autocommit=True, connect_timeout=2, options="-c statement_timeout=1000"
+                )
+            found = self._connection.execute(statement, values)
+            return found.fetchall() if found.description else []
+        except self._psycopg.Error as error:
+            if self._connection is not None and self._connection.broken:
+                self._connection.close()
+            raise StoreError(str(error).strip()) from None
+
+
+def _row(event: Event) -> tuple[str, str, int, int]:
+    return event.user_id, event.item_id, event.label, event.timestamp

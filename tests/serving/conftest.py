@@ -1,0 +1,51 @@
+"""A service on the tiny system, with a language model that the test speaks for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from corella.collaboration.system import CoReLLa
+from corella.serving.api import create_app
+from corella.serving.keys import Key
+from corella.serving.service import Service
+from corella.serving.settings import ServingSettings
+from corella.serving.store import open_store
+
+CURVE = [{"share": 0.0, "auc": 0.7}, {"share": 1.0, "auc": 0.75}]
+
+
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def make_service(tiny_system: CoReLLa, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """A function: the service with an engine and settings."""
+    stores = []
+
+    def make(engine: Any = None, **given: Any) -> Service:
+        stores.append(open_store(str(tmp_path / "events.db")))
+        settings = ServingSettings.model_validate({"clock": "log", **given})
+        return Service(tiny_system, stores[-1], engine, settings)
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def serve(make_service: Callable[..., Service]) -> Iterator[Serve]:
+    """A function: a client of the API of such a service."""
+    clients = []
+
+    def start(engine: Any = None, keys: Sequence[Key] = (), **given: Any) -> TestClient:
+        client = TestClient(create_app(make_service(engine, **given), list(keys), CURVE))
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)

@@ -1,0 +1,53 @@
+"""Engines for tests: one that the test speaks for, one that asks the tiny language model at once."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from corella.collaboration.system import CoReLLa
+from corella.llm.backbone import add_lora, load_backbone
+from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
+from corella.llm.prompts import Ints
+from corella.serving.engine import Answer
+
+
+class SpokenFor:
+    """An engine whose answers, room and readiness the test sets."""
+
+    def __init__(self) -> None:
+        self.ready, self.space = True, float("inf")
+        self.answer: Callable[[SharedPrompt], Answer] = lambda prompt: Answer(
+            np.zeros(len(prompt.branches), np.float32)
+        )
+        self.asked: list[tuple[str, SharedPrompt]] = []
+        self.warmed: list[str] = []
+
+    def room(self, seconds: float) -> float:
+        return self.space
+
+    def unread(self, user: str, prefix: Ints) -> int:
+        return len(prefix)
+
+    def warm(self, user: str, prefix: Ints) -> None:
+        self.warmed.append(user)
+
+    async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]:
+        self.asked += [(user, prompt) for prompt in prompts]
+        return [self.answer(prompt) for prompt in prompts]
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
+
+
+class ReallyAsked(SpokenFor):
+    """An engine that asks the tiny language model at once."""
+
+    def __init__(self, system: CoReLLa) -> None:
+        super().__init__()
+        backbone = add_lora(load_backbone(system.config.llm), system.config.llm, system.config.seed)
+        backbone.model.load_state_dict(system.backbone.model.state_dict())
+        scorer = PrefixScorer(backbone, PrefixCache(1 << 24))
+        self.answer = lambda prompt: Answer(scorer.logits([""], [prompt])[0])

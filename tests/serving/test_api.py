@@ -1,0 +1,218 @@
+"""The HTTP interface: answers, errors as JSON, keys, limits, and nothing that strangers send brings it down."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from spoken_for import SpokenFor
+from starlette.testclient import TestClient
+
+from corella.llm.prefix import SharedPrompt
+from corella.serving.engine import Answer
+from corella.serving.keys import Key, _hash
+
+Serve = Callable[..., TestClient]
+
+
+def test_scored_items_say_who_said_what(serve: Serve) -> None:
+    engine = SpokenFor()
+    client = serve(engine)
+    body = client.post("/v1/score", json={"user_id": "u03", "items": ["i01", "i02"], "share": 1.0}).json()
+    assert [item["item_id"] for item in body["items"]] == ["i01", "i02"]
+    first = body["items"][0]
+    assert first["text"] == "Film 1" and first["routed"] and first["why"] == "everything is routed"
+    assert 0 < first["crm_probability"] < 1 and 0 < first["crm_entropy"] <= np.log(2)
+    assert first["llm_probability"] is not None and first["fallback"] == ""
+    assert body["share_routed"] == 1.0 and body["milliseconds"]["llm"] is not None
+    engine.answer = lambda prompt: Answer(None, "deadline")
+    item = client.post("/v1/score", json={"user_id": "u03", "items": ["i01"], "share": 1.0}).json()["items"][0]
+    assert item["fallback"] == "deadline" and item["llm_probability"] is None
+    assert item["probability"] == item["crm_probability"]
+    none = client.post("/v1/score", json={"user_id": "u03", "items": ["i01"], "share": 0}).json()
+    assert none["items"][0]["why"] == "the budget routes nothing" and none["milliseconds"]["llm"] is None
+
+
+def test_recommendations_are_new_and_best_first(serve: Serve) -> None:
+    client = serve(SpokenFor())
+    known = {row["item_id"] for row in client.get("/v1/users/u03/history?limit=1000").json()["history"]}
+    found = client.post("/v1/recommend", json={"user_id": "u03", "k": 5}).json()["items"]
+    assert len(found) == min(5, 40 - len(known))
+    assert not known & {item["item_id"] for item in found}
+    chances = [item["probability"] for item in found]
+    assert chances == sorted(chances, reverse=True)
+    visitor = {"history": [{"item_id": "i01", "liked": True}], "profile": {"text": "A man", "fields": {"gender": "M"}}}
+    best = client.post("/v1/recommend", json={**visitor, "k": 40}).json()["items"]
+    assert len(best) == 39 and "i01" not in {item["item_id"] for item in best}
+
+
+def test_an_event_is_seen_by_the_next_request(serve: Serve) -> None:
+    client = serve()
+    before = client.post("/v1/recommend", json={"user_id": "guest", "k": 3}).json()["items"]
+    sent = {"user_id": "guest", "item_id": before[0]["item_id"], "liked": True}
+    answer = client.post("/v1/events", json=sent)
+    assert answer.status_code == 201 and answer.json() == {"user_id": "guest", "answers": 1}
+    history = client.get("/v1/users/guest/history").json()
+    assert history["history"] == [{"item_id": sent["item_id"], "text": before[0]["text"], "liked": True}]
+    after = client.post("/v1/recommend", json={"user_id": "guest", "k": 40}).json()["items"]
+    assert sent["item_id"] not in {item["item_id"] for item in after}
+
+
+def test_search(serve: Serve) -> None:
+    client = serve()
+    found = client.get("/v1/items/search", params={"q": "2 FILM"}).json()
+    assert {item["text"] for item in found} == {f"Film {n}" for n in range(40) if "2" in str(n)}
+    assert len(client.get("/v1/items/search", params={"limit": 3}).json()) == 3
+    assert client.get("/v1/users/search", params={"q": "u0", "limit": 2}).json() == ["u00", "u01"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"user_id": "u03", "items": ["i99"]}, "no item_id 'i99' in the catalogue"),
+        ({"user_id": "u03", "items": ["i01"] * 5}, "items: 5; at most 4"),
+        ({"history": [{"item_id": "i01", "liked": True}] * 4, "items": ["i01"]}, "history: 4 answers; at most 3"),
+        ({"user_id": "u03", "items": []}, "the request is not right"),
+        ({"items": ["i01"]}, "the request is not right"),
+        ({"user_id": "u03", "profile": {"text": "x"}, "items": ["i01"]}, "the request is not right"),
+        ({"user_id": "u03", "items": ["i01"], "shares": 1}, "the request is not right"),
+        ({"user_id": "u\x00", "items": ["i01"]}, "the request is not right"),
+    ],
+)
+def test_mistakes_are_named(serve: Serve, body: dict[str, Any], said: str) -> None:
+    answer = serve(max_candidates=4, max_history=3).post("/v1/score", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == said
+
+
+def test_where_a_mistake_is(serve: Serve) -> None:
+    answer = serve().post("/v1/score", json={"user_id": "u03", "items": ["i01"], "share": 2})
+    assert answer.json()["details"] == [{"where": ["body", "share"], "what": "Input should be less than or equal to 1"}]
+
+
+def test_keys(serve: Serve) -> None:
+    keys = [Key("shop", "read", _hash("r")), Key("etl", "write", _hash("w"))]
+    client = serve(keys=keys)
+    event, ask = {"user_id": "g", "item_id": "i01", "liked": True}, {"user_id": "u03", "items": ["i01"]}
+
+    def status(path: str, body: dict[str, Any], header: str) -> int:
+        return client.post(path, json=body, headers={"Authorization": header} if header else {}).status_code
+
+    assert [status("/v1/score", ask, h) for h in ("", "Bearer x", "Basic r", "Bearer r", "Bearer w")] == [
+        401, 401, 401, 200, 200,
+    ]  # fmt: skip
+    assert [status("/v1/events", event, h) for h in ("", "Bearer r", "Bearer w")] == [401, 403, 201]
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+
+
+def test_limits(serve: Serve) -> None:
+    client = serve(requests_per_second=2, max_body_bytes=2000)
+    ask = {"user_id": "u03", "items": ["i01"]}
+    statuses = [client.post("/v1/score", json=ask).status_code for _ in range(4)]
+    assert statuses[:2] == [200, 200] and 429 in statuses[2:]
+    assert client.post("/v1/score", content=b" " * 2001).status_code == 413
+    other = serve(overload_ms=50)
+    other.app.state.context.lag.seconds = 0.2  # type: ignore[attr-defined]
+    answer = other.post("/v1/score", json=ask)
+    assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
+
+
+def test_no_path_reaches_the_files(serve: Serve) -> None:
+    client = serve()
+    for path in (
+        "/../api.py",
+        "/%2e%2e/api.py",
+        "/..%2fapi.py",
+        "//etc/passwd",
+        "/page/../../serve.py",
+        "/index.html/../../keys.py",
+    ):
+        assert client.get(path).status_code in (400, 404), path
+    assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
+
+
+def test_a_store_that_fails(serve: Serve) -> None:
+    client = serve()
+    client.app.state.context.service.store.close()  # type: ignore[attr-defined]
+    answer = client.post("/v1/events", json={"user_id": "g", "item_id": "i01", "liked": True})
+    assert answer.status_code == 503 and "send it again" in answer.json()["error"]
+    assert client.get("/readyz").status_code == 503
+    assert client.post("/v1/score", json={"user_id": "u03", "items": ["i01"]}).status_code == 200
+
+
+def test_what_is_counted(serve: Serve) -> None:
+    engine = SpokenFor()
+    client = serve(engine)
+    client.post("/v1/score", json={"user_id": "u03", "items": ["i01", "i02"], "share": 1.0})
+    engine.answer = lambda prompt: Answer(None, "deadline")
+    client.post("/v1/score", json={"user_id": "u03", "items": ["i01"], "share": 1.0})
+    client.post("/v1/score", json={"user_id": "u03", "items": ["i01"], "share": 0.0})
+    client.get("/no/such/page")
+    text = client.get("/metrics").text
+    for line in (
+        'corella_items_total{by="llm"} 2.0', 'corella_items_total{by="crm"} 2.0',
+        'corella_fallbacks_total{reason="deadline"} 1.0', 'corella_score_seconds_count{by="llm"} 2.0',
+        'corella_requests_total{path="/v1/score",status="200"} 3.0',
+        'corella_requests_total{path="none",status="404"} 1.0',
+    ):  # fmt: skip
+        assert line in text, line
+    traffic = client.get("/v1/traffic").json()
+    assert traffic["requests"] == 3 and traffic["items"] == 4 and traffic["fallbacks"] == {"deadline": 1}
+    assert traffic["share_routed"] == 0.75 and traffic["share_answered"] == 0.5
+    assert traffic["latency"]["llm"]["requests"] == 2 and sum(traffic["slots"]["crm"]) == 1
+    assert client.get("/v1/curve").json()["curve"] == [{"share": 0.0, "auc": 0.7}, {"share": 1.0, "auc": 0.75}]
+
+
+def test_documented(serve: Serve) -> None:
+    found = serve().get("/openapi.json").json()
+    assert {"/v1/score", "/v1/recommend", "/v1/events", "/v1/items/search"} <= set(found["paths"])
+    assert "examples" in str(found["components"]["schemas"]["ScoreRequest"])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["u03", "i01"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [
+    "user_id", "items", "share", "k", "candidates", "profile", "history", "deadline_ms", "item_id", "liked",
+    "timestamp",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    path=st.sampled_from(["/v1/score", "/v1/recommend", "/v1/events"]),
+    body=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5) | JSON,
+)
+def test_nothing_that_is_sent_is_an_internal_error(fuzzed: TestClient, path: str, body: Any) -> None:
+    answer = fuzzed.post(path, content=json.dumps(body).encode(), headers={"content-type": "application/json"})
+    assert answer.status_code in (200, 201, 422)
+    assert answer.json() is not None
+
+
+@pytest.fixture
+def fuzzed(serve: Serve) -> TestClient:
+    def answer(prompt: SharedPrompt) -> Answer:
+        return Answer(np.zeros(len(prompt.branches), np.float32))
+
+    engine = SpokenFor()
+    engine.answer = answer
+    client = serve(engine, requests_per_second=1e9)
+    client.app.state.context.lag.seconds = 0.0  # type: ignore[attr-defined]
+    return client
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"null", b'"\\ud800"', b'{"user_id": "\\ud800", "items": ["i01"]}', b"\xff\xfe", b"[" * 5000, b"1e999",
+     b'{"\\ud800": 1}', b'{"user_id": "u03", "items": ["i01"], "share": NaN}', b'{"user_id": 1e400}'],
+)  # fmt: skip
+def test_broken_json(fuzzed: TestClient, content: bytes) -> None:
+    for path in ("/v1/score", "/v1/recommend", "/v1/events"):
+        answer = fuzzed.post(path, content=content, headers={"content-type": "application/json"})
+        assert answer.status_code in (400, 422)
+        assert answer.json()["error"]

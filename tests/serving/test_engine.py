@@ -1,0 +1,140 @@
+"""The language model's process: right answers, deadlines kept, faults survived."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from spoken_for import ReallyAsked
+
+from corella.collaboration.system import CoReLLa
+from corella.llm.prefix import SharedPrompt
+from corella.serving.engine import ProcessEngine
+from corella.serving.worker import Job
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_system: CoReLLa, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "model"
+    tiny_system.save(path)
+    return path
+
+
+def _prompt(seed: int, branches: int = 3) -> SharedPrompt:
+    rng = np.random.default_rng(seed)
+    ids = [rng.integers(0, 400, n).astype(np.int64) for n in (40, *([6] * branches))]
+    return SharedPrompt(ids[0], ids[1:], np.arange(branches))
+
+
+def _with_engine(folder: Path, use: Callable[[ProcessEngine], Awaitable[None]]) -> None:
+    async def run() -> None:
+        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1)
+        await engine.start()
+        try:
+            assert await engine.wait_ready()
+            await use(engine)
+        finally:
+            await engine.stop()
+
+    asyncio.run(run())
+
+
+def _soon(seconds: float = 20.0) -> float:
+    return time.monotonic() + seconds
+
+
+def test_jobs_survive_the_pipe() -> None:
+    job = Job(7, "Zo\u00eb\n", 12.5, _prompt(1))
+    again = Job.unpack(job.pack())
+    assert (again.number, again.user, again.deadline) == (7, "Zo\u00eb\n", 12.5)
+    np.testing.assert_array_equal(again.prompt.prefix, job.prompt.prefix)
+    assert [b.tolist() for b in again.prompt.branches] == [b.tolist() for b in job.prompt.branches]
+    alone = Job.unpack(Job(8, "", 0.0, SharedPrompt(job.prompt.prefix, [], np.zeros(0, np.int64))).pack())
+    assert alone.prompt.branches == []
+
+
+def test_answers_and_what_is_kept(folder: Path, tiny_system: CoReLLa) -> None:
+    here = ReallyAsked(tiny_system)
+
+    async def use(engine: ProcessEngine) -> None:
+        prompts = [_prompt(n) for n in range(4)]
+        wanted = [here.answer(prompt).logits for prompt in prompts]
+        together = await asyncio.gather(*(engine.ask(f"u{n}", [p], _soon()) for n, p in enumerate(prompts)))
+        for (answer,), logits in zip(together, wanted, strict=True):
+            assert answer.logits is not None and logits is not None
+            np.testing.assert_allclose(answer.logits, logits, atol=1e-3)
+        assert engine.unread("u1", prompts[1].prefix) == 0
+        assert engine.unread("u1", np.append(prompts[1].prefix, 5)) == 1
+        assert engine.unread("u1", prompts[2].prefix) == 40
+        engine.warm("later", prompts[3].prefix)
+        assert engine._warming is not None
+        await engine._warming
+        assert engine.unread("later", prompts[3].prefix) == 0
+        (answer,) = await engine.ask("later", [prompts[3]], _soon())
+        assert answer.logits is not None and wanted[3] is not None
+        np.testing.assert_allclose(answer.logits, wanted[3], atol=1e-3)
+
+    _with_engine(folder, use)
+
+
+def test_deadlines_hold_whatever_the_process_does(folder: Path) -> None:
+    """The process is stopped (not killed): requests come back at their deadline, and trust falls; when it goes on, what
+    is too late is not begun, and the next requests are answered."""
+
+    async def use(engine: ProcessEngine) -> None:
+        assert engine._process is not None and engine._process.pid is not None
+        before = engine.room(1.0)
+        os.kill(engine._process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        answers = await engine.ask("u", [_prompt(1), _prompt(2)], began + 0.2)
+        assert time.monotonic() - began < 1.0
+        assert [answer.reason for answer in answers] == ["deadline", "deadline"]
+        assert engine.room(1.0) < before
+        os.kill(engine._process.pid, signal.SIGCONT)
+        (answer,) = await engine.ask("u", [_prompt(3)], _soon())
+        assert answer.logits is not None
+        await asyncio.sleep(0.1)
+        assert not engine._waiting
+
+    _with_engine(folder, use)
+
+
+def test_a_killed_process_is_started_again(folder: Path) -> None:
+    """Whoever waits is told at once; meanwhile requests are turned away; then all is as before."""
+
+    async def use(engine: ProcessEngine) -> None:
+        faults: list[str] = []
+        engine.on_fault = faults.append
+        assert engine._process is not None and engine._process.pid is not None
+        os.kill(engine._process.pid, signal.SIGSTOP)
+        waiting = asyncio.create_task(engine.ask("u", [_prompt(1)], _soon()))
+        await asyncio.sleep(0.05)
+        os.kill(engine._process.pid, signal.SIGKILL)
+        (answer,) = await waiting
+        assert answer.reason == "fault" and len(faults) == 1
+        (answer,) = await engine.ask("u", [_prompt(1)], _soon())
+        assert answer.reason == "fault" and engine.room(1.0) == 0
+        assert await engine.wait_ready()
+        (answer,) = await engine.ask("u", [_prompt(1)], _soon())
+        assert answer.logits is not None
+
+    _with_engine(folder, use)
+
+
+def test_a_fault_of_one_pass(folder: Path) -> None:
+    """Ids that no model has: that request falls back, the process goes on."""
+
+    async def use(engine: ProcessEngine) -> None:
+        faults: list[str] = []
+        engine.on_fault = faults.append
+        bad = SharedPrompt(np.array([10**6]), [np.array([1])], np.zeros(1, np.int64))
+        (answer,) = await engine.ask("", [bad], _soon())
+        assert answer.reason == "fault" and "IndexError" in faults[0]
+        (answer,) = await engine.ask("", [_prompt(1)], _soon())
+        assert answer.logits is not None
+
+    _with_engine(folder, use)

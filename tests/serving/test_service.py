@@ -1,0 +1,127 @@
+"""One request from start to end: the same numbers as the library, routing, fallbacks, appended answers."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from spoken_for import ReallyAsked, SpokenFor
+
+from corella.collaboration.system import CoReLLa
+from corella.data.dataset import Dataset
+from corella.data.scope import Newcomer
+from corella.errors import UserError
+from corella.serving.engine import Answer
+from corella.serving.live import Event
+from corella.serving.service import Asker, Scored, Service
+
+Make = Callable[..., Service]
+ITEMS = [f"i{n:02}" for n in range(30)]
+
+
+def _score(service: Service, *given: Any, **more: Any) -> Scored:
+    return asyncio.run(service.score(*given, **more))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_scores_are_those_of_the_library(
+    make_service: Make, tiny_system: CoReLLa, tiny_dataset: Dataset, share: float
+) -> None:
+    """The same routed items, the same probabilities: a request's small world changes nothing."""
+    service = make_service(ReallyAsked(tiny_system))
+    for user in ("u03", "u29"):
+        found = _score(service, Asker(user), ITEMS, share)
+        moment = int(tiny_dataset.log["timestamp"].max())  # type: ignore[arg-type]
+        rows = pl.DataFrame({"user_id": [user] * len(ITEMS), "item_id": ITEMS})
+        wanted = tiny_system.predict(tiny_dataset.query(rows), share)
+        assert moment == service.live.last_time
+        np.testing.assert_array_equal(found.routed, wanted.routed)
+        np.testing.assert_allclose(found.probability, wanted.probability, atol=1e-4)
+        assert (np.isnan(found.llm) == ~wanted.routed).all()
+        assert set(found.fallback) == {""}
+
+
+def test_without_a_language_model_the_conventional_one_answers(make_service: Make) -> None:
+    found = _score(make_service(None), Asker("u03"), ITEMS, 1.0)
+    assert found.routed.all() and set(found.fallback) == {"fault"}
+    np.testing.assert_array_equal(found.probability, found.crm)
+    engine = SpokenFor()
+    engine.ready = False
+    assert set(_score(make_service(engine), Asker("u03"), ITEMS, 1.0).fallback) == {"fault"}
+
+
+@pytest.mark.parametrize("reason", ["deadline", "fault", "overload"])
+def test_an_answer_that_does_not_come(make_service: Make, reason: str) -> None:
+    engine = SpokenFor()
+    engine.answer = lambda prompt: Answer(None, reason)
+    found = _score(make_service(engine), Asker("u03"), ITEMS, 0.5)
+    np.testing.assert_array_equal(found.probability, found.crm)
+    assert [why == reason for why in found.fallback] == found.routed.tolist()
+
+
+def test_what_there_is_no_room_for(make_service: Make) -> None:
+    """The most urgent items are asked about; without room for the history it is read for the next time."""
+    engine = SpokenFor()
+    service = make_service(engine)
+    _score(service, Asker("u03"), ITEMS, 1.0)
+    (user, whole), *_ = engine.asked
+    assert user == "u03" and len(whole.branches) == 30
+    engine.asked, engine.space = [], len(whole.prefix) + sum(map(len, whole.branches[:4]))
+    found = _score(service, Asker("u03"), ITEMS, 1.0)
+    assert len(engine.asked[0][1].branches) == 4
+    asked = np.flatnonzero(~np.isnan(found.llm))
+    assert set(asked) == set(np.argsort(-found.priority, kind="stable")[:4])
+    assert [why for n, why in enumerate(found.fallback) if n not in asked] == ["overload"] * 26
+    engine.asked, engine.space = [], 10.0
+    found = _score(service, Asker("u03"), ITEMS, 1.0)
+    assert engine.asked == [] and engine.warmed == ["u03"]
+    assert set(found.fallback) == {"overload"}
+
+
+def test_the_next_request_sees_a_new_answer(make_service: Make) -> None:
+    engine = SpokenFor()
+    service, other = make_service(engine), make_service(engine)
+    before = _score(service, Asker("u03"), ITEMS, 1.0)
+    service.store.append(Event("u03", "i39", 1, 999))
+    for each in (service, other):  # another server on the same store sees it too
+        engine.asked = []
+        after = _score(each, Asker("u03"), ITEMS, 1.0)
+        assert not np.allclose(before.crm, after.crm)
+        assert each.live.answered("u03")[-1] == ("i39", 1)
+    assert len(engine.asked[0][1].prefix) > 0
+
+
+def test_somebody_described(make_service: Make, tiny_system: CoReLLa) -> None:
+    """A described user with nobody's profile and no history is the library's unknown user."""
+    service = make_service(ReallyAsked(tiny_system))
+    found = _score(service, Asker(None, None, []), ITEMS, 1.0)
+    unknown = _score(service, Asker("never seen"), ITEMS, 1.0)
+    np.testing.assert_allclose(found.probability, unknown.probability, atol=1e-6)
+    man = Asker(None, Newcomer("M", {"gender": "M"}), [("i00", 0), ("i01", 1)])
+    told = _score(service, man, ITEMS, 0.0)
+    assert not np.allclose(told.crm, found.crm)
+
+
+def test_described_items(make_service: Make) -> None:
+    engine = SpokenFor()
+    service = make_service(engine)
+    new = Newcomer("Film: Yes\nFilm 1:No", {"genres": ["Action"]})
+    found = _score(service, Asker("u03"), ["i00", new, "i01"], 1.0)
+    text = service.model.backbone.tokenizer.decode(engine.asked[0][1].branches[_place(found, 1)])
+    assert text.endswith(" Film, Yes Film 1,No:") and text.count("\n") == 1 and text.startswith("\n")
+    with pytest.raises(UserError, match="no item_id 'i99'"):
+        _score(service, Asker("u03"), ["i99"])
+
+
+def _place(found: Scored, item: int) -> int:
+    """The branch of an item: branches go by priority."""
+    return np.argsort(-found.priority, kind="stable").tolist().index(item)
+
+
+def test_a_store_that_fails_is_noticed_and_reading_goes_on(make_service: Make) -> None:
+    service = make_service(None)
+    service.store.close()
+    found = _score(service, Asker("u03"), ITEMS)
+    assert len(found.probability) == 30 and not service.healthy
