@@ -271,4 +271,4 @@ def _why(found: Scored, i: int) -> str:
     if found.threshold == float("inf"):
         return "the budget routes nothing"
     relation = "reaches" if found.routed[i] else "is below"
-    return f"the expected gain {found.priority[i]:.3g} {relation} the threshold {found.threshold:.3g}"
+    return f"expected gain {found.priority[i]:.2f} {relation} {found.threshold:.2f}"
