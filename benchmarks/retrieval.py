@@ -51,10 +51,10 @@ TEXT = """\
 MovieLens-100K, likes only (rating > 3), users and items with five at least. `each user at random`: 80/10/10 within
 each user, the paper's preparation; `time`: the same fractions of the log in order of time, users with a training or
 validation row. Recall@20, Recall@40 and NDCG@100 by the paper's definitions, means over users and seeds; the interval
-is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a split of its
-own (where it is random); every system of a seed stands on the same rows. Every model learns from training and validation
-rows once its settings are chosen: those of the others among a few for each seed, ours once for all, both on validation
-rows. Each of ours is trained in a process of its own: seconds and peak memory are that process's."""
+is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a split of
+its own (where it is random); every system of a seed stands on the same rows. Every model learns from training and
+validation rows once its settings are chosen: those of the others among a few for each seed, ours once for all, both on
+validation rows. Each of ours is trained in a process of its own: seconds and peak memory are that process's."""
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def test_batch_equals_one_event_at_a_time(
         mine = (genres[i] or []) if i >= 0 else []
         brand = (brands[i] or "") if i >= 0 else "unknown item"
         keys: list[list[Any]] = [[u], [i], mine, [(u, g) for g in mine], [(u, i)], [brand], [(u, brand)]]
-        features = state.features(u, i, int(time[r]), keys)
+        features = state.features(u, [i], int(time[r]), [keys])[0]
         np.testing.assert_allclose(features, batch[r], rtol=1e-5, atol=1e-6)
         if visible[r]:
             state.frozen = visible[r] == 1

@@ -140,6 +140,15 @@ def test_operators(browser: "playwright.Browser", start: Start) -> None:
     assert page.outside == []
 
 
+def test_the_api_is_described_without_outside_scripts(browser: "playwright.Browser", start: Start) -> None:
+    page = _open(browser, start())
+    page.get_by_role("link", name="API").click()
+    expect(page.locator("#paths h2").first).to_have_text("POST /v1/score")
+    page.get_by_role("link", name="ScoreRequest").click()
+    assert page.url.endswith("#ScoreRequest")
+    assert page.locator("#ScoreRequest + p").inner_text() == "Items to score." and page.outside == []
+
+
 def test_a_key_is_asked_for(browser: "playwright.Browser", start: Start) -> None:
     page = _open(browser, start([Key("me", "write", _hash("secret"))]))
     page.wait_for_selector("#key-form:not([hidden])")

@@ -163,12 +163,15 @@ class CoReLLa:
     def decide(
         self, samples: Samples, share: float | None = None, z_crm: Floats | None = None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Before the language model runs: calibrated CRM logits, the router's priorities, and who is routed. `z_crm`:
-        raw CRM logits that are there already."""
+        """Before the language model runs: calibrated CRM logits, the router's priorities (zeros where nothing may be
+        routed), and who is routed. `z_crm`: raw CRM logits that are there already."""
         logits, hidden = crm_outputs(self.crm, self.encoder, samples)
-        inputs = self.router.inputs(logits if z_crm is None else z_crm, *self.router_features(samples, hidden))
-        priority = self.router.priority(inputs)
+        raw = logits if z_crm is None else z_crm
         limit = self.router.threshold(self.share if share is None else share)
+        if limit == float("inf"):  # nothing may be routed: nobody needs to ask the router, which takes its time
+            return self.router.crm(raw), np.zeros(len(samples)), np.zeros(len(samples), dtype=bool)
+        inputs = self.router.inputs(raw, *self.router_features(samples, hidden))
+        priority = self.router.priority(inputs)
         if self.config.routing.budget_unit == "requests":
             request = np.where(samples.user >= 0, samples.user, -1 - np.arange(len(samples)))
             mean, code = request_means(priority, request)

@@ -9,6 +9,7 @@ s positives of all its keys before the row, and the running average answer r, th
 positives that its item had at the time: who likes what everybody likes is not easily pleased.
 """
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -191,24 +192,33 @@ class CountState:
         other.frozen = True
         return other
 
-    def features(self, user: object, item: object, time: int, keys: Sequence[Sequence[object]]) -> Floats:
-        """Features of a sample at `time`, float32 [features]; changes nothing."""
-        average = self._average
-        smoothing = self.config.smoothing
-        row: list[float] = []
-        for tally, group in zip(self.tallies, keys, strict=True):
-            found = [tally[key] for key in set(group) if key in tally]
-            answers, positives = sum(f[0] for f in found), sum(f[1] for f in found)
-            row += [float(np.log1p(answers)), (positives + smoothing * average) / (answers + smoothing)]
+    def features(
+        self, user: object, items: Sequence[object], time: int, keys: Sequence[Sequence[Sequence[object]]]
+    ) -> Floats:
+        """Features of samples of one user at `time`, float32 [items, features]; changes nothing. `keys`: for each item,
+        for each group its keys."""
+        average, smoothing = self._average, self.config.smoothing
+        found = np.zeros((len(items), len(self.tallies), 2))
+        for row, groups in zip(found, keys, strict=True):
+            for place, (tally, group) in enumerate(zip(self.tallies, groups, strict=True)):
+                for key in group if len(group) == 1 else set(group):
+                    known = tally.get(key)
+                    if known is not None:
+                        row[place, 0] += known[0]
+                        row[place, 1] += known[1]
+        answers, positives = found[:, :, 0], found[:, :, 1]
+        shares = (positives + smoothing * average) / (answers + smoothing)
+        tallied = np.stack([np.log1p(answers), shares], axis=2).reshape(len(items), -1)
         recent = list(self.last.get(user, ()))
+        own: list[float] = []
         for k in self.config.last:
-            answers_k = recent[-k:]
-            row.append((sum(answers_k) + average) / (len(answers_k) + 1.0))
-        own, above = self.bias.get(user, (0, 0.0))
-        row.append(above / (own + smoothing))
-        for times, key in ((self.user_time, user), (self.item_time, item)):
-            row.append(float(np.log1p(max(time - times[key], 0))) if key in times else -1.0)
-        return np.array(row, dtype=np.float32)
+            newest = recent[-k:]
+            own.append((sum(newest) + average) / (len(newest) + 1.0))
+        number, above = self.bias.get(user, (0, 0.0))
+        own += [above / (number + smoothing), _elapsed(self.user_time.get(user), time)]
+        ages = [[_elapsed(self.item_time.get(item), time)] for item in items]
+        columns = [tallied, np.tile(own, (len(items), 1)), np.array(ages).reshape(-1, 1)]
+        return np.concatenate(columns, axis=1).astype(np.float32)
 
     def update(self, user: object, item: object, time: int, label: int, keys: Sequence[Sequence[object]]) -> None:
         """Count one answer (label 0 or 1)."""
@@ -230,3 +240,8 @@ class CountState:
             self.item[item][0] += 1
             self.item[item][1] += label
             self.item_time[item] = time
+
+
+def _elapsed(last: int | None, now: int) -> float:
+    """log(1 + seconds since `last`); -1 where there is none."""
+    return -1.0 if last is None else math.log1p(max(now - last, 0))

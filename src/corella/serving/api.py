@@ -49,6 +49,7 @@ def create_app(service: Service, keys: list[Key], curve: list[dict[str, float]])
     )  # fmt: skip
     app = FastAPI(
         title="corella", version=version("corella-rec"), lifespan=_lifespan, responses=_PROBLEMS,
+        docs_url=None, redoc_url=None,  # which load scripts from elsewhere; docs.html reads the same openapi.json
         description="Scores items for users: a conventional model first, a language model where the router sends it.",
     )  # fmt: skip
     app.state.context = context
@@ -86,8 +87,7 @@ async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response
     route = request.scope.get("route")
     path = getattr(route, "path", "") or "none"  # the pattern, never what the caller wrote
     request.app.state.context.metrics.requests.labels(path, str(response.status_code)).inc()
-    if request.url.path != "/docs":  # which reads its scripts from elsewhere
-        response.headers.update(_HEADERS)
+    response.headers.update(_HEADERS)
     return response
 
 

@@ -175,11 +175,11 @@ class Live:
                 state.update(key, code, moment, label, self._keys(user_values, self._row(code)))
         else:
             user_values[USER] = (user_id,)
-        rows = []
+        keys = []
         for code, item in zip(asked, items, strict=True):
             values = self._row(code) if code >= 0 else {n: _given(item, n) for n in (ITEM, *self._item_values)}
-            rows.append(state.features(key, code if code >= 0 else None, moment, self._keys(user_values, values)))
-        return np.stack(rows) if rows else np.zeros((0, len(self.dataset.count_names)), np.float32)
+            keys.append(self._keys(user_values, values))
+        return state.features(key, [code if code >= 0 else None for code in asked], moment, keys)
 
     def _row(self, code: int) -> dict[str, Key]:
         return {ITEM: (self._names[code],), **{name: values[code] for name, values in self._item_values.items()}}

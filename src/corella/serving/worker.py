@@ -77,8 +77,8 @@ def serve_language_model(
     os.nice(10)  # where both want the processor, the fast model goes first
     scorer = PrefixScorer(_load(folder), PrefixCache(cache_bytes))
     rate = _measure(scorer)
-    connection.send_bytes(pack({"rate": rate}, np.zeros(0, np.float32)))
     try:
+        connection.send_bytes(pack({"rate": rate}, np.zeros(0, np.float32)))
         while True:
             jobs = _collect(connection, batch_tokens, wait)
             now = time.monotonic()
