@@ -5,6 +5,7 @@ PYTHON ?= python3
 READY := $(VENV)/.ready
 
 .PHONY: setup demo test lint types unit bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
+	bench-retrieval bench-peers bench-serving \
 	tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean
 
 setup: $(READY)
@@ -26,6 +27,7 @@ test: setup lint types unit
 lint: setup
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/hadolint deploy/Dockerfile
 
 types: setup
 	$(BIN)/mypy
@@ -39,6 +41,17 @@ bench-ml-100k bench-ml-1m-collm bench-bookcrossing: setup
 tune-ml-100k tune-ml-1m-collm tune-bookcrossing: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check optuna==5.0.0
 	$(BIN)/python benchmarks/tune.py $(@:tune-%=%) $(ARGS)  # ARGS="--path FOLDER --trials 20"
+
+# ARGS="--rectools ENV/bin/python --cornac ENV/bin/python": environments of their own, see benchmarks/retrieval_peers.py
+bench-retrieval: setup
+	$(BIN)/python benchmarks/retrieval.py $(ARGS)
+
+# ARGS="--path FOLDER --python ENV/bin/python --run RUN": an environment of its own, see benchmarks/fuxictr_models.py
+bench-peers: setup
+	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+bench-serving: setup
+	$(BIN)/python benchmarks/serving.py $(ARGS)  # ARGS="--run RUN"
 
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py $(ARGS)  # ARGS="--log ratings.parquet --folder FOLDER"

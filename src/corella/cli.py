@@ -149,6 +149,18 @@ def serve(
     serve(run, settings)
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+) -> None:
+    """Write one folder that serves elsewhere, LoRA merged into the language model."""
+    from corella.serving.export import export
+
+    export(run, folder)
+    _out.print(f"{folder}: corella serve {folder}", markup=False)
+
+
 @app.command("make-key")
 def make_key(
     file: Annotated[Path, typer.Argument(help="File of keys; made if need be.")],

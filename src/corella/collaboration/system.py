@@ -53,7 +53,8 @@ Floats = npt.NDArray[np.float32]
 FORMAT = 3
 """Raised when the files of a saved model change their meaning."""
 
-LORA = "lora.safetensors"
+LORA, MERGED = "lora.safetensors", "language-model"
+"""In a saved model: the adapters; in an exported one instead: the folder of a language model with them merged."""
 
 _TIMED_ROWS = 64
 
@@ -207,8 +208,8 @@ class CoReLLa:
         torch.manual_seed(self.config.seed)
         self.crm = self._build(self.spec, self.config.crm)
 
-    def _attach_llm(self, text: Projection | None = None) -> None:
-        self.backbone = add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
+    def _attach_llm(self, backbone: Backbone | None = None, text: Projection | None = None) -> None:
+        self.backbone = backbone or add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
         style = TimelinePrompts if self.config.llm.prompt == "timeline" else PointwisePrompts
         self.prompts = style(self.dataset, self.backbone, self.config.llm)
         self.text = TextSignals(self.dataset, self.backbone, text)
@@ -360,8 +361,7 @@ class CoReLLa:
         state: dict[str, Any] = read_json(folder / "router.json")
         projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
         self.projection = projections["hidden"]
-        self._attach_llm(projections["text"])
-        read_lora(self.backbone, folder / LORA)
+        self._attach_llm(_adapted(folder, self.config), projections["text"])
         if self.injection is not None:
             self.injection.load_state_dict(load_tensors(folder / "injection.safetensors")[0])
         head = state.pop("head")
@@ -375,7 +375,13 @@ class CoReLLa:
 
 def load_language_model(folder: Path) -> Backbone:
     """The adapted language model of a saved model, without the rest. Verify the folder's hashes first."""
-    config = load_config(folder / "config.yaml")
+    return _adapted(folder, load_config(folder / "config.yaml"))
+
+
+def _adapted(folder: Path, config: Config) -> Backbone:
+    """The saved model's language model: with its adapters, or exported with them merged."""
+    if (folder / MERGED).is_dir():
+        return load_backbone(config.llm.model_copy(update={"backbone": str(folder / MERGED), "layers": None}))
     backbone = add_lora(load_backbone(config.llm), config.llm, config.seed)
     read_lora(backbone, folder / LORA)
     return backbone
