@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from corella.errors import UserError
 from corella.files import read_json
 from corella.llm.timeline import TimelinePrompts
 from corella.serving.api import create_app
-from corella.serving.engine import ProcessEngine
+from corella.serving.engine import Engine, ProcessEngine
 from corella.serving.keys import Key, read_keys
+from corella.serving.remote import Endpoint, RemoteEngine
 from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
 from corella.serving.store import open_store
@@ -64,11 +66,16 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     model = CoReLLa.load(folder)
     torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
     threads = settings.llm_threads or usable_threads()
-    engine = None
+    engine: Engine | None = None
     if isinstance(model.prompts, TimelinePrompts) and model.injection is None:
-        engine = ProcessEngine(
-            folder, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads
-        )
+        if settings.llm_url is None:
+            engine = ProcessEngine(
+                folder, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads
+            )
+        else:
+            key = os.environ.get(settings.llm_key_variable, "")
+            endpoint = Endpoint(settings.llm_url, settings.llm_model, key)
+            engine = RemoteEngine(endpoint, model.config.llm.yes, model.config.llm.no)
     else:
         log.warning("the language model reads pointwise prompts or soft tokens: served by the conventional model alone")
     drop_blocks(model)

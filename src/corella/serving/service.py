@@ -147,8 +147,9 @@ class Service:
         for (_, places), answer in zip(jobs, answers, strict=True):
             if answer.logits is not None:
                 z_llm[places] = answer.logits
-            for i in places if answer.logits is None else ():
-                fallback[i] = answer.reason
+            for i in places:
+                if np.isnan(z_llm[i]):  # also where an answer says nothing of one branch
+                    fallback[i] = answer.reason or "fault"
 
 
 def _within(prompt: SharedPrompt, unread: int, room: float) -> tuple[SharedPrompt, float]:

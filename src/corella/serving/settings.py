@@ -37,6 +37,12 @@ class ServingSettings(Section):
     """How long a pass waits for more requests to share it."""
     llm_threads: int | None = Field(default=None, ge=1)
     """Threads of the language model's process. Unset: all processors."""
+    llm_url: str | None = None
+    """An OpenAI-compatible server to ask instead of a process of one's own, e.g. http://llm:8000/v1."""
+    llm_model: str = "corella"
+    """What the model is called there."""
+    llm_key_variable: str = "CORELLA_LLM_KEY"
+    """Environment variable that holds the key for that server, if it asks for one."""
     max_candidates: int = Field(default=1000, ge=1)
     """Most items in a request."""
     max_history: int = Field(default=1000, ge=1)
