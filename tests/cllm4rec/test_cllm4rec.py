@@ -386,9 +386,34 @@ def test_masked_items_are_targets_and_not_shown(backbone: Backbone, tiny_dataset
     trainer.run()
     asked = trainer.documents.question(1, liked[1])
     with torch.no_grad():
-        expected = model.states([asked], model.collaborative)[:, -1]
+        expected = model.item_states([asked])[:, -1]
     state = reader_states(model, trainer.documents, [Reader(1, liked[1])], config)
-    torch.testing.assert_close(state, expected.float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(state, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_item_states_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
+    """Standardised over the given documents, and behind k items the sum of their pooled embeddings over the root of
+    k."""
+    model = _model(backbone, tiny_dataset)
+    documents = _documents(backbone, tiny_dataset, model)
+    document = documents.collaborative(1, np.array([4, 7, 4]))
+    several = [documents.collaborative(u, np.array([u, 5, 9 + u])) for u in range(6)]
+    plain = model.item_states([document])[0]
+    torch.testing.assert_close(plain, model.states([document], model.collaborative)[0].float())
+    model.start_from_states(several)
+    row, place, _ = main_places(several)
+    seen = model.item_states(several)[row, place]
+    torch.testing.assert_close(seen.mean(0), torch.zeros(seen.shape[1]), atol=1e-4, rtol=0)
+    assert seen.square().mean().item() * seen.shape[1] == pytest.approx(1, rel=0.1)
+    before = model.item_states([document])[0]
+    assert model.pooled is not None
+    model.pooled.weight.normal_()
+    added = model.item_states([document])[0] - before
+    table, main = model.pooled.weight, document.main
+    torch.testing.assert_close(added[:main], torch.zeros_like(added[:main]))
+    torch.testing.assert_close(added[main], table[4], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(added[main + 2], (2 * table[4] + table[7]) / 3**0.5, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["tuned", "scratch"])

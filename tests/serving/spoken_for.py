@@ -21,6 +21,8 @@ class SpokenFor:
         )
         self.asked: list[tuple[str, SharedPrompt]] = []
         self.warmed: list[str] = []
+        self.retrieved: list[tuple[str, list[str], list[str], int]] = []
+        self.found: list[str] = []
 
     def room(self, seconds: float) -> float:
         return self.space
@@ -34,6 +36,10 @@ class SpokenFor:
     async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]:
         self.asked += [(user, prompt) for prompt in prompts]
         return [self.answer(prompt) for prompt in prompts]
+
+    async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
+        self.retrieved.append((user_id, liked, without, k))
+        return self.found
 
     async def start(self) -> None:
         """Nothing to start."""

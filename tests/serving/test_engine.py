@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 from spoken_for import ReallyAsked
 
+from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.system import CoReLLa
+from corella.config import Config
+from corella.data.dataset import Dataset
 from corella.llm.prefix import SharedPrompt
 from corella.serving.engine import ProcessEngine
 from corella.serving.worker import Job
@@ -19,8 +23,8 @@ from corella.serving.worker import Job
 
 @pytest.fixture(scope="module")
 def folder(tiny_system: CoReLLa, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("saved") / "model"
-    tiny_system.save(path)
+    path = tmp_path_factory.mktemp("run")
+    tiny_system.save(path / "model")
     return path
 
 
@@ -79,6 +83,33 @@ def test_answers_and_what_is_kept(folder: Path, tiny_system: CoReLLa) -> None:
         np.testing.assert_allclose(answer.logits, wanted[3], atol=1e-3)
 
     _with_engine(folder, use)
+
+
+def test_retrieval_in_the_same_process(
+    folder: Path, tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """What the library recommends, by the id and the history that the service sends."""
+    quick = {"pretraining_epochs": 1, "fine_tuning_epochs": 1}
+    model = CLLM4Rec(tiny_system_config(retrieval=quick)).fit(tiny_dataset)
+    model.save(tmp_path / "retrieval")
+    shutil.copytree(folder / "model", tmp_path / "model")
+    answered = tiny_dataset.log.filter(user_id="u03")
+    liked = answered.filter(label=1)["item_id"].to_list()
+    (wanted,) = model.recommend(["u03"], 5)
+
+    async def use(engine: ProcessEngine) -> None:
+        found = await engine.retrieve("u03", liked, answered["item_id"].to_list(), 5, _soon())
+        assert found == wanted
+        strange = await engine.retrieve("nobody", ["no such item", *liked], [], 3, _soon())
+        assert strange == model.retrieve("", liked, [], 3) and len(strange) == 3
+        assert await engine.retrieve("u03", liked, [], 3, time.monotonic() - 1) == []
+
+    _with_engine(tmp_path, use)
+
+    async def without(engine: ProcessEngine) -> None:
+        assert await engine.retrieve("u03", liked, [], 5, _soon()) == []
+
+    _with_engine(folder, without)
 
 
 def test_deadlines_hold_whatever_the_process_does(folder: Path) -> None:

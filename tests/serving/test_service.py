@@ -1,6 +1,7 @@
 """One request from start to end: the same numbers as the library, routing, fallbacks, appended answers."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,22 @@ def test_the_next_request_sees_a_new_answer(make_service: Make) -> None:
         assert not np.allclose(before.crm, after.crm)
         assert each.live.answered("u03")[-1] == ("i39", 1)
     assert len(engine.asked[0][1].prefix) > 0
+
+
+def test_candidates_are_retrieved_or_most_liked(make_service: Make, tiny_dataset: Dataset) -> None:
+    engine = SpokenFor()
+    service = make_service(engine)
+    answered = service.live.answered("u03")
+    soon = time.monotonic() + 1
+    liked = asyncio.run(service.candidates(Asker("u03"), 4, soon))
+    counts = tiny_dataset.log.filter(label=1).group_by("item_id").len().sort("len", descending=True)
+    most = dict(counts.iter_rows())
+    assert not {item for item, _ in answered} & set(liked) and len(liked) == 4
+    assert [most[item] for item in liked] == sorted((most[i] for i in liked), reverse=True)
+    assert engine.retrieved[0][:2] == ("u03", [item for item, label in answered if label == 1])
+    engine.found = ["i07", "not in this catalogue", "i03"]
+    assert asyncio.run(service.candidates(Asker(None, None, [("i01", 1)]), 4, soon)) == ["i07", "i03"]
+    assert engine.retrieved[1] == ("", ["i01"], ["i01"], 4)
 
 
 def test_somebody_described(make_service: Make, tiny_system: CoReLLa) -> None:

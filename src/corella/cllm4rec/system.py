@@ -1,6 +1,7 @@
 """The retrieval half: fit, recommend, save, load."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -112,14 +113,22 @@ class CLLM4Rec:
         readers = [Reader(self.token(u), self.history(u)) for u in codes]
         answered = [self._events(u) for u in codes]
         best = top_items(self.scores(readers), answered, k, allowed)
-        names = self.dataset.items["item_id"].to_list()
-        return [[names[i] for i in row] for row in best]
+        return [[self._names[i] for i in row] for row in best]
 
     def recommend_for(self, history: Sequence[str], k: int = 20) -> list[str]:
         """The same for somebody who has only a history of liked items, oldest first."""
         items = self._codes("item_id", history)
         best = top_items(self.scores([Reader(-1, items)]), [items], k)[0]
-        return [self.dataset.items["item_id"][int(i)] for i in best]
+        return [self._names[i] for i in best]
+
+    def retrieve(self, user_id: str, liked: Sequence[str], without: Sequence[str], k: int) -> list[str]:
+        """The best items for somebody who liked these, oldest first, none of `without`; ids that this model does not
+        know are passed over. The user's token is read where training saw it."""
+        users, items = self._known["user_id"], self._known["item_id"]
+        token = self.token(users[user_id]) if user_id in users else -1
+        history, unwanted = (np.array([items[i] for i in ids if i in items], np.int64) for ids in (liked, without))
+        best = top_items(self.scores([Reader(token, history)]), [unwanted], k)[0]
+        return [self._names[i] for i in best]
 
     def history(self, user: int) -> Ints:
         """The items that a user liked, in order."""
@@ -135,9 +144,21 @@ class CLLM4Rec:
         """The user's code if training read it, else -1: an untrained token says nothing."""
         return user if self._trained[user] else -1
 
+    @cached_property
+    def _known(self) -> dict[str, dict[str, int]]:
+        """Ids -> codes, of users and of items."""
+        tables = {"user_id": self.dataset.users, "item_id": self.dataset.items}
+        return {
+            column: {str(name): code for code, name in enumerate(table[column].cast(pl.String).to_list())}
+            for column, table in tables.items()
+        }
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._known["item_id"])
+
     def _codes(self, column: str, names: Sequence[str]) -> Ints:
-        table = self.dataset.users if column == "user_id" else self.dataset.items
-        known = {str(name): code for code, name in enumerate(table[column].cast(pl.String).to_list())}
+        known = self._known[column]
         unknown = [name for name in names if str(name) not in known]
         if unknown:
             raise UserError(f"no {column} '{unknown[0]}' in the dataset ({len(unknown)} of {len(names)} are unknown)")

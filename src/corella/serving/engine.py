@@ -10,7 +10,7 @@ import multiprocessing
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.llm.prefix import SharedPrompt
-from corella.serving.worker import Job, serve_language_model, unpack
+from corella.serving.worker import Job, Retrieval, serve_language_model, unpack
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -40,6 +40,8 @@ class Answer:
     logits: Floats | None
     reason: str = ""
     """`deadline`, `overload` or `fault`."""
+    items: list[str] = field(default_factory=list)
+    """Of a retrieval: ids, best first."""
 
 
 class Engine(Protocol):
@@ -62,6 +64,10 @@ class Engine(Protocol):
 
     async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]: ...
 
+    async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
+        """Candidates by CLLM4Rec; none where there is no such model, or no time."""
+        ...
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
@@ -70,9 +76,10 @@ class Engine(Protocol):
 class ProcessEngine:
     """The language model of a saved model in a process of its own, which is started again when it dies."""
 
-    def __init__(self, folder: Path, cache_bytes: int, batch_tokens: int, wait: float, threads: int) -> None:
-        """`folder`: a saved model; `wait`: seconds in which requests gather for a pass."""
-        self._arguments = (folder, cache_bytes, batch_tokens, wait, threads)
+    def __init__(self, run: Path, cache_bytes: int, batch_tokens: int, wait: float, threads: int) -> None:
+        """`run`: a run or an exported one; `wait`: seconds in which requests gather for a pass."""
+        self._arguments = (run, cache_bytes, batch_tokens, wait, threads)
+        self._retrieves = (run / "retrieval" / "manifest.json").is_file()
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._rate = 0.0
@@ -181,6 +188,20 @@ class ProcessEngine:
             self._kept.popitem(last=False)
         return answers
 
+    async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
+        """See `Engine`."""
+        if not self._retrieves or not self.ready or self._connection is None:
+            return []
+        self._number += 1
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[self._number] = (future, len(liked))
+        try:
+            self._connection.send_bytes(Retrieval(self._number, user_id, deadline, liked, without, k).pack())
+        except OSError:
+            self._close("fault")
+        done, _ = await asyncio.wait([future], timeout=max(deadline - time.monotonic(), 0))
+        return future.result().items if done else []
+
     def _read(self) -> None:
         """The process has said something, or is dead."""
         connection = self._connection
@@ -213,7 +234,7 @@ class ProcessEngine:
         elif head.get("error"):
             future.set_result(Answer(None, "fault"))
         else:
-            future.set_result(Answer(logits))
+            future.set_result(Answer(logits, items=head.get("items", [])))
 
     def _close(self, reason: str) -> None:
         self._rate = 0.0

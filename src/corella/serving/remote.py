@@ -71,6 +71,10 @@ class RemoteEngine:
     async def stop(self) -> None:
         """Nothing to stop."""
 
+    async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
+        """Not by this way."""
+        return []
+
     async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]:
         """See `Engine`."""
         asked = [asyncio.create_task(self._one(prompt, deadline)) for prompt in prompts]

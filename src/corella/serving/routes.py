@@ -110,15 +110,13 @@ async def score(asking: ScoreRequest, context: Shared) -> Response:
 
 @router.post("/v1/recommend", dependencies=READ, summary="The best items for somebody", response_model=Answered)
 async def recommend(asking: RecommendRequest, context: Shared) -> Response:
-    """The best items that the user has not answered, best first. Candidates are the most liked ones."""
+    """The best items that the user has not answered, best first, among retrieved candidates (the most liked items,
+    where the run has no retrieval or it has no time)."""
     began = time.monotonic()
-    service = context.service
-    service.sync()
-    seen = {answer.item_id for answer in asking.history}
-    if asking.user_id is not None:
-        seen = service.live.answered_items(asking.user_id)
-    wanted = min(max(asking.candidates, asking.k), service.settings.max_candidates)
-    items: list[str | Newcomer] = list(service.live.most_liked(wanted, seen))
+    settings = context.service.settings
+    wanted = min(max(asking.candidates, asking.k), settings.max_candidates)
+    who, deadline = _who(context, asking), began + (asking.deadline_ms or settings.deadline_ms) / 1000
+    items: list[str | Newcomer] = list(await context.service.candidates(who, wanted, deadline))
     found = await _scored(context, asking, items, began)
     order = np.argsort(-found.probability, kind="stable")[: asking.k]
     return _answered(context.catalogue, found, items, order.tolist(), began)
@@ -217,13 +215,8 @@ async def prometheus(context: Shared) -> Response:
 
 async def _scored(context: Context, asking: Asking, items: Sequence[str | Newcomer], began: float) -> Scored:
     """Score, and count what happened."""
-    settings = context.service.settings
-    if len(asking.history) > settings.max_history:
-        raise UserError(f"history: {len(asking.history)} answers; at most {settings.max_history}")
-    past = [(answer.item_id, int(answer.liked)) for answer in asking.history]
-    who = Asker(asking.user_id, _newcomer(asking.profile) if asking.profile else None, past)
-    milliseconds = asking.deadline_ms or settings.deadline_ms
-    found = await context.service.score(who, items, asking.share, began + milliseconds / 1000)
+    milliseconds = asking.deadline_ms or context.service.settings.deadline_ms
+    found = await context.service.score(_who(context, asking), items, asking.share, began + milliseconds / 1000)
     took = time.monotonic() - began
     answered = int((found.routed & ~np.isnan(found.llm)).sum())
     reasons = tuple(reason for reason in found.fallback if reason)
@@ -234,6 +227,14 @@ async def _scored(context: Context, asking: Asking, items: Sequence[str | Newcom
     context.traffic.add(Counted(time.time(), 1000 * took, len(items), int(found.routed.sum()), answered, reasons))
     context.metrics.seconds.labels("llm" if found.routed.any() else "crm").observe(took)
     return found
+
+
+def _who(context: Context, asking: Asking) -> Asker:
+    most = context.service.settings.max_history
+    if len(asking.history) > most:
+        raise UserError(f"history: {len(asking.history)} answers; at most {most}")
+    past = [(answer.item_id, int(answer.liked)) for answer in asking.history]
+    return Asker(asking.user_id, _newcomer(asking.profile) if asking.profile else None, past)
 
 
 def _newcomer(description: Description) -> Newcomer:

@@ -12,7 +12,7 @@ from torch import nn
 
 from corella.collaboration.system import CoReLLa
 from corella.errors import UserError
-from corella.files import read_json
+from corella.files import read_json, verify_manifest
 from corella.llm.timeline import TimelinePrompts
 from corella.serving.api import create_app
 from corella.serving.engine import Engine, ProcessEngine
@@ -64,13 +64,15 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     if not (folder / "manifest.json").is_file():
         raise UserError(f"{run} holds no trained ranking; run `corella train` first")
     model = CoReLLa.load(folder)
+    if (run / "retrieval" / "manifest.json").is_file():
+        verify_manifest(run / "retrieval")
     torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
     threads = settings.llm_threads or usable_threads()
     engine: Engine | None = None
     if isinstance(model.prompts, TimelinePrompts) and model.injection is None:
         if settings.llm_url is None:
             engine = ProcessEngine(
-                folder, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads
+                run, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads
             )
         else:
             key = os.environ.get(settings.llm_key_variable, "")

@@ -80,6 +80,20 @@ class Service:
             if event.item_id in self.live.items:  # a store may serve several catalogues
                 self.live.add(event if self._clock is None else replace(event, timestamp=self._clock))
 
+    async def candidates(self, asker: Asker, count: int, deadline: float) -> list[str]:
+        """Ids of items that the asker has not answered: what CLLM4Rec retrieves, or, where there is none or it has no
+        time, what most people like. Half of the time goes to retrieval at most."""
+        self.sync()
+        answered = list(asker.history) if asker.user_id is None else self.live.answered(asker.user_id)
+        seen = {item for item, _ in answered}
+        found: list[str] = []
+        if self.engine is not None:
+            now = time.monotonic()
+            liked = [item for item, label in answered if label == 1]
+            half = now + (deadline - now) / 2
+            found = await self.engine.retrieve(asker.user_id or "", liked, sorted(seen), count, half)
+        return [item for item in found if item in self.live.items] or self.live.most_liked(count, seen)
+
     async def score(
         self, asker: Asker, items: Sequence[str | Newcomer], share: float | None = None, deadline: float | None = None
     ) -> Scored:

@@ -8,10 +8,10 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ import torch
 
 from corella.llm.backbone import Backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
+
+if TYPE_CHECKING:
+    from corella.cllm4rec.system import CLLM4Rec
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,6 +57,23 @@ class Job:
         return cls(head["number"], head["user"], head["deadline"], prompt)
 
 
+@dataclass(frozen=True)
+class Retrieval:
+    """A question for candidates: the items that somebody liked, oldest first, and those that must not come."""
+
+    number: int
+    user_id: str
+    """Empty for somebody without an id."""
+    deadline: float
+    liked: list[str]
+    without: list[str]
+    k: int
+
+    def pack(self) -> bytes:
+        """As one message."""
+        return pack(asdict(self), np.zeros(0, np.int32))
+
+
 def pack(head: dict[str, Any], numbers: npt.NDArray[Any]) -> bytes:
     """A line of JSON, then the numbers' bytes."""
     return json.dumps(head).encode() + b"\n" + numbers.tobytes()
@@ -66,37 +86,62 @@ def unpack(message: bytes, dtype: Any) -> tuple[dict[str, Any], npt.NDArray[Any]
 
 
 def serve_language_model(
-    connection: Connection, folder: Path, cache_bytes: int, batch_tokens: int, wait: float, threads: int
+    connection: Connection, run: Path, cache_bytes: int, batch_tokens: int, wait: float, threads: int
 ) -> None:
-    """The process's main function: load a saved model's language model, then answer jobs until the pipe closes.
+    """The process's main function: load a run's language model, and its retrieval if it has one, then answer jobs until
+    the pipe closes.
 
     `wait`: seconds to wait for more jobs to share a pass with.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to stop
-    torch.set_num_threads(threads)
     os.nice(10)  # where both want the processor, the fast model goes first
-    scorer = PrefixScorer(_load(folder), PrefixCache(cache_bytes))
+    scorer = PrefixScorer(_load(run), PrefixCache(cache_bytes))
+    retriever = _load_retrieval(run)
+    torch.set_num_threads(threads)  # loading sets what the run's configuration says
     rate = _measure(scorer)
     try:
         connection.send_bytes(pack({"rate": rate}, np.zeros(0, np.float32)))
         while True:
-            jobs = _collect(connection, batch_tokens, wait)
+            received = _collect(connection, batch_tokens, wait)
             now = time.monotonic()
             # What could not be done in time even at once would only delay the others.
-            kept = [job for job in jobs if job.deadline > now]
-            for job in jobs:
-                if job not in kept:
+            kept = [job for job in received if job.deadline > now]
+            for job in received:
+                if job.deadline <= now:
                     connection.send_bytes(pack({"number": job.number, "late": True}, np.zeros(0, np.float32)))
-            if kept:
-                _answer(connection, scorer, kept)
+            for job in kept:
+                if isinstance(job, Retrieval):
+                    _retrieve(connection, retriever, job)
+            scored = [job for job in kept if isinstance(job, Job)]
+            if scored:
+                _answer(connection, scorer, scored)
     except (EOFError, OSError):
         return  # the service is gone
 
 
-def _load(folder: Path) -> Backbone:
+def _load(run: Path) -> Backbone:
     from corella.collaboration.system import load_language_model
 
-    return load_language_model(folder)
+    return load_language_model(run / "model")
+
+
+def _load_retrieval(run: Path) -> "CLLM4Rec | None":
+    if not (run / "retrieval" / "manifest.json").is_file():
+        return None
+    from corella.cllm4rec.system import CLLM4Rec
+
+    return CLLM4Rec.load(run / "retrieval")
+
+
+def _retrieve(connection: Connection, retriever: "CLLM4Rec | None", job: Retrieval) -> None:
+    error, items = "", []
+    try:
+        if retriever is not None:
+            items = retriever.retrieve(job.user_id, job.liked, job.without, job.k)
+    except (RuntimeError, ValueError, IndexError) as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    head = {"number": job.number, "error": error, "items": items}
+    connection.send_bytes(pack(head, np.zeros(0, np.float32)))
 
 
 def _measure(scorer: PrefixScorer) -> float:
@@ -110,18 +155,24 @@ def _measure(scorer: PrefixScorer) -> float:
     return _WARM_UP / (time.monotonic() - began)
 
 
-def _collect(connection: Connection, batch_tokens: int, wait: float) -> list[Job]:
+def _collect(connection: Connection, batch_tokens: int, wait: float) -> list[Job | Retrieval]:
     """The next job and those that come right behind it."""
-    jobs = [Job.unpack(connection.recv_bytes())]
+    jobs = [_receive(connection)]
     until = time.monotonic() + wait
     while sum(_tokens(job) for job in jobs) < batch_tokens and connection.poll(max(until - time.monotonic(), 0)):
-        jobs.append(Job.unpack(connection.recv_bytes()))
+        jobs.append(_receive(connection))
     return jobs
 
 
-def _tokens(job: Job) -> int:
+def _receive(connection: Connection) -> Job | Retrieval:
+    message = connection.recv_bytes()
+    head, _ = unpack(message, np.int32)
+    return Retrieval(**head) if "liked" in head else Job.unpack(message)
+
+
+def _tokens(job: Job | Retrieval) -> int:
     """Of the branches; most prefixes are kept."""
-    return sum(map(len, job.prompt.branches))
+    return sum(map(len, job.prompt.branches)) if isinstance(job, Job) else 0
 
 
 def _answer(connection: Connection, scorer: PrefixScorer, jobs: list[Job]) -> None:
