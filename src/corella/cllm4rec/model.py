@@ -14,6 +14,19 @@ from corella.data.dataset import Dataset
 from corella.llm.backbone import Backbone
 
 
+class HeadTable(nn.Module):
+    """Embeddings of items in the items' head: one of its own for each, and what a map makes of its text."""
+
+    def __init__(self, items: int, width: int, size: int) -> None:
+        super().__init__()
+        self.own = nn.Parameter(0.01 * torch.randn(items, size))
+        self.map = nn.Parameter(0.01 * torch.randn(width, size))
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """`texts` [items, width] -> [items, size]."""
+        return self.own + texts @ self.map
+
+
 class CLLM(nn.Module):
     """`collaborative` and `content` embeddings, and the output embeddings of items.
 
@@ -31,14 +44,18 @@ class CLLM(nn.Module):
         vocabulary, width = backbone.model.get_input_embeddings().weight.shape
         self.collaborative = IdTokens(vocabulary, users, items, width, std)
         self.content = IdTokens(vocabulary, users, items, width, std)
-        self.tied = tied
-        self.output = None if tied else nn.Embedding(items, width)
-        if self.output is not None:
-            nn.init.zeros_(self.output.weight)
-        self.pooled = nn.Embedding(items, width) if config.pooled else None
-        if self.pooled is not None:
-            nn.init.zeros_(self.pooled.weight)
+        self.tied, self.least_shown = tied, config.least_shown
+        size = width if tied else config.head_size
+        self.narrow = None if tied else nn.Linear(width, size, bias=False)
+        self.output = None if tied else HeadTable(items, width, size)
+        self.pooled = HeadTable(items, width, size) if config.pooled else None
+        if self.narrow is not None:
+            nn.init.zeros_(self.narrow.weight)
+        self.weight: Tensor
+        self.register_buffer("weight", torch.ones(()))
         self.bias = nn.Parameter(torch.zeros(items))
+        self.texts: Tensor
+        self.register_buffer("texts", torch.zeros(items, width))
         self.centre: Tensor
         self.spread: Tensor
         self.register_buffer("centre", torch.zeros(width))
@@ -48,6 +65,11 @@ class CLLM(nn.Module):
     @property
     def backbone(self) -> Backbone:
         return self._backbone[0]
+
+    @property
+    def item_size(self) -> int:
+        """Width of item states."""
+        return self.collaborative.item.embedding_dim if self.output is None else self.output.own.shape[1]
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +88,15 @@ class CLLM(nn.Module):
         self.content.load_state_dict(copy.deepcopy(self.collaborative.state_dict()))
 
     @torch.no_grad()
+    def read_texts(self, dataset: Dataset) -> None:
+        """Let the items' head read the mean word embeddings of the items' texts, each dimension with mean 0 and
+        variance 1 / width. [ours]"""
+        words = self.backbone.model.get_input_embeddings().weight
+        ids = [torch.tensor(self.backbone.encode(text) or [0]) for text in dataset.items["text"].to_list()]
+        means = torch.stack([words[i].float().mean(0) for i in ids])
+        self.texts.copy_((means - means.mean(0)) / (means.std(0) + 1e-6) / means.shape[1] ** 0.5)
+
+    @torch.no_grad()
     def start_from_popularity(self, counts: np.ndarray) -> None:
         """Let the items' bias begin as the log of their share of the training answers. [ours]"""
         self.bias.copy_(torch.from_numpy(np.log((counts + 1.0) / (counts.sum() + len(counts)))).float())
@@ -80,7 +111,7 @@ class CLLM(nn.Module):
         row, place, _ = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
         state = self.states(documents, self.collaborative)[row, place].float()
         self.centre.copy_(state.mean(0))
-        self.spread.copy_((state.std(0) + 1e-3) * state.shape[1] ** 0.5)
+        self.spread.copy_(state.std(0) + 1e-3)
 
     def states(self, documents: Sequence[Document], tokens: IdTokens) -> Tensor:
         """Last hidden states [documents, longest, width] in the backbone's dtype; gradients reach `tokens`."""
@@ -91,8 +122,11 @@ class CLLM(nn.Module):
 
     def item_logits(self, state: Tensor) -> Tensor:
         """Item states [..., width] -> [..., items] float32."""
-        table = self.collaborative.item if self.output is None else self.output
-        return state @ table.weight.T + self.bias
+        return state @ self.output_table().T + self.bias
+
+    def output_table(self) -> Tensor:
+        """[items, width of item states]: what scores the items."""
+        return self.collaborative.item.weight if self.output is None else self.output(self.texts)
 
     def item_states(self, documents: Sequence[Document]) -> Tensor:
         """What the items' head reads, float32 [documents, longest, width]: the last hidden states, standardised, and
@@ -100,13 +134,21 @@ class CLLM(nn.Module):
 
         A frozen backbone looks at the last few tokens more than at all of a history; the sum forgets none.
         """
+        state = self.weight * self.told_state(documents)
+        return state if self.pooled is None else state + self.pooled_state(documents)
+
+    def told_state(self, documents: Sequence[Document]) -> Tensor:
+        """The language model's part of the item states."""
         state = (self.states(documents, self.collaborative).float() - self.centre) / self.spread
-        if self.pooled is None:
-            return state
+        return state if self.narrow is None else self.narrow(state)
+
+    def pooled_state(self, documents: Sequence[Document]) -> Tensor:
+        """The pooled part of the item states, which needs no language model."""
+        table = self.pooled(self.texts) if self.pooled is not None else self.output_table() * 0
         codes = torch.from_numpy(self.collaborative.item_codes(padded(documents))).to(self.device)
         told = (codes >= 0).unsqueeze(-1)
-        total = (self.pooled(codes.clamp(min=0)) * told).cumsum(1)
-        return state + total / told.cumsum(1).clamp(min=1).sqrt()
+        total = (table[codes.clamp(min=0)] * told).cumsum(1)
+        return total / told.cumsum(1).clamp(min=1).sqrt()
 
     def word_logits(self, state: Tensor) -> Tensor:
         """[..., width] -> [..., words] float32, by the backbone's own head."""
@@ -143,7 +185,8 @@ class CLLM(nn.Module):
             n = document.tokens - document.main
             mine = torch.from_numpy(codes[first : first + n]).to(self.device)
             followers = log_p[first : first + n][:, mine].triu()  # state k, target j: j is at or after k
-            total = total - (followers.sum(1) / torch.arange(n, 0, -1, device=self.device)).sum()
+            each = followers.sum(1) / torch.arange(n, 0, -1, device=self.device)
+            total = total - each[int(self.least_shown * n) :].sum() / (1 - self.least_shown)
             first += n
         return total
 

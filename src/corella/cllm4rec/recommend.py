@@ -32,23 +32,36 @@ class _Planned:
     tokens: int
 
 
-@torch.inference_mode()
 def reader_states(model: CLLM, documents: Documents, readers: Sequence[Reader], config: RetrievalConfig) -> Tensor:
-    """The item state after each reader's history, float32 [readers, width], asked as fine-tuning asked.
+    """The item state after each reader's history, float32 [readers, width], asked as fine-tuning asked. Where the
+    language model has no weight it is not read.
 
     The newest `config.longest_history` items are read, in batches of twice the training's tokens.
     """
+    told, pooled = state_parts(model, documents, readers, config, float(model.weight) > 0)
+    return model.weight * told + pooled
+
+
+@torch.inference_mode()
+def state_parts(
+    model: CLLM, documents: Documents, readers: Sequence[Reader], config: RetrievalConfig, read: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Both parts of the item states, [readers, width] each: the language model's (zeros, where it is not to be `read`)
+    and the pooled one."""
     model.backbone.model.eval()
-    states = torch.empty(len(readers), model.collaborative.item.embedding_dim, device=model.device)
+    told, pooled = (torch.zeros(len(readers), model.item_size, device=model.device) for _ in range(2))
     write = documents.collaborative if config.masked_share is None else documents.question
     written = [write(r.user, r.history[-config.longest_history :]) for r in readers]
     order = sorted((_Planned(n, d.tokens) for n, d in enumerate(written)), key=lambda p: p.tokens)
     for group in group_by_tokens(order, 2 * config.batch_tokens):
         chosen = [written[p.place] for p in group]
-        state = model.item_states(chosen)
-        last = state[torch.arange(len(chosen)), torch.tensor([d.tokens - 1 for d in chosen])]
-        states[[p.place for p in group]] = last
-    return states
+        at = (torch.arange(len(chosen)), torch.tensor([d.tokens - 1 for d in chosen]))
+        places = [p.place for p in group]
+        if read:
+            told[places] = model.told_state(chosen)[at]
+        if model.pooled is not None:
+            pooled[places] = model.pooled_state(chosen)[at]
+    return told, pooled
 
 
 def top_items(scores: Floats, exclude: Sequence[Ints], k: int, candidates: Ints | None = None) -> list[Ints]:

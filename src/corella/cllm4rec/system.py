@@ -11,17 +11,19 @@ import torch
 
 from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.cllm4rec.documents import Documents
+from corella.cllm4rec.metrics import ndcg_at
 from corella.cllm4rec.model import CLLM
-from corella.cllm4rec.recommend import Reader, reader_states, top_items
+from corella.cllm4rec.recommend import Reader, reader_states, state_parts, top_items
 from corella.cllm4rec.text_map import map_texts, read_texts
 from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
+from corella.cllm4rec.warm_start import train_head
 from corella.config import Config
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
 from corella.data.prepare import write_dataset
 from corella.data.schema import LABEL, REVIEW, SPLIT, USER
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
-from corella.llm.backbone import load_backbone, untrained
+from corella.llm.backbone import cut_layers, load_backbone, untrained
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
 from corella.threads import set_threads
@@ -32,6 +34,7 @@ Floats = npt.NDArray[np.float32]
 FORMAT = 2
 """Raised when the files of a saved model change their meaning."""
 
+_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _STANDARDISED = 64
 """Users, and items of each, whose states set the scale of the items' head."""
 
@@ -59,14 +62,16 @@ class CLLM4Rec:
             claim(checkpoints, to_yaml(self.config), (dataset.user, dataset.item, dataset.label))
         self._attach(dataset)
         config = self.config.retrieval
-        learned = self._learned
-        liked = training_likes(dataset, learned)
+        liked = training_likes(dataset)
         if config.from_words:
             self.model.start_from_words(dataset)
         self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
+        if config.head_texts:
+            self.model.read_texts(dataset)
+        train_head(self.model, liked, config, self.config.seed)
         readers = [user for user, items in enumerate(liked) if len(items)][:_STANDARDISED]
         self.model.start_from_states([self.documents.collaborative(u, liked[u][:_STANDARDISED]) for u in readers])
-        reviews = training_reviews(dataset, learned)
+        reviews = training_reviews(dataset)
         trainer = RetrievalTrainer(self.model, self.documents, liked, config, self.config.seed, reviews)
         with reporter.task("CLLM4Rec: steps", len(trainer.steps)) as task:
 
@@ -77,7 +82,35 @@ class CLLM4Rec:
                 reporter.log("step", step=p.step, epoch=p.epoch, fine_tuning=p.fine_tuning, **p.losses)
 
             trainer.run(checkpoints / "steps.safetensors" if checkpoints else None, show)
+        self._weigh(liked, reporter)
         return self
+
+    def _weigh(self, liked: Sequence[Ints], reporter: Reporter) -> None:
+        """Give the language model's part of the states the weight that validation rows prefer (NDCG@100). Where that is
+        0 the head learns once more, from validation rows too: nothing else is left to choose. [ours]"""
+        config, model = self.config.retrieval, self.model
+        wanted = liked_items(self.dataset, ("valid",))
+        users = [u for u, items in enumerate(liked) if len(items) and len(wanted[u])]
+        if config.llm_weight is not None or model.pooled is None or not users:
+            model.weight.fill_(1.0 if config.llm_weight is None else config.llm_weight)
+            return
+        readers = [Reader(u, liked[u]) for u in users]
+        told, pooled = state_parts(model, self.documents, readers, config)
+        found = {}
+        for weight in _WEIGHTS:
+            with torch.inference_mode():
+                scores = model.item_logits(weight * told + pooled).cpu().numpy()
+            lists = top_items(scores, [liked[u] for u in users], 100)
+            found[weight] = float(ndcg_at(100, lists, [wanted[u] for u in users]).mean())
+        best = max(_WEIGHTS, key=lambda weight: found[weight])
+        model.weight.fill_(best)
+        said = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in found.items())
+        reporter.say(
+            f"retrieval: weight of the language model {best:g} (NDCG@100 on validation rows by weight: {said})"
+        )
+        reporter.log("llm weight", weight=best, ndcg100=list(found.values()))
+        if best == 0:
+            train_head(model, training_likes(self.dataset, ("train", "valid")), config, self.config.seed)
 
     def scores(self, readers: Sequence[Reader]) -> Floats:
         """Logits of all items for each reader, float32 [readers, items]."""
@@ -169,8 +202,9 @@ class CLLM4Rec:
         set_threads(self.config)
         self.dataset = dataset
         torch.manual_seed(self.config.seed)
-        layers = config.layers or self.config.llm.layers
-        backbone = load_backbone(self.config.llm.model_copy(update={"layers": layers}))
+        backbone = load_backbone(self.config.llm)
+        if config.layers is not None:
+            cut_layers(backbone, config.layers)
         if config.backbone != "frozen" and backbone.model.dtype != torch.float32:
             raise UserError(
                 f"retrieval.backbone is {config.backbone}: set llm.dtype=float32, a bfloat16 weight does not move by "
@@ -180,12 +214,7 @@ class CLLM4Rec:
             backbone = untrained(backbone)
         self.model = CLLM(backbone, dataset.users.height, dataset.items.height, config)
         self.documents = Documents(dataset, backbone, self.model.collaborative, config.longest_text)
-        self._trained = np.array([len(codes) > 0 for codes in training_likes(dataset, self._learned)])
-
-    @property
-    def _learned(self) -> Sequence[str]:
-        """The splits to learn from."""
-        return ("train", "valid") if self.config.retrieval.learn_validation else ("train",)
+        self._trained = np.array([len(codes) > 0 for codes in training_likes(dataset)])
 
     def save(self, folder: Path | str) -> None:
         """Write the model as a folder of safetensors and YAML with a manifest of hashes; replaces what is there."""

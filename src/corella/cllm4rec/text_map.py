@@ -41,8 +41,7 @@ def read_texts(backbone: Backbone, texts: Sequence[str], longest: int) -> Floats
 
 def map_texts(model: CLLM, known: Floats, new: Floats, penalty: float) -> NewItems:
     """Fit on the known items' texts (`known`, [items, width]) and apply to new ones ([n, width])."""
-    table = model.collaborative.item if model.output is None else model.output
-    parts = [table.weight, model.bias.unsqueeze(1)]
+    parts = [model.output_table(), model.bias.unsqueeze(1)]
     target = torch.cat(parts, dim=1).detach().cpu().numpy()
     scale = known.std(0) + 1e-6
     mapped = Ridge(alpha=penalty).fit(known / scale, target).predict(new / scale).astype(np.float32)

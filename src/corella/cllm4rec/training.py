@@ -109,7 +109,7 @@ class RetrievalTrainer:
         whole = list(model.whole.parameters()) if model.whole is not None else []
         content = list(model.content.parameters())
         others = {id(p) for p in (*whole, *content)}
-        collaborative = [p for p in model.parameters() if id(p) not in others]
+        collaborative = [p for p in model.parameters() if id(p) not in others and p.requires_grad]
         self.optimisers = {
             kind: torch.optim.Adam([{"params": own}, *([{"params": whole}] if whole else [])], lr=config.backbone_rate)
             for kind, own in (("items", collaborative), ("words", content))

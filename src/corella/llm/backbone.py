@@ -89,10 +89,15 @@ def load_backbone(config: LLMConfig) -> Backbone:
     if config.layers is not None:
         if config.layers > backbone.layers:
             raise UserError(f"llm.layers is {config.layers}, but '{config.backbone}' has {backbone.layers}")
-        decoder: Any = backbone.decoder
-        decoder.layers = decoder.layers[: config.layers]
-        model.config.num_hidden_layers = config.layers
+        cut_layers(backbone, config.layers)
     return backbone
+
+
+def cut_layers(backbone: Backbone, layers: int) -> None:
+    """Leave only the first so many transformer blocks; no more than there are."""
+    decoder: Any = backbone.decoder
+    decoder.layers = decoder.layers[:layers]
+    backbone.model.config.num_hidden_layers = len(decoder.layers)
 
 
 def untrained(backbone: Backbone) -> Backbone:
