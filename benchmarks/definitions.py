@@ -148,7 +148,7 @@ BENCHMARKS = {
         settings={"data": {"source": "bookcrossing"}},
         quick={
             "llm": {"lora_first_layer": 10},
-            "joint": {"stage2_targets": 8_000, "stage3_targets": 24_000},
+            "joint": {"stage2_targets": 4_000, "stage3_targets": 12_000},
         },
         full={"joint": {"stage2_targets": 40_000, "stage3_targets": 200_000}},
         variants=_BOOKS_ONLY | _ABLATIONS | _ONE_TARGET,
