@@ -106,13 +106,24 @@ def test_the_limit_holds_and_the_oldest_goes(asked: dict, llm: LLM) -> None:
     assert len(nothing.cache) == 0 and nothing.cache.bytes == 0
 
 
-def test_short_windows_are_shared_too(dataset: Dataset, backbone: Backbone, llm: LLM) -> None:
-    """Where the log exceeds a window, lines may begin at different places: every sample is still in one prompt."""
+def test_one_prompt_a_request_in_short_windows(dataset: Dataset, backbone: Backbone, llm: LLM) -> None:
+    """Where the log exceeds a window all items share the one that the longest line would have."""
     prompts = TimelinePrompts(dataset, backbone, llm())
     samples = _asked(dataset, "u1")
-    shared = prompts.shared(samples, 0.5, 120)
-    assert sorted(np.concatenate([p.sample for p in shared]).tolist()) == list(range(9))
-    wanted = score_samples(backbone, prompts, samples, 9999, 0.5, window_tokens=120)
-    scorer = _scorer(llm)
-    for p in shared:
-        np.testing.assert_allclose(scorer.logits(["u1"], [p])[0], wanted[p.sample], atol=1e-3)
+    (shared,) = prompts.shared(samples, 0.5, 120)
+    (whole,) = prompts.shared(samples, 0.5, 5000)
+    assert len(shared.prefix) < len(whole.prefix)
+    longest = int(np.argmax([len(branch) for branch in shared.branches]))
+    wanted = score_samples(backbone, prompts, samples.take(np.array([longest])), 9999, 0.5, window_tokens=120)
+    found = _scorer(llm).logits(["u1"], [shared])[0]
+    assert found[longest] == pytest.approx(float(wanted[0]), abs=1e-3)
+
+
+def test_prompts_of_several_users(dataset: Dataset, backbone: Backbone, llm: LLM) -> None:
+    prompts = TimelinePrompts(dataset, backbone, llm())
+    both = dataset.query(pl.DataFrame({"user_id": ["u0", "u1", "u0", "nobody"], "item_id": ["i1", "i2", "i3", "i4"]}))
+    shared = prompts.shared(both, 0.5, 5000)
+    assert [p.sample.tolist() for p in shared] == [[0, 2], [1], [3]]
+    wanted = score_samples(backbone, prompts, both, 9999, 0.5, window_tokens=5000)
+    for p, found in zip(shared, _scorer(llm).logits(["a", "b", ""], shared), strict=True):
+        np.testing.assert_allclose(found, wanted[p.sample], atol=1e-3)

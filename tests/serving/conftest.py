@@ -41,7 +41,7 @@ def serve(make_service: Callable[..., Service]) -> Iterator[Serve]:
     clients = []
 
     def start(engine: Any = None, keys: Sequence[Key] = (), **given: Any) -> TestClient:
-        client = TestClient(create_app(make_service(engine, **given), list(keys), CURVE))
+        client = TestClient(create_app(make_service(engine, **given), list(keys), CURVE), base_url="http://localhost")
         client.__enter__()
         clients.append(client)
         return client

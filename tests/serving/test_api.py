@@ -138,9 +138,34 @@ def test_a_store_that_fails(serve: Serve) -> None:
     client = serve()
     client.app.state.context.service.store.close()  # type: ignore[attr-defined]
     answer = client.post("/v1/events", json={"user_id": "g", "item_id": "i01", "liked": True})
-    assert answer.status_code == 503 and "send it again" in answer.json()["error"]
+    assert answer.status_code == 503 and "may not be kept" in answer.json()["error"]
     assert client.get("/readyz").status_code == 503
     assert client.post("/v1/score", json={"user_id": "u03", "items": ["i01"]}).status_code == 200
+
+
+def test_a_fault_of_ours_is_counted_and_told_nothing_of(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = serve()
+    monkeypatch.setattr(client.app.state.context.service.live, "scope", lambda *given: 1 / 0)  # type: ignore[attr-defined]
+    answer = client.post("/v1/score", json={"user_id": "u03", "items": ["i01"]})
+    assert answer.status_code == 500 and "ZeroDivision" not in answer.text and answer.json()["error"]
+    assert 'corella_requests_total{path="/v1/score",status="500"} 1.0' in client.get("/metrics").text
+
+
+def test_without_keys_only_this_machines_names(serve: Serve) -> None:
+    """A page elsewhere whose name was made to lead here is turned away; with keys the key decides."""
+    assert serve().get("/healthz", headers={"Host": "evil.example"}).status_code == 400
+    keyed = serve(keys=[Key("shop", "read", _hash("r"))])
+    assert keyed.get("/healthz", headers={"Host": "shop.example"}).status_code == 200
+
+
+def test_times_and_ids_that_are_odd(serve: Serve) -> None:
+    client = serve()
+    late = {"user_id": "a/b", "item_id": "i01", "liked": True, "timestamp": 2**40}
+    assert "in the future" in client.post("/v1/events", json=late).json()["error"]
+    assert client.post("/v1/events", json={**late, "timestamp": 5}).status_code == 201
+    assert client.get("/v1/users/a%2Fb/history").json()["answers"] == 1
+    again = client.post("/v1/events", json={**late, "timestamp": 6, "liked": False}).json()
+    assert again["answers"] == 1  # as preparing does: the first answer to an item counts
 
 
 def test_what_is_counted(serve: Serve) -> None:

@@ -134,6 +134,40 @@ def test_deadlines_hold_whatever_the_process_does(folder: Path) -> None:
     _with_engine(folder, use)
 
 
+def test_a_process_that_does_not_read_blocks_nobody(folder: Path) -> None:
+    """It is stopped, and asked far more than a pipe holds: what does not fit is turned away at once."""
+
+    async def use(engine: ProcessEngine) -> None:
+        assert engine._process is not None and engine._process.pid is not None
+        os.kill(engine._process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        asked = [engine.ask(f"u{n}", [_prompt(n, 200), _prompt(n + 1, 200)], began + 0.3) for n in range(60)]
+        answers = [answer for both in await asyncio.gather(*asked) for answer in both]
+        assert time.monotonic() - began < 2.0
+        assert {answer.reason for answer in answers} == {"deadline", "overload"}
+        os.kill(engine._process.pid, signal.SIGCONT)
+        (answer,) = await engine.ask("u", [_prompt(3)], _soon())
+        assert answer.logits is not None
+
+    _with_engine(folder, use)
+
+
+def test_a_process_found_dead_when_asked_is_started_again(folder: Path) -> None:
+    """The pipe breaks while two prompts are sent, before its end was read."""
+
+    async def use(engine: ProcessEngine) -> None:
+        assert engine._process is not None
+        engine._process.kill()
+        engine._process.join()  # on this thread: the loop reads nothing meanwhile
+        answers = await engine.ask("u", [_prompt(1), _prompt(2)], _soon(5))
+        assert [answer.reason for answer in answers] == ["fault", "fault"] and not engine._waiting
+        assert await engine.wait_ready()
+        (answer,) = await engine.ask("u", [_prompt(1)], _soon())
+        assert answer.logits is not None
+
+    _with_engine(folder, use)
+
+
 def test_a_killed_process_is_started_again(folder: Path) -> None:
     """Whoever waits is told at once; meanwhile requests are turned away; then all is as before."""
 

@@ -38,6 +38,7 @@ def _dataset(rows: list[tuple[int, int, int, int]], **given: Any) -> Dataset:
         {
             "source": "tables", "interactions": {"path": "x.csv"}, "order": ["timestamp"], "user_fields": ["age"],
             "item_fields": ["brand"], "list_fields": ["genres"], "counts": {"groups": GROUPS, "last": [2, 5], **given},
+            "duplicates": "keep",
         }
     )  # fmt: skip
     return make_dataset(log, users, items, config, {})
@@ -90,6 +91,23 @@ def test_a_new_user_has_what_was_added() -> None:
     names = live.dataset.count_names
     assert samples.counts[0, names.index("user_answers")] == pytest.approx(np.log(3))
     assert samples.counts[1, names.index("user_log_seconds")] == pytest.approx(np.log1p(NOW - 950))
+
+
+def test_answers_that_come_late_or_twice() -> None:
+    rows = [(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]
+    live = Live(_dataset(rows, frozen=False))
+    live.add(Event("u0", "i3", 1, 5000))
+    live.add(Event("u0", "i4", 1, 100))  # sent long after it was given
+    names = live.dataset.count_names
+    _, samples = live.scope("u0", ["i3", "i4"], now=NOW)
+    assert samples.counts[0, names.index("user_log_seconds")] == pytest.approx(np.log1p(NOW - 5000))
+    once = _dataset(rows, frozen=False)
+    object.__setattr__(once, "config", once.config.model_copy(update={"duplicates": "first"}))
+    first = Live(once)
+    first.add(Event("u0", "i3", 1, 5000))
+    first.add(Event("u0", "i3", 0, 6000))
+    first.add(Event("u0", "i0", 0, 6000))
+    assert first.answered("u0") == [("i0", 1), ("i2", 1), ("i3", 1)]
 
 
 def test_a_visitor_leaves_no_trace() -> None:

@@ -85,12 +85,14 @@ def test_the_next_request_sees_a_new_answer(make_service: Make) -> None:
     engine = SpokenFor()
     service, other = make_service(engine), make_service(engine)
     before = _score(service, Asker("u03"), ITEMS, 1.0)
-    service.store.append(Event("u03", "i39", 1, 999))
+    known = {item for item, _ in service.live.answered("u03")}
+    (new,) = service.live.most_liked(1, known)
+    service.store.append(Event("u03", new, 1, 999))
     for each in (service, other):  # another server on the same store sees it too
         engine.asked = []
         after = _score(each, Asker("u03"), ITEMS, 1.0)
         assert not np.allclose(before.crm, after.crm)
-        assert each.live.answered("u03")[-1] == ("i39", 1)
+        assert each.live.answered("u03")[-1] == (new, 1)
     assert len(engine.asked[0][1].prefix) > 0
 
 
@@ -140,5 +142,6 @@ def _place(found: Scored, item: int) -> int:
 def test_a_store_that_fails_is_noticed_and_reading_goes_on(make_service: Make) -> None:
     service = make_service(None)
     service.store.close()
+    asyncio.run(service.sync(1.0))
     found = _score(service, Asker("u03"), ITEMS)
     assert len(found.probability) == 30 and not service.healthy

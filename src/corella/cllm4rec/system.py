@@ -87,13 +87,13 @@ class CLLM4Rec:
 
     def _weigh(self, liked: Sequence[Ints], reporter: Reporter) -> None:
         """Give the language model's part of the states the weight that validation rows prefer (NDCG@100). Where that is
-        0 the head learns once more, from validation rows too: nothing else is left to choose. [ours]"""
+        0 the head learns once more, from validation rows too: nothing is left to choose. [ours]"""
         config, model = self.config.retrieval, self.model
         wanted = liked_items(self.dataset, ("valid",))
         users = [u for u, items in enumerate(liked) if len(items) and len(wanted[u])]
         if config.llm_weight is not None or model.pooled is None or not users:
             model.weight.fill_(1.0 if config.llm_weight is None else config.llm_weight)
-            return
+            return self._learn_validation()
         readers = [Reader(u, liked[u]) for u in users]
         told, pooled = state_parts(model, self.documents, readers, config)
         found = {}
@@ -109,8 +109,13 @@ class CLLM4Rec:
             f"retrieval: weight of the language model {best:g} (NDCG@100 on validation rows by weight: {said})"
         )
         reporter.log("llm weight", weight=best, ndcg100=list(found.values()))
-        if best == 0:
-            train_head(model, training_likes(self.dataset, ("train", "valid")), config, self.config.seed)
+        self._learn_validation()
+
+    def _learn_validation(self) -> None:
+        """Let the head learn once more, from validation rows too, where nothing of the language model stands on it."""
+        if float(self.model.weight) == 0:
+            likes = training_likes(self.dataset, ("train", "valid"))
+            train_head(self.model, likes, self.config.retrieval, self.config.seed)
 
     def scores(self, readers: Sequence[Reader]) -> Floats:
         """Logits of all items for each reader, float32 [readers, items]."""

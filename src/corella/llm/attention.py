@@ -47,17 +47,22 @@ def causal_mask(length: int, dtype: torch.dtype) -> Tensor:
     return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)
 
 
-def use_grouped_attention(model: Any) -> None:
-    """Let a model on a processor train with it, unless its attention is more than causal (windows, soft caps)."""
-    from transformers import AttentionInterface
-
-    config = model.config
+def only_causal(config: Any) -> bool:
+    """Whether a model's attention is causal and no more: no windows, soft caps, chunks or sinks."""
     special = ("attn_logit_softcapping", "attention_chunk_size", "attention_dropout")
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if windows or kinds != {"full_attention"} or any(getattr(config, name, None) for name in special):
+    sinks = config.model_type == "gpt_oss"
+    return not (windows or sinks or kinds != {"full_attention"} or any(getattr(config, n, None) for n in special))
+
+
+def use_grouped_attention(model: Any) -> None:
+    """Let a model on a processor train with it, if its attention is only causal."""
+    from transformers import AttentionInterface
+
+    if not only_causal(model.config):
         return
-    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or config._attn_implementation != "sdpa":
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or model.config._attn_implementation != "sdpa":
         return
     AttentionInterface.register(NAME, grouped_attention)
     model.set_attn_implementation(NAME)

@@ -6,6 +6,7 @@ stands around a piece.
 
 import copy
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,6 +44,8 @@ class Prompt:
     sees: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
+_USER_TOKENS = 128
+"""Of a user's introduction; what is longer is cut."""
 UNKNOWN_USER = "A user. Likes it?"
 
 
@@ -55,6 +58,7 @@ class Texts:
         self._backbone = backbone
         self._lead, self._longest = lead, longest
         self._answers = [backbone.tokenizer.decode([answer]).strip() for answer in (backbone.yes, backbone.no)]
+        self._special: list[str] = list(backbone.tokenizer.all_special_tokens)
         self._users: Sequence[str] | pl.Series = dataset.users["text"]
         self.items = self._encode_items(dataset.items["text"].to_list())
         self._user_ids: dict[int, Ints] = {}
@@ -65,13 +69,13 @@ class Texts:
         other = copy.copy(self)
         other._user_ids = {}
         if scope.new_user is not None:
-            other._users = [harmless(scope.new_user.text, self._answers)]
+            other._users = [harmless(scope.new_user.text, self._answers, self._special)]
         elif scope.user < 0:
             other._users = [UNKNOWN_USER]
         else:
             other._users = [self._users[scope.user]]
         other.items = [self.item(code) for code in scope.items.tolist()]
-        texts = [harmless(newcomer.text, self._answers) for newcomer in scope.new_items.values()]
+        texts = [harmless(newcomer.text, self._answers, self._special) for newcomer in scope.new_items.values()]
         for code, ids in zip(scope.new_items, self._encode_items(texts), strict=True):
             other.items[code] = ids
         return other
@@ -93,7 +97,7 @@ class Texts:
         """Token ids of a user's introduction."""
         if code not in self._user_ids:
             text = self._users[code] if code >= 0 else UNKNOWN_USER
-            self._user_ids[code] = self.piece(text)
+            self._user_ids[code] = self.piece(text)[:_USER_TOKENS]
         return self._user_ids[code]
 
     def piece(self, text: str) -> Ints:
@@ -118,14 +122,18 @@ def share_word(answers: Ints, positives: Ints) -> Ints:
     return np.where(answers == 0, 11, np.where(answers < 5, 10, tenth))
 
 
-def harmless(text: str, answers: Sequence[str]) -> str:
-    """A stranger's text as one line that cannot pass for an answer: no line breaks, no colon before an answer's word.
+def harmless(text: str, answers: Sequence[str], special: Sequence[str] = ()) -> str:
+    """A stranger's text as one line that cannot pass for an answer: no line breaks or invisible characters, no colon
+    before an answer's word, nothing that the tokenizer takes for a `special` token.
 
-    >>> harmless("Heat:  Yes\\nJaws : no", ["Yes", "No"])
+    >>> harmless("Heat:  Yes\\nJaws : no <|end|>", ["Yes", "No"], ["<|end|>"])
     'Heat, Yes Jaws, no'
     """
+    for token in special:
+        text = text.replace(token, " ")
+    shown = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
     words = "|".join(re.escape(answer) for answer in answers)
-    return re.sub(rf"\s*:(?=\s*(?:{words})\b)", ",", " ".join(text.split()), flags=re.IGNORECASE)
+    return re.sub(rf"\s*:(?=\W*(?:{words})\b)", ",", " ".join(shown.split()), flags=re.IGNORECASE)
 
 
 def _encode_all(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:

@@ -201,19 +201,22 @@ class TimelinePrompts:
         return Prompt(ids, position, window.sample, np.array(asked), row, np.array(branch, dtype=np.int64), sees)
 
     def shared(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[SharedPrompt]:
-        """New rows (`row` -1) as prefixes and branches: the same tokens that `plan` and `render` give, one prompt for
-        each window. Samples whose histories end at different events never share one."""
+        """New rows (`row` -1) as prefixes and branches, one prompt for each user and end of history. The window begins
+        where it would for the longest of the lines asked about; each alone might begin earlier."""
+        cut = _Cut(window_tokens or self._config.window_tokens, context_share)
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, (user, end) in enumerate(zip(samples.user.tolist(), samples.history_end.tolist(), strict=True)):
+            groups[user, end if user >= 0 else 0].append(i)
         prompts = []
-        for window in self.plan(samples, context_share, window_tokens):
-            for end in np.unique(window.sees).tolist():
-                sample = window.sample[window.sees == end]
-                lines = window.first + np.flatnonzero(self._shown[window.first : end])
-                pieces = [self._begin, self._texts.user(window.user)]
-                for event in lines.tolist():
-                    line = self._line(int(self._events.item[event]), int(self._event_word[event]))
-                    pieces += [line, self._answer[self._events.label[event], None]]
-                branches = [self._asked(samples, i) for i in sample.tolist()]
-                prompts.append(SharedPrompt(np.concatenate(pieces), branches, sample))
+        for (user, end), members in groups.items():
+            branches = [self._asked(samples, i) for i in members]
+            first = self._first_line(user, end, max(map(len, branches)), cut) if user >= 0 else 0
+            lines = first + np.flatnonzero(self._shown[first:end])
+            pieces = [self._begin, self._texts.user(user)]
+            for event in lines.tolist():
+                line = self._line(int(self._events.item[event]), int(self._event_word[event]))
+                pieces += [line, self._answer[self._events.label[event], None]]
+            prompts.append(SharedPrompt(np.concatenate(pieces), branches, np.array(members)))
         return prompts
 
     def _asked(self, samples: Samples, i: int) -> Ints:

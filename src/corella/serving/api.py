@@ -1,5 +1,6 @@
 """The HTTP application: routes, errors as JSON, limits, and the pages."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from corella.errors import UserError
 from corella.serving.catalogue import Catalogue
@@ -23,6 +25,8 @@ from corella.serving.schema import Problem
 from corella.serving.service import Service
 from corella.serving.store import StoreError
 from corella.serving.traffic import Traffic
+
+log = logging.getLogger("corella")
 
 _PAGE = Path(__file__).parent / "page"
 _HEADERS = {
@@ -62,6 +66,8 @@ def create_app(service: Service, keys: list[Key], curve: list[dict[str, float]])
     app.include_router(unguarded)
     app.mount("/", StaticFiles(directory=_PAGE, html=True))
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    if not keys:  # a page elsewhere whose name leads to this machine must not read from it
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", settings.host])
     return app
 
 
@@ -78,12 +84,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if engine is not None:
         await engine.stop()
     await context.lag.stop()
-    context.service.store.close()
+    context.service.close()
 
 
 async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response:
     """Count answers, and add the headers that keep a browser safe."""
-    response: Response = await handle(request)
+    try:
+        response: Response = await handle(request)
+    except Exception:
+        log.exception("%s %s", request.method, request.url.path)
+        response = _problem(500, "an internal error; it is in the service's log")
     route = request.scope.get("route")
     path = getattr(route, "path", "") or "none"  # the pattern, never what the caller wrote
     request.app.state.context.metrics.requests.labels(path, str(response.status_code)).inc()
@@ -106,7 +116,7 @@ async def _mistaken(request: Request, error: Any) -> JSONResponse:
 
 
 async def _unstored(request: Request, error: Any) -> JSONResponse:
-    return _problem(503, "the store does not answer; the event is not kept, send it again")
+    return _problem(503, "the store does not answer; the event may not be kept")
 
 
 def _problem(

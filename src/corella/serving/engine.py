@@ -27,9 +27,13 @@ Ints = npt.NDArray[np.int64]
 
 _TRUST_MOST, _TRUST_LEAST = 0.8, 0.05
 _START_SECONDS = 120.0
-_KEPT = 1000
-"""Users whose prefixes are thought to be kept."""
+_FAIR_SECONDS = 0.1
+"""Answers to more hurried requests are no reason to trust less."""
 _SLICE = 128
+_UNREAD_BYTES = 96 << 10
+"""What may be on the way to the process: less than a pipe holds, so that sending never waits."""
+_SILENT_SECONDS = 30.0
+"""How long after a deadline a process that says nothing is taken for hung, and killed."""
 _WARM_SECONDS = 10.0
 
 
@@ -73,6 +77,16 @@ class Engine(Protocol):
     async def stop(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A job that the process has not answered."""
+
+    future: asyncio.Future[Answer]
+    tokens: int
+    bytes: int
+    deadline: float
+
+
 class ProcessEngine:
     """The language model of a saved model in a process of its own, which is started again when it dies."""
 
@@ -84,12 +98,13 @@ class ProcessEngine:
         self._connection: Connection | None = None
         self._rate = 0.0
         self._trust = _TRUST_MOST
-        self._waiting: dict[int, tuple[asyncio.Future[Answer], int]] = {}
+        self._waiting: dict[int, _Asked] = {}
         self._number = 0
         self._kept: OrderedDict[str, Ints] = OrderedDict()
-        """The prefixes that the process probably keeps."""
+        """The prefixes that the process probably keeps; as many as it says it does."""
+        self._keeps = 0
         self._warming: asyncio.Task[None] | None = None
-        self._restart: asyncio.TimerHandle | None = None
+        self._restart: asyncio.Task[None] | None = None
         self._backoff = 1.0
         self.on_fault: Callable[[str], None] = lambda reason: None
 
@@ -105,7 +120,7 @@ class ProcessEngine:
 
     def room(self, seconds: float) -> float:
         """See `Engine`."""
-        pending = sum(tokens for _, tokens in self._waiting.values())
+        pending = sum(asked.tokens for asked in self._waiting.values())
         return max(self._trust * self._rate * seconds - pending, 0.0)
 
     def unread(self, user: str, prefix: Ints) -> int:
@@ -159,48 +174,61 @@ class ProcessEngine:
 
     async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]:
         """Logits for every prompt, or why not, by `deadline` (in seconds of `time.monotonic`) at the latest."""
-        if not self.ready or self._connection is None:
+        if not self.ready:
             return [Answer(None, "fault")] * len(prompts)
-        loop = asyncio.get_running_loop()
+        fair = deadline - time.monotonic() >= _FAIR_SECONDS
         futures = []
         for prompt in prompts:
             self._number += 1
             job = Job(self._number, user, deadline, prompt)
-            future: asyncio.Future[Answer] = loop.create_future()
-            unread = self.unread(user, prompt.prefix)
-            self._waiting[job.number] = (future, unread + sum(map(len, prompt.branches)))
-            futures.append(future)
-            try:
-                self._connection.send_bytes(job.pack())
-            except OSError:
-                self._close("fault")
+            tokens = self.unread(user, prompt.prefix) + sum(map(len, prompt.branches))
+            futures.append(self._send(job.number, job.pack(), tokens, deadline))
         done, late = await asyncio.wait(futures, timeout=max(deadline - time.monotonic(), 0))
-        if late:
+        if late and fair:
             self._trust = max(0.8 * self._trust, _TRUST_LEAST)
-        else:
+            self._notice_silence()
+        elif not late:
             self._trust = min(self._trust + 0.01, _TRUST_MOST)
         answers = [future.result() if future in done else Answer(None, "deadline") for future in futures]
         for prompt, answer in zip(prompts, answers, strict=True):
             if user and answer.logits is not None:
                 self._kept[user] = prompt.prefix
                 self._kept.move_to_end(user)
-        while len(self._kept) > _KEPT:
+        while len(self._kept) > self._keeps:
             self._kept.popitem(last=False)
         return answers
 
     async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
         """See `Engine`."""
-        if not self._retrieves or not self.ready or self._connection is None:
+        if not self._retrieves or self.room(deadline - time.monotonic()) < len(liked):
             return []
         self._number += 1
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[self._number] = (future, len(liked))
-        try:
-            self._connection.send_bytes(Retrieval(self._number, user_id, deadline, liked, without, k).pack())
-        except OSError:
-            self._close("fault")
+        message = Retrieval(self._number, user_id, deadline, liked, without, k).pack()
+        future = self._send(self._number, message, len(liked), deadline)
         done, _ = await asyncio.wait([future], timeout=max(deadline - time.monotonic(), 0))
         return future.result().items if done else []
+
+    def _send(self, number: int, message: bytes, tokens: int, deadline: float) -> asyncio.Future[Answer]:
+        """Hand a job over, or answer it at once: `overload` where the pipe could be full, `fault` without a process."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if self._connection is None:
+            future.set_result(Answer(None, "fault"))
+        elif sum(asked.bytes for asked in self._waiting.values()) + len(message) > _UNREAD_BYTES:
+            future.set_result(Answer(None, "overload"))
+        else:
+            self._waiting[number] = _Asked(future, tokens, len(message), deadline)
+            try:
+                self._connection.send_bytes(message)
+            except OSError:
+                self._died()
+        return future
+
+    def _notice_silence(self) -> None:
+        """Kill a process that lives and says nothing: the end of its pipe then starts another."""
+        now = time.monotonic()
+        oldest = min((asked.deadline for asked in self._waiting.values()), default=now)
+        if now - oldest > _SILENT_SECONDS and self._process is not None:
+            self._process.kill()
 
     def _read(self) -> None:
         """The process has said something, or is dead."""
@@ -211,22 +239,36 @@ class ProcessEngine:
             while connection.poll():
                 self._take(connection.recv_bytes())
         except (EOFError, OSError):
-            self._close("fault")
-            self.on_fault("the language model's process died; it is started again")
-            loop = asyncio.get_running_loop()
-            self._restart = loop.call_later(self._backoff, lambda: loop.create_task(self.start()))
+            self._died()
+
+    def _died(self) -> None:
+        """Tell whoever waits, and start another process."""
+        self._close("fault")
+        self.on_fault("the language model's process died; it is started again")
+        if self._restart is None or self._restart.done():
+            self._restart = asyncio.get_running_loop().create_task(self._start_again())
+
+    async def _start_again(self) -> None:
+        """After a while, and again after a longer one where that fails."""
+        while True:
+            await asyncio.sleep(self._backoff)
             self._backoff = min(2 * self._backoff, 60.0)
+            try:
+                return await self.start()
+            except OSError as error:
+                self.on_fault(f"the language model's process does not start: {error}")
 
     def _take(self, message: bytes) -> None:
         head, logits = unpack(message, np.float32)
         if "rate" in head:
             self._rate, self._backoff = head["rate"], 1.0
             return
-        future, _ = self._waiting.pop(head["number"])
+        future = self._waiting.pop(head["number"]).future
         if head.get("error"):
             self.on_fault(head["error"])
         elif "seconds" in head and head["seconds"] > 0:
             self._rate = 0.9 * self._rate + 0.1 * head["read"] / head["seconds"]
+            self._keeps = head["keeps"]
         if future.done():
             return  # nobody waits any more
         if head.get("late"):
@@ -243,7 +285,7 @@ class ProcessEngine:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             self._connection.close()
             self._connection = None
-        for future, _ in self._waiting.values():
-            if not future.done():
-                future.set_result(Answer(None, reason))
+        for asked in self._waiting.values():
+            if not asked.future.done():
+                asked.future.set_result(Answer(None, reason))
         self._waiting.clear()

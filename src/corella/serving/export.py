@@ -31,6 +31,8 @@ def export(run: Path, folder: Path) -> None:
             merged.save_pretrained(new / "model" / MERGED)
             backbone.tokenizer.save_pretrained(new / "model" / MERGED)
         write_manifest(new / "model", {"format": manifest["format"]})
+        for path in (new / "model").rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # it may be served by somebody else
         for name in ("metrics.json", "config.yaml"):
             if (run / name).is_file():
                 shutil.copy(run / name, new / name)

@@ -59,6 +59,7 @@ class Live:
         self._groups = dataset.config.counts.groups
         self._user_values = {name: _values(dataset.users, name) for name in self._columns(dataset.users)}
         self._item_values = {name: _values(dataset.items, name) for name in self._columns(dataset.items)}
+        self._lists = {name for name in self._item_values if isinstance(dataset.items.schema[name], pl.List)}
         self._newer: dict[str, _Newer] = defaultdict(_Newer)
         shared = shared_rows(dataset.log, dataset.config)
         self._answers = np.bincount(dataset.item, weights=shared, minlength=dataset.items.height).astype(np.int64)
@@ -111,10 +112,6 @@ class Live:
         items, labels, _ = self._history(user_id)
         return [(self._names[i], label) for i, label in zip(items, labels, strict=True)]
 
-    def answered_items(self, user_id: str) -> set[str]:
-        """Ids of the items that the user has answered."""
-        return {self._names[i] for i in self._history(user_id)[0]}
-
     def user_text(self, user_id: str) -> str:
         """How the language model reads a user of the dataset; empty for others."""
         code = self.users.get(user_id, -1)
@@ -165,7 +162,7 @@ class Live:
         moment = int(time.time()) if now is None else now
         if TIME not in self.dataset.log.columns:
             moment = 0
-        user_values = {n: v[user] if user >= 0 else _given(profile, n) for n, v in self._user_values.items()}
+        user_values = {n: v[user] if user >= 0 else _given(profile, n, False) for n, v in self._user_values.items()}
         if user_id is None:  # somebody for this request only: what it tells of them is counted and forgotten
             key = _UNKNOWN
             user_values[USER] = (key,)
@@ -177,7 +174,11 @@ class Live:
             user_values[USER] = (user_id,)
         keys = []
         for code, item in zip(asked, items, strict=True):
-            values = self._row(code) if code >= 0 else {n: _given(item, n) for n in (ITEM, *self._item_values)}
+            values = (
+                self._row(code)
+                if code >= 0
+                else {n: _given(item, n, n in self._lists) for n in (ITEM, *self._item_values)}
+            )
             keys.append(self._keys(user_values, values))
         return state.features(key, [code if code >= 0 else None for code in asked], moment, keys)
 
@@ -198,8 +199,11 @@ class Live:
     # Writing.
 
     def add(self, event: Event) -> None:
-        """Take in one answer. Raises `UserError` for an unknown item; users may be new."""
+        """Take in one answer. Raises `UserError` for an unknown item; users may be new. Of several answers to an item
+        the first counts, unless the training data keep them all."""
         code = self._item(event.item_id)
+        if self.dataset.config.duplicates != "keep" and code in self._history(event.user_id)[0]:
+            return
         user = self.users.get(event.user_id, -1)
         user_values = {n: v[user] if user >= 0 else (_UNKNOWN,) for n, v in self._user_values.items()}
         user_values[USER] = (event.user_id,)
@@ -209,7 +213,12 @@ class Live:
         newer.popularity.append(self._popularity(code))
         moment = event.timestamp if TIME in self.dataset.log.columns else 0
         keys = self._keys(user_values, self._row(code))
+        times = ((self.counts.user_time, event.user_id), (self.counts.item_time, code))
+        before = [known.get(key, moment) for known, key in times]
         self.counts.update(event.user_id, code, moment, event.label, keys)
+        for (known, key), earlier in zip(times, before, strict=True):
+            if key in known:  # answers may come late, but a last answer is the last
+                known[key] = max(known[key], earlier)
         if not self.counts.frozen:
             self._answers[code] += 1
             self._likes[code] += event.label
@@ -276,9 +285,9 @@ def _values(table: pl.DataFrame, name: str) -> list[Key]:
     return [(value,) for value in table[name].cast(pl.String).fill_null("").to_list()]
 
 
-def _given(newcomer: Any, name: str) -> Key:
-    """What a newcomer's description says of a column."""
+def _given(newcomer: Any, name: str, several: bool) -> Key:
+    """What a newcomer's description says of a column; `several`: it is a list column."""
     value = newcomer.fields.get(name) if isinstance(newcomer, Newcomer) else None
     if isinstance(value, list | tuple):
-        return tuple(str(v) for v in value)
+        return tuple(dict.fromkeys(str(v) for v in value)) if several else (_UNKNOWN,)
     return (_UNKNOWN if value is None else str(value),)

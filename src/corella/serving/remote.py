@@ -10,7 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,10 @@ from corella.serving.engine import Answer
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
+_REQUESTS = 16
+"""At once; each may hold many prompts."""
+_BRANCH_TOKENS = 16
+"""About as long as an item's line is."""
 _LOGPROBS = 20
 """How many of the likeliest tokens are asked for: the most that common servers give."""
 
@@ -35,7 +41,7 @@ class Endpoint:
     """Up to and without /completions, e.g. http://llm:8000/v1."""
     model: str
     key: str = ""
-    in_flight: int = 64
+    in_flight: int = 400
     """Prompts that may be on the way at once; beyond it requests are turned away."""
 
 
@@ -48,6 +54,7 @@ class RemoteEngine:
             raise UserError(f"llm_url {endpoint.url!r} is no http address")
         self._endpoint, self._answers = endpoint, (yes, no)
         self._flying = 0
+        self._threads = ThreadPoolExecutor(_REQUESTS, "llm")
 
     @property
     def ready(self) -> bool:
@@ -55,12 +62,12 @@ class RemoteEngine:
         return True
 
     def room(self, seconds: float) -> float:
-        """Unlimited until too many prompts are on the way: the server knows its own speed."""
-        return float("inf") if self._flying < self._endpoint.in_flight else 0.0
+        """By the number of prompts that may still be sent: the server knows its own speed."""
+        return float(max(self._endpoint.in_flight - self._flying, 0) * _BRANCH_TOKENS)
 
     def unread(self, user: str, prefix: Ints) -> int:
         """What is kept is the server's business."""
-        return len(prefix)
+        return 0
 
     def warm(self, user: str, prefix: Ints) -> None:
         """Nothing to do here."""
@@ -69,7 +76,8 @@ class RemoteEngine:
         """Nothing to start."""
 
     async def stop(self) -> None:
-        """Nothing to stop."""
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
         """Not by this way."""
@@ -88,7 +96,8 @@ class RemoteEngine:
         }  # fmt: skip
         self._flying += len(prompt.branches)
         try:
-            found = await asyncio.to_thread(self._post, body, max(deadline - time.monotonic(), 0.01))
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._threads, self._post, body, deadline)
             choices = sorted(found["choices"], key=lambda choice: choice["index"])
             tops = [choice["logprobs"]["top_logprobs"][0] for choice in choices]
             if len(tops) != len(prompt.branches):
@@ -96,7 +105,7 @@ class RemoteEngine:
             return Answer(np.array([self._logit(top) for top in tops], dtype=np.float32))
         except TimeoutError:
             return Answer(None, "deadline")
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return Answer(None, "fault")
         finally:
             self._flying -= len(prompt.branches)
@@ -110,7 +119,10 @@ class RemoteEngine:
         least = min(top.values())
         return (least if yes is None else yes) - (least if no is None else no)
 
-    def _post(self, body: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _post(self, body: dict[str, Any], deadline: float) -> dict[str, Any]:
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:  # it has waited for a thread until nobody waited for it
+            raise TimeoutError
         headers = {"Content-Type": "application/json"}
         if self._endpoint.key:
             headers["Authorization"] = f"Bearer {self._endpoint.key}"

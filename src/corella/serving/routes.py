@@ -1,6 +1,5 @@
 """Version 1 of the API, and what operators and machines ask for."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,6 +92,7 @@ def _admit(request: Request, context: Context, scope: str) -> None:
         raise HTTPException(429, "the service cannot keep up", {"Retry-After": "1"})
 
 
+_FUTURE_SECONDS = 86_400
 READ, WRITE = [Depends(may_read)], [Depends(may_write)]
 
 
@@ -129,9 +129,9 @@ async def events(new: NewEvent, context: Shared) -> Accepted:
     if new.item_id not in live.items:
         raise UserError(f"no item_id '{new.item_id}' in the catalogue")
     moment = int(time.time()) if new.timestamp is None else new.timestamp
-    event = Event(new.user_id, new.item_id, int(new.liked), moment)
-    await asyncio.to_thread(context.service.store.append, event)
-    context.service.sync()
+    if moment > time.time() + _FUTURE_SECONDS:
+        raise UserError(f"timestamp: {moment} is in the future")
+    await context.service.add(Event(new.user_id, new.item_id, int(new.liked), moment))
     context.metrics.events.inc()
     return Accepted(user_id=new.user_id, answers=len(live.answered(new.user_id)))
 
@@ -157,10 +157,10 @@ async def users(
     return [name for name in context.service.live.users if name.startswith(q)][:limit]
 
 
-@router.get("/v1/users/{user_id}/history", dependencies=READ, summary="What a user has answered")
+@router.get("/v1/users/{user_id:path}/history", dependencies=READ, summary="What a user has answered")
 async def history(user_id: str, context: Shared, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
     """The newest answers first, and the user's text; empty for somebody unknown."""
-    context.service.sync()
+    await context.service.sync()
     live = context.service.live
     past = live.answered(user_id)[::-1]
     rows = [{"item_id": i, "text": context.catalogue.text(i), "liked": bool(label)} for i, label in past[:limit]]
@@ -198,7 +198,7 @@ async def healthy() -> dict[str, str]:
 async def ready(response: Response, context: Shared) -> dict[str, Any]:
     """Ready as soon as the conventional model can answer; the language model may still be loading."""
     service = context.service
-    service.sync()
+    await service.sync()
     response.status_code = 200 if service.healthy else 503
     return {"store": service.healthy, "language_model": service.engine is not None and service.engine.ready}
 
@@ -271,5 +271,7 @@ def _why(found: Scored, i: int) -> str:
         return "everything is routed"
     if found.threshold == float("inf"):
         return "the budget routes nothing"
+    if found.whole_requests:
+        return "all of the request is routed" if found.routed[i] else "nothing of the request is routed"
     relation = "reaches" if found.routed[i] else "is below"
     return f"expected gain {found.priority[i]:.2f} {relation} {found.threshold:.2f}"

@@ -8,7 +8,11 @@ Identifier = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="As in the training data.")
 ]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-Value = Annotated[str, Field(max_length=200)] | int | list[Annotated[str, Field(max_length=200)]]
+Value = (
+    Annotated[str, Field(max_length=200)]
+    | int
+    | Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=32)]
+)
 
 
 class _Given(BaseModel):

@@ -13,6 +13,7 @@ from torch import nn
 from corella.collaboration.system import CoReLLa
 from corella.errors import UserError
 from corella.files import read_json, verify_manifest
+from corella.llm.attention import only_causal
 from corella.llm.timeline import TimelinePrompts
 from corella.serving.api import create_app
 from corella.serving.engine import Engine, ProcessEngine
@@ -69,7 +70,8 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
     threads = settings.llm_threads or usable_threads()
     engine: Engine | None = None
-    if isinstance(model.prompts, TimelinePrompts) and model.injection is None:
+    plain = model.injection is None and only_causal(model.backbone.model.config)
+    if isinstance(model.prompts, TimelinePrompts) and plain:
         if settings.llm_url is None:
             engine = ProcessEngine(
                 run, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads
@@ -79,7 +81,10 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
             endpoint = Endpoint(settings.llm_url, settings.llm_model, key)
             engine = RemoteEngine(endpoint, model.config.llm.yes, model.config.llm.no)
     else:
-        log.warning("the language model reads pointwise prompts or soft tokens: served by the conventional model alone")
+        log.warning(
+            "the language model reads pointwise prompts or soft tokens, or its attention is more than causal: "
+            "served by the conventional model alone"
+        )
     drop_blocks(model)
     service = Service(model, open_store(settings.store or str(run / "events.db")), engine, settings)
     age = (time.time() - service.live.last_time) / 86_400

@@ -1,10 +1,12 @@
 """One request from start to end: conventional scores, the router, the language model while there is time, an answer.
 
-Everything but the language model runs on the event loop's thread: it is quick, and nothing needs a lock.
+Everything but the language model and the store runs on the event loop's thread: it is quick, and nothing needs a lock.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,12 +17,15 @@ from corella.collaboration.routing import entropy
 from corella.collaboration.system import CoReLLa
 from corella.data.dataset import Samples
 from corella.data.scope import Newcomer
+from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.llm.timeline import TimelinePrompts
 from corella.serving.engine import Answer, Engine
-from corella.serving.live import Live
+from corella.serving.live import Event, Live
 from corella.serving.settings import ServingSettings
-from corella.serving.store import Store, StoreError
+from corella.serving.store import PAGE, Store, StoreError
+
+_SYNC_SECONDS, _ADDED_SECONDS, _RETRY_SECONDS = 0.02, 2.0, 1.0
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,6 +55,8 @@ class Scored:
     fallback: list[str]
     """Why a routed item has the conventional model's score only: `deadline`, `overload`, `fault`; else empty."""
     threshold: float
+    whole_requests: bool
+    """Whether the budget counts requests, so that the router decides on all items of one together."""
     seconds: dict[str, float]
     """`crm` and `llm`, where each was asked."""
 
@@ -65,25 +72,58 @@ class Service:
         """Whether the store answered the last time."""
         self._cursor = ""
         self._clock: int | None = self.live.last_time if settings.clock == "log" else None
-        self.on_score: Callable[[Scored], None] = lambda scored: None
-        self.sync()
-
-    def sync(self) -> None:
-        """Take in what any server has added to the store. Where the store does not answer, what is known stays."""
+        self._reading, self._writing = (ThreadPoolExecutor(1, name) for name in ("store-read", "store-append"))
+        self._sync: asyncio.Task[None] | None = None
+        self._failed = 0.0
         try:
-            events, self._cursor = self.store.since(self._cursor)
+            while self._take(*store.since(self._cursor)):
+                pass
+        except StoreError as error:
+            raise UserError(f"the store cannot be read: {error}") from None
+
+    async def sync(self, most: float = _SYNC_SECONDS) -> None:
+        """Take in what any server has added to the store; requests wait for it `most` seconds. Where the store is slow
+        or does not answer, what is known stays."""
+        if self._sync is None or self._sync.done():
+            if not self.healthy and time.monotonic() - self._failed < _RETRY_SECONDS:
+                return
+            self._sync = asyncio.get_running_loop().create_task(self._read_store())
+        await asyncio.wait([self._sync], timeout=most)
+
+    async def _read_store(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._take(*await loop.run_in_executor(self._reading, self.store.since, self._cursor)):
+                pass
             self.healthy = True
         except StoreError:
-            self.healthy = False
-            return
+            self.healthy, self._failed = False, time.monotonic()
+
+    def _take(self, events: list[Event], cursor: str) -> bool:
+        """Add events; whether there may be more."""
+        self._cursor = cursor
         for event in events:
             if event.item_id in self.live.items:  # a store may serve several catalogues
                 self.live.add(event if self._clock is None else replace(event, timestamp=self._clock))
+        return len(events) == PAGE
+
+    async def add(self, event: Event) -> None:
+        """Keep an answer. Raises `StoreError`; then it may not be kept."""
+        await asyncio.get_running_loop().run_in_executor(self._writing, self.store.append, event)
+        if self._sync is not None and not self._sync.done():
+            await asyncio.wait([self._sync])  # that one may have begun before the answer was there
+        await self.sync(_ADDED_SECONDS)
+
+    def close(self) -> None:
+        """Close the store."""
+        for executor in (self._reading, self._writing):
+            executor.shutdown()
+        self.store.close()
 
     async def candidates(self, asker: Asker, count: int, deadline: float) -> list[str]:
         """Ids of items that the asker has not answered: what CLLM4Rec retrieves, or, where there is none or it has no
         time, what most people like. Half of the time goes to retrieval at most."""
-        self.sync()
+        await self.sync()
         answered = list(asker.history) if asker.user_id is None else self.live.answered(asker.user_id)
         seen = {item for item, _ in answered}
         found: list[str] = []
@@ -105,7 +145,7 @@ class Service:
         settings = self.settings
         if deadline is None:
             deadline = began + settings.deadline_ms / 1000
-        self.sync()
+        await self.sync()
         scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self._clock)
         model = self.model.narrowed(scope)
         wanted = settings.share if share is None else share
@@ -121,12 +161,10 @@ class Service:
         answered = routed & ~np.isnan(z_llm)
         said = model.combine(crm, z_llm, priority, answered)
         p_crm = probability(said.crm)
-        scored = Scored(
+        return Scored(
             said.probability, p_crm, entropy(p_crm), probability(said.llm), priority, routed, fallback,
-            self.model.router.threshold(wanted), seconds,
+            self.model.router.threshold(wanted), self.model.config.routing.budget_unit == "requests", seconds,
         )  # fmt: skip
-        self.on_score(scored)
-        return scored
 
     async def _ask(
         self, model: CoReLLa, user: str, samples: Samples, priority: Floats, routed: npt.NDArray[np.bool_],

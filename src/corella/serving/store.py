@@ -1,7 +1,8 @@
 """Where answers are kept: SQLite by default, Redis or PostgreSQL by URL; the same behaviour in all three.
 
 `append` returns once the answer is safe: a process that is killed after that has lost nothing. `since` gives what any
-process appended behind a cursor, in one order for all, so several servers on one store see the same answers.
+process appended behind a cursor, in one order for all, so several servers on one store see the same answers; at most
+`PAGE` of them at a time. One thread may append while another reads.
 """
 
 import sqlite3
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 from corella.errors import UserError
 from corella.serving.live import Event
+
+PAGE = 10_000
 
 _STREAM = "corella_events"
 
@@ -54,10 +57,13 @@ class SQLiteStore:
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute(
+            # Two connections: who reads does not wait for who appends.
+            self._writer, self._reader = (
+                sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5) for _ in range(2)
+            )
+            self._writer.execute("PRAGMA journal_mode=WAL")
+            self._writer.execute("PRAGMA synchronous=FULL")
+            self._writer.execute(
                 "CREATE TABLE IF NOT EXISTS corella_events (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
                 "user_id TEXT NOT NULL, item_id TEXT NOT NULL, label INTEGER NOT NULL, timestamp INTEGER NOT NULL)"
             )
@@ -68,22 +74,25 @@ class SQLiteStore:
         """Safe on disk when it returns."""
         statement = "INSERT INTO corella_events (user_id, item_id, label, timestamp) VALUES (?, ?, ?, ?)"
         try:
-            self._connection.execute(statement, _row(event))
+            self._writer.execute(statement, _row(event))
         except sqlite3.Error as error:
             raise StoreError(str(error)) from None
 
     def since(self, cursor: str) -> tuple[list[Event], str]:
         """Answers behind the cursor, and the next cursor."""
-        statement = "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > ? ORDER BY seq"
+        statement = (
+            "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
         try:
-            rows = self._connection.execute(statement, (int(cursor or 0),)).fetchall()
+            rows = self._reader.execute(statement, (int(cursor or 0), PAGE)).fetchall()
         except sqlite3.Error as error:
             raise StoreError(str(error)) from None
         return [Event(*row[1:]) for row in rows], str(rows[-1][0]) if rows else cursor
 
     def close(self) -> None:
         """No use after it."""
-        self._connection.close()
+        self._writer.close()
+        self._reader.close()
 
 
 class RedisStore:
@@ -93,7 +102,6 @@ class RedisStore:
         import redis
 
         self._errors = redis.RedisError
-        # A timeout well below any promise: a server that hangs must not hang ours.
         self._client = redis.Redis.from_url(url, decode_responses=True, socket_timeout=1, socket_connect_timeout=2)
         try:
             self._client.ping()
@@ -111,7 +119,7 @@ class RedisStore:
     def since(self, cursor: str) -> tuple[list[Event], str]:
         """Answers behind the cursor, and the next cursor."""
         try:
-            rows: Any = self._client.xrange(_STREAM, min=f"({cursor}" if cursor else "-")
+            rows: Any = self._client.xrange(_STREAM, min=f"({cursor}" if cursor else "-", count=PAGE)
         except self._errors as error:
             raise StoreError(str(error)) from None
         events = [Event(r["user_id"], r["item_id"], int(r["label"]), int(r["timestamp"])) for _, r in rows]
@@ -129,8 +137,10 @@ class PostgresStore:
         import psycopg
 
         self._url, self._psycopg = url, psycopg
-        self._connection: Any = None
+        self._connections: dict[str, Any] = {}
+        """One to read and one to append."""
         self._run(
+            "append",
             "CREATE TABLE IF NOT EXISTS corella_events (seq BIGSERIAL PRIMARY KEY, user_id TEXT NOT NULL, "
             "item_id TEXT NOT NULL, label SMALLINT NOT NULL, timestamp BIGINT NOT NULL)",
             (),
@@ -143,30 +153,35 @@ class PostgresStore:
             "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(727274)) "
             "INSERT INTO corella_events (user_id, item_id, label, timestamp) SELECT %s, %s, %s, %s FROM turn"
         )
-        self._run(statement, _row(event))
+        self._run("append", statement, _row(event))
 
     def since(self, cursor: str) -> tuple[list[Event], str]:
         """Answers behind the cursor, and the next cursor."""
-        statement = "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > %s ORDER BY seq"
-        rows = self._run(statement, (int(cursor or 0),))
+        statement = (
+            "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > %s ORDER BY seq LIMIT %s"
+        )
+        rows = self._run("read", statement, (int(cursor or 0), PAGE))
         return [Event(*row[1:]) for row in rows], str(rows[-1][0]) if rows else cursor
 
     def close(self) -> None:
         """No use after it."""
-        if self._connection is not None:
-            self._connection.close()
+        for connection in self._connections.values():
+            connection.close()
 
-    def _run(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+    def _run(self, use: str, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        connection = self._connections.get(use)
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = self._psycopg.connect(
-                    self._url, autocommit=True, connect_timeout=2, options="-c statement_timeout=1000"
-                )
-            found = self._connection.execute(statement, values)
+            if connection is None or connection.closed:
+                # Timeouts on both sides: a server that is gone without a word must not hold a thread for long.
+                connection = self._connections[use] = self._psycopg.connect(
+                    self._url, autocommit=True, connect_timeout=2, options="-c statement_timeout=1000",
+                    keepalives_idle=2, keepalives_interval=1, keepalives_count=2, tcp_user_timeout=2000,
+                )  # fmt: skip
+            found = connection.execute(statement, values)
             return found.fetchall() if found.description else []
         except self._psycopg.Error as error:
-            if self._connection is not None and self._connection.broken:
-                self._connection.close()
+            if connection is not None and connection.broken:
+                connection.close()
             raise StoreError(str(error).strip()) from None
 
 

@@ -1,7 +1,7 @@
 """The language model's own process: it can be slow, be killed or fail, and the service goes on without it.
 
 Messages are a line of JSON and a buffer of numbers. A job is a shared prompt with a deadline; jobs that arrive within a
-few milliseconds share a pass; a job that cannot be answered in time any more is not begun.
+few milliseconds share a pass; a job whose deadline has passed is not begun.
 """
 
 import json
@@ -184,5 +184,11 @@ def _answer(connection: Connection, scorer: PrefixScorer, jobs: list[Job]) -> No
         error = f"{type(problem).__name__}: {problem}"
     seconds = time.monotonic() - began
     for job, logits in zip(jobs, found, strict=True):
-        head = {"number": job.number, "error": error, "seconds": seconds, "read": scorer.read}
+        head = {
+            "number": job.number,
+            "error": error,
+            "seconds": seconds,
+            "read": scorer.read,
+            "keeps": len(scorer.cache),
+        }
         connection.send_bytes(pack(head, logits.astype(np.float32)))
