@@ -11,14 +11,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from common import run, write_result
+from common import auc, run, signed, stamp, table, write_result
 from corella.cllm4rec.metrics import ndcg_at, recall_at
 from corella.cllm4rec.recommend import Reader, top_items
 from corella.cllm4rec.system import liked_items
@@ -56,6 +56,7 @@ RECTOOLS = ("popularity", "item-KNN", "ALS", "BPR", "EASE", "SASRec")
 MULTI_VAE = "Multi-VAE"
 K = 100
 
+TITLE = "Retrieval on MovieLens-100K"
 TEXT = """\
 MovieLens-100K, likes only (rating > 3), users and items with five at least. `each user at random`: 80/10/10 within
 each user, the paper's preparation; `time`: the same fractions of the log in order of time, users with a training or
@@ -63,7 +64,13 @@ validation row. Recall@20, Recall@40 and NDCG@100 by the paper's definitions, me
 is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a split of
 its own (where it is random); every system of a seed stands on the same rows. Every model learns from training and
 validation rows once its settings are chosen: those of the others among a few for each seed, ours once for all, both on
-validation rows. Each of ours is trained in a process of its own: seconds and peak memory are that process's."""
+validation rows. Each of ours is trained in a process of its own: seconds and peak memory are that process's.
+
+`CLLM4Rec` is the whole model: a linear head that learns from histories and texts, a frozen language model with user and
+item tokens beside it, and the weight of the latter chosen on validation rows (of 0, .25, .5, .75 and 1). Where that is
+0, the head is trained once more with validation rows, and recommending reads no language model: compare its seconds
+with those of `the language model's weight 1`. `the language model alone` has no such head: it is nearest to the paper,
+and the ablations stand on it."""
 
 
 def main() -> None:
@@ -84,15 +91,15 @@ def main() -> None:
         seed = arguments.seeds[0]
         config = config_of(split, seed, VARIANTS[name], arguments.overrides)
         return train_variant(folder_of(arguments.runs, split, seed), name, config)
-    table: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for split in arguments.splits:
         each = [_measure(arguments, split, seed) for seed in arguments.seeds]
         for system in each[0]:
             mine = [found[system] for found in each if system in found]
             row = {name: _mean([m[name] for m in mine]) for name in mine[0]}
-            table.append({"split": split, "system": system, **row, "seeds": len(mine)})
+            rows.append({"split": split, "system": system, **row, "seeds": len(mine)})
     facts = {"seeds": arguments.seeds, "data": DATA, "overrides": arguments.overrides}
-    write_result("retrieval", "Retrieval on MovieLens-100K", TEXT, table, figures(table), facts)
+    write_result("retrieval", TITLE, TEXT, rows, figures(rows), facts, page)
 
 
 def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, dict[str, float]]:
@@ -237,9 +244,47 @@ def _differences(scores: dict[str, dict[str, np.ndarray]], name: str) -> dict[st
     return row
 
 
-def figures(table: Sequence[dict[str, Any]]) -> dict[str, float]:
+def page(title: str, text: str, result: dict[str, Any]) -> str:
+    """The Markdown page: what it says, a table for each split, and the figures."""
+    lines = [f"# {title}", "", text, "", stamp(result), ""]
+    head = ["system", "Recall@20", "Recall@40", "NDCG@100", "CLLM4Rec less it, Recall@20", "the same, NDCG@100",
+            "Recall@10", "MRR@10", "coverage@10", "training, s", "all users, s", "peak, GiB"]  # fmt: skip
+    for split in dict.fromkeys(row["split"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["split"] == split]
+        sentences = [_sentence(row) for row in rows[1:]]
+        lines += [f"## Split: {split}", "", *(f"- {said}" for said in sentences), ""]
+        lines += [*table(head, [_cells(row) for row in rows]), ""]
+    lines += [
+        "## Figures",
+        "",
+        *table(["figure", "value"], [[f"`{k}`", f"{v:.4f}"] for k, v in result["figures"].items()]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    low, high = row["behind_full_ndcg100_low"], row["behind_full_ndcg100_high"]
+    verdict = "is above" if low > 0 else "is below" if high < 0 else "cannot be told from"
+    less = signed(row["behind_full_ndcg100"])
+    return f"CLLM4Rec {verdict} {row['system']}: NDCG@100 {less} [{signed(low)}, {signed(high)}]."
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    def spanned(name: str, write: Callable[[float], str] = auc) -> str:
+        return f"{write(row[name])} [{write(row[name + '_low'])}, {write(row[name + '_high'])}]"
+
+    usual = [auc(row.get(name)) for name in ("recall10", "mrr10", "coverage10")]
+    costs = [row.get(name) for name in ("train_seconds", "recommend_seconds", "train_peak_gib")]
+    return [
+        row["system"], spanned("recall20"), auc(row["recall40"]), spanned("ndcg100"),
+        spanned("behind_full_recall20", signed), spanned("behind_full_ndcg100", signed), *usual,
+        *("" if cost is None else f"{cost:.1f}" for cost in costs),
+    ]  # fmt: skip
+
+
+def figures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The named figures, on the paper's preparation."""
-    rows = {row["system"]: row for row in table if row["split"] == next(iter(SPLITS))}
+    rows = {row["system"]: row for row in found if row["split"] == next(iter(SPLITS))}
     names = {"cllm4rec": "CLLM4Rec", "ease": "EASE", "multivae": MULTI_VAE, "als": "ALS", "itemknn": "item-KNN"}
     values = {
         f"{short}_{metric}": rows[system][metric]
