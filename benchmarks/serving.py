@@ -47,8 +47,8 @@ TEXT = """\
 `shared_prefix_speedup`: seconds to score 100 candidates for a user with a history of 30 as 100 separate pointwise
 prompts with transformers (the same history, bfloat16, best of three batch sizes, only the last position read) over
 seconds for the same as one timeline with 100 branches; nothing kept before. `warm`: with the history kept. Rounds
-alternate, medians. `crm_p99_ms`: a real server, 50 requests a second for 100 items each, nothing routed, measured by
-`hey` over HTTP. `overload_*`: the same server asked for the language model's opinion on all 100 items of many users at
+alternate, medians. `crm_p99_ms`: a real server, 50 requests a second for 100 items each, nothing routed, at even intervals over one
+connection, measured by `hey` over HTTP. `overload_*`: the same server asked for the language model's opinion on all 100 items of many users at
 five times the speed it can read them, deadline 400 ms, while 20 requests a second take the conventional path alone.
 `events_lost_after_kill`: of 1,000 and more acknowledged answers, sent by eight at
 once when kill -9 comes, those that are not there after a new start. `malformed_5xx`:
@@ -277,7 +277,7 @@ def load(address: str, body: dict[str, Any], seconds: float, per_second: float) 
 
 
 def start_load(address: str, body: dict[str, Any], seconds: float, per_second: float) -> subprocess.Popen[str]:
-    workers = max(1, round(per_second / 5))
+    workers = max(1, round(per_second / 50))  # several all send at the same moment, and measure their own queue
     command = ["hey", "-z", f"{seconds}s", "-c", str(workers), "-q", f"{per_second / workers:.4f}", "-t", "30"]
     command += ["-m", "POST", "-T", "application/json", "-d", json.dumps(body), "-o", "csv", address + "/v1/score"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
