@@ -156,6 +156,7 @@ class Service:
         z_llm, fallback = np.full(len(samples), np.nan, dtype=np.float32), [""] * len(samples)
         if routed.any():
             asked = time.monotonic()
+            await asyncio.sleep(0)  # others first: what follows takes a few milliseconds too
             await self._ask(model, asker.user_id or "", samples, priority, routed, deadline, z_llm, fallback)
             seconds["llm"] = time.monotonic() - asked
         answered = routed & ~np.isnan(z_llm)
