@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import uvicorn
+from playwright import sync_api as playwright
 from spoken_for import SpokenFor
 
 from corella.llm.prefix import SharedPrompt
@@ -16,7 +17,6 @@ from corella.serving.engine import Answer
 from corella.serving.keys import Key, _hash
 from corella.serving.service import Service
 
-playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

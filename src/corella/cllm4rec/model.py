@@ -11,7 +11,7 @@ from corella.cllm4rec.documents import Document, main_places, padded
 from corella.cllm4rec.tokens import IdTokens
 from corella.config import RetrievalConfig
 from corella.data.dataset import Dataset
-from corella.llm.backbone import Backbone
+from corella.llm.backbone import Backbone, embed_texts
 
 
 class HeadTable(nn.Module):
@@ -80,20 +80,17 @@ class CLLM(nn.Module):
     @torch.no_grad()
     def start_from_words(self, dataset: Dataset) -> None:
         """Let items begin as the mean of their texts' word embeddings, users as the mean of all items. [ours]"""
-        words = self.backbone.model.get_input_embeddings().weight
-        for item, text in enumerate(dataset.items["text"].to_list()):
-            ids = self.backbone.encode(text) or [0]
-            self.collaborative.item.weight[item] = words[torch.tensor(ids)].float().mean(0)
+        self.collaborative.item.weight.copy_(
+            torch.from_numpy(embed_texts(dataset.items["text"].to_list(), self.backbone))
+        )
         self.collaborative.user.weight += self.collaborative.item.weight.mean(0)
         self.content.load_state_dict(copy.deepcopy(self.collaborative.state_dict()))
 
     @torch.no_grad()
-    def read_texts(self, dataset: Dataset) -> None:
+    def tell_texts(self, dataset: Dataset) -> None:
         """Let the items' head read the mean word embeddings of the items' texts, each dimension with mean 0 and
         variance 1 / width. [ours]"""
-        words = self.backbone.model.get_input_embeddings().weight
-        ids = [torch.tensor(self.backbone.encode(text) or [0]) for text in dataset.items["text"].to_list()]
-        means = torch.stack([words[i].float().mean(0) for i in ids])
+        means = torch.from_numpy(embed_texts(dataset.items["text"].to_list(), self.backbone))
         self.texts.copy_((means - means.mean(0)) / (means.std(0) + 1e-6) / means.shape[1] ** 0.5)
 
     @torch.no_grad()
@@ -103,7 +100,7 @@ class CLLM(nn.Module):
 
     @torch.no_grad()
     def start_from_states(self, documents: Sequence[Document]) -> None:
-        """Let the separate items' head see states that have mean 0 and variance 1 / width over the main tokens of these
+        """Let the separate items' head see states that have mean 0 and variance 1 over the main tokens of these
         documents. The backbone's own have a few dimensions that are large and the same for everybody: steps of one size
         in all of them are too large for one and too small for the next. [ours]"""
         if self.tied:
@@ -134,8 +131,7 @@ class CLLM(nn.Module):
 
         A frozen backbone looks at the last few tokens more than at all of a history; the sum forgets none.
         """
-        state = self.weight * self.told_state(documents)
-        return state if self.pooled is None else state + self.pooled_state(documents)
+        return self.weight * self.told_state(documents) + self.pooled_state(documents)
 
     def told_state(self, documents: Sequence[Document]) -> Tensor:
         """The language model's part of the item states."""
@@ -144,8 +140,10 @@ class CLLM(nn.Module):
 
     def pooled_state(self, documents: Sequence[Document]) -> Tensor:
         """The pooled part of the item states, which needs no language model."""
-        table = self.pooled(self.texts) if self.pooled is not None else self.output_table() * 0
         codes = torch.from_numpy(self.collaborative.item_codes(padded(documents))).to(self.device)
+        if self.pooled is None:
+            return torch.zeros(*codes.shape, self.item_size, device=self.device)
+        table = self.pooled(self.texts)
         told = (codes >= 0).unsqueeze(-1)
         total = (table[codes.clamp(min=0)] * told).cumsum(1)
         return total / told.cumsum(1).clamp(min=1).sqrt()

@@ -59,8 +59,7 @@ def state_parts(
         places = [p.place for p in group]
         if read:
             told[places] = model.told_state(chosen)[at]
-        if model.pooled is not None:
-            pooled[places] = model.pooled_state(chosen)[at]
+        pooled[places] = model.pooled_state(chosen)[at]
     return told, pooled
 
 

@@ -67,7 +67,7 @@ class CLLM4Rec:
             self.model.start_from_words(dataset)
         self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
         if config.head_texts:
-            self.model.read_texts(dataset)
+            self.model.tell_texts(dataset)
         train_head(self.model, liked, config, self.config.seed)
         readers = [user for user, items in enumerate(liked) if len(items)][:_STANDARDISED]
         self.model.start_from_states([self.documents.collaborative(u, liked[u][:_STANDARDISED]) for u in readers])

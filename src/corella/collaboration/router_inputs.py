@@ -8,20 +8,19 @@ logits that the language model gave them before it learned from them.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.decomposition import PCA
 
 from corella.crm.inputs import CRMEncoder
 from corella.crm.lightgbm import lightgbm_features
 from corella.data.dataset import Dataset, Events, Samples
 from corella.data.scope import Scope
-from corella.llm.backbone import Backbone
+from corella.llm.backbone import Backbone, embed_texts
 
 Floats = npt.NDArray[np.float32]
 
@@ -100,15 +99,6 @@ class TextSignals:
             mean = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)[:, None]
             near.append((mean * item).sum(1))
         return np.concatenate([item, np.stack(near, axis=1)], axis=1).astype(np.float32)
-
-
-@torch.inference_mode()
-def embed_texts(texts: Sequence[str], backbone: Backbone) -> Floats:
-    """Mean input embedding of each text, float32 [texts, hidden]."""
-    table = backbone.model.get_input_embeddings().weight
-    ids = backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    rows = [table[torch.tensor(i or [0])].float().mean(0) for i in ids]
-    return torch.stack(rows).cpu().numpy()
 
 
 def _running(values: Floats) -> npt.NDArray[np.float64]:

@@ -8,10 +8,13 @@ import importlib.metadata
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +94,15 @@ def load_backbone(config: LLMConfig) -> Backbone:
             raise UserError(f"llm.layers is {config.layers}, but '{config.backbone}' has {backbone.layers}")
         cut_layers(backbone, config.layers)
     return backbone
+
+
+def embed_texts(texts: Sequence[str], backbone: Backbone) -> npt.NDArray[np.float32]:
+    """Mean input embedding of each text, float32 [texts, hidden]."""
+    table = backbone.model.get_input_embeddings().weight
+    ids = backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    with torch.inference_mode():
+        rows = [table[torch.tensor(i or [0])].float().mean(0) for i in ids]
+        return torch.stack(rows).cpu().numpy() if rows else np.zeros((0, backbone.hidden_size), np.float32)
 
 
 def cut_layers(backbone: Backbone, layers: int) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     engine = context.service.engine
     context.lag.start()
     if isinstance(engine, ProcessEngine):
-        engine.on_fault = lambda reason: context.metrics.faults.inc()
+        engine.on_fault = partial(_note_fault, context)
     if engine is not None:
         await engine.start()
     yield
@@ -85,6 +86,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await engine.stop()
     await context.lag.stop()
     context.service.close()
+
+
+def _note_fault(context: Context, reason: str) -> None:
+    log.warning("language model: %s", reason)
+    context.metrics.faults.inc()
 
 
 async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response:
