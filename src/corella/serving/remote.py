@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server (vLLM and others), asked for the logits of two answers.
+"""A language model behind an OpenAI-compatible server (vLLM, llama.cpp), asked for the logits of two answers.
 
 The server gets token ids, so prompts are those of training to the token; a server that keeps prefixes reads a user's
 timeline once. Serve the folder `model/language-model` of an exported run.
@@ -99,7 +99,7 @@ class RemoteEngine:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._threads, self._post, body, deadline)
             choices = sorted(found["choices"], key=lambda choice: choice["index"])
-            tops = [choice["logprobs"]["top_logprobs"][0] for choice in choices]
+            tops = [_likeliest(choice["logprobs"]) for choice in choices]
             if len(tops) != len(prompt.branches):
                 return Answer(None, "fault")
             return Answer(np.array([self._logit(top) for top in tops], dtype=np.float32))
@@ -136,3 +136,11 @@ class RemoteEngine:
             if isinstance(error.reason, TimeoutError):
                 raise TimeoutError from None
             raise
+
+
+def _likeliest(found: dict[str, Any]) -> dict[str, float]:
+    """Log-probabilities of the first new token: as vLLM lists them, or as llama.cpp does."""
+    if "top_logprobs" in found:
+        top: dict[str, float] = found["top_logprobs"][0]
+        return top
+    return {one["token"]: one["logprob"] for one in found["content"][0]["top_logprobs"]}
