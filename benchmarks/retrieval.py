@@ -32,14 +32,14 @@ from corella.settings import load_config
 DATA: dict[str, Any] = {"label": "rating > 3", "only_likes": True, "core": 5}
 SPLITS: dict[str, dict[str, Any]] = {"each user at random": {"by": "each-user"}, "time": {"by": "time"}}
 """The first is the paper's preparation."""
+_NO_LLM: dict[str, Any] = {"llm_weight": 0.0, "pretraining_epochs": 0, "fine_tuning_epochs": 0}
 _OWN_HEAD: dict[str, Any] = {"pooled": False, "fine_tuning_epochs": 5, "fine_tuning_rate": 5e-3, "users_per_step": 8}
 """Without what the head learns from histories alone the language model carries everything; it gets more epochs."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "CLLM4Rec": {},
-    "the head alone": {"llm_weight": 0.0, "pretraining_epochs": 0, "fine_tuning_epochs": 0},
-    "the head alone, without texts": {
-        "llm_weight": 0.0, "pretraining_epochs": 0, "fine_tuning_epochs": 0, "head_texts": False,
-    },
+    "without the language model": _NO_LLM,
+    "the head alone": {**_NO_LLM, "ease_items": 0},
+    "the head alone, without texts": {**_NO_LLM, "ease_items": 0, "head_texts": False},
     "the language model's weight 1": {"llm_weight": 1.0},
     "the language model alone": _OWN_HEAD,
     "no content part": {**_OWN_HEAD, "content": False},
@@ -68,11 +68,11 @@ its own (where it is random); every system of a seed stands on the same rows. Ev
 validation rows once its settings are chosen: those of the others among a few for each seed, ours once for all, both on
 validation rows. Each of ours is trained in a process of its own: seconds and peak memory are that process's.
 
-`CLLM4Rec` is the whole model: a linear head that learns from histories and texts, a frozen language model with user and
-item tokens beside it, and the weight of the latter chosen on validation rows (of 0, .25, .5, .75 and 1). Where that is
-0, the head is trained once more with validation rows, and recommending reads no language model: compare its seconds
-with those of `the language model's weight 1`. `the language model alone` has no such head: it is nearest to the paper,
-and the ablations stand on it; they are of the first seed, and of the first split only."""
+`CLLM4Rec` is the whole model: a linear head that learns from histories and texts, EASE beside it, and a frozen
+language model with user and item tokens; the weights of the latter two are chosen on validation rows (0, .25, .5, .75
+or 1, and 0, 5, 10 or 20). Where the language model's is 0, recommending reads none: compare its seconds with those of
+`the language model's weight 1`. `the language model alone` has neither head nor EASE: it is nearest to the paper, and
+the ablations stand on it; they are of the first seed, and of the first split only."""
 
 
 def main() -> None:

@@ -407,6 +407,9 @@ class RetrievalConfig(Section):
     llm_weight: float | None = Field(default=None, ge=0, le=1)
     """Weight of the language model's part beside the pooled one. Unset: what validation rows prefer, of 0 to 1; with 0
     the language model is not read when recommending. [ours]"""
+    ease_items: int = Field(default=5000, ge=0)
+    """Largest catalogue for which EASE, a closed-form item-item model, stands beside the pooled part, with the weight
+    and penalty that validation rows prefer; its memory grows with the square of the items. 0: never. [ours]"""
     longest_history: int = Field(default=256, ge=1)
     """Most items of a user that are read at once."""
     longest_text: int = Field(default=64, ge=1)

@@ -11,12 +11,13 @@ import torch
 
 from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.cllm4rec.documents import Documents
-from corella.cllm4rec.metrics import ndcg_at
+from corella.cllm4rec.ease import Ease, fit_ease
 from corella.cllm4rec.model import CLLM
 from corella.cllm4rec.recommend import Reader, reader_states, state_parts, top_items
 from corella.cllm4rec.text_map import map_texts, read_texts
 from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
 from corella.cllm4rec.warm_start import train_head
+from corella.cllm4rec.weighing import LLM_WEIGHTS, Weights, choose_weights
 from corella.config import Config
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
 from corella.data.prepare import write_dataset
@@ -34,7 +35,9 @@ Floats = npt.NDArray[np.float32]
 FORMAT = 2
 """Raised when the files of a saved model change their meaning."""
 
-_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+EASE = "ease.safetensors"
+_WEIGHED = 2000
+"""Users whose validation rows choose the weights."""
 _STANDARDISED = 64
 """Users, and items of each, whose states set the scale of the items' head."""
 
@@ -53,6 +56,7 @@ class CLLM4Rec:
     dataset: Dataset
     model: CLLM
     documents: Documents
+    ease: Ease | None = None
 
     def fit(self, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None) -> "CLLM4Rec":
         """Train. With a run folder, a checkpoint is kept there and a killed run goes on where it was."""
@@ -86,42 +90,40 @@ class CLLM4Rec:
         return self
 
     def _weigh(self, liked: Sequence[Ints], reporter: Reporter) -> None:
-        """Give the language model's part of the states the weight that validation rows prefer (NDCG@100). Where that is
-        0 the head learns once more, from validation rows too: nothing is left to choose. [ours]"""
-        config, model = self.config.retrieval, self.model
+        """Give the language model's part of the states, and EASE beside them, the weights that validation rows prefer
+        (NDCG@100). What then stands on the language model no more learns once more, from validation rows too: nothing
+        is left to choose. [ours]"""
+        config, model, items = self.config.retrieval, self.model, self.dataset.items.height
         wanted = liked_items(self.dataset, ("valid",))
-        users = [u for u, items in enumerate(liked) if len(items) and len(wanted[u])]
-        if config.llm_weight is not None or model.pooled is None or not users:
-            model.weight.fill_(1.0 if config.llm_weight is None else config.llm_weight)
-            return self._learn_validation()
-        readers = [Reader(u, liked[u]) for u in users]
-        told, pooled = state_parts(model, self.documents, readers, config)
-        found = {}
-        for weight in _WEIGHTS:
-            with torch.inference_mode():
-                scores = model.item_logits(weight * told + pooled).cpu().numpy()
-            lists = top_items(scores, [liked[u] for u in users], 100)
-            found[weight] = float(ndcg_at(100, lists, [wanted[u] for u in users]).mean())
-        best = max(_WEIGHTS, key=lambda weight: found[weight])
-        model.weight.fill_(best)
-        said = ", ".join(f"{weight:g}: {value:.4f}" for weight, value in found.items())
-        reporter.say(
-            f"retrieval: weight of the language model {best:g} (NDCG@100 on validation rows by weight: {said})"
-        )
-        reporter.log("llm weight", weight=best, ndcg100=list(found.values()))
-        self._learn_validation()
-
-    def _learn_validation(self) -> None:
-        """Let the head learn once more, from validation rows too, where nothing of the language model stands on it."""
-        if float(self.model.weight) == 0:
-            likes = training_likes(self.dataset, ("train", "valid"))
-            train_head(self.model, likes, self.config.retrieval, self.config.seed)
+        both = np.flatnonzero([len(mine) > 0 and len(his) > 0 for mine, his in zip(liked, wanted, strict=True)])
+        users = sorted(np.random.default_rng(self.config.seed).permutation(both)[:_WEIGHED].tolist())
+        given = config.llm_weight
+        chosen = Weights(1.0 if given is None else given)
+        if model.pooled is not None and users:
+            readers = [Reader(u, liked[u]) for u in users]
+            parts = state_parts(model, self.documents, readers, config, given != 0)
+            histories, held_out = [liked[u] for u in users], [wanted[u] for u in users]
+            llm_weights = LLM_WEIGHTS if given is None else (given,)
+            ease = items <= config.ease_items
+            tried = choose_weights(model, parts, histories, held_out, liked, llm_weights, ease)
+            chosen = tried[0]
+            without = max((w.ndcg100 for w in tried if w.llm == 0), default=float("nan"))
+            reporter.say(
+                f"retrieval: weight of the language model {chosen.llm:g}, of EASE {chosen.ease:g}: NDCG@100 on "
+                f"validation rows {chosen.ndcg100:.4f} (without the language model {without:.4f})"
+            )
+            reporter.log("weights", tried=[vars(w) for w in tried])
+        model.weight.fill_(chosen.llm)
+        likes = training_likes(self.dataset, ("train", "valid"))
+        if chosen.llm == 0:
+            train_head(model, likes, config, self.config.seed)
+        self.ease = Ease(fit_ease(likes, items, chosen.penalty), chosen.ease) if chosen.ease else None
 
     def scores(self, readers: Sequence[Reader]) -> Floats:
         """Logits of all items for each reader, float32 [readers, items]."""
         with torch.inference_mode():
             scores: Floats = self.model.item_logits(self._states(readers)).cpu().numpy()
-        return scores
+        return scores if self.ease is None else scores + self.ease.logits([r.history for r in readers])
 
     def new_item_scores(self, readers: Sequence[Reader], texts: Sequence[str]) -> Floats:
         """Logits of items that have only a text, float32 [readers, texts], comparable with `scores`. One pass over each
@@ -129,11 +131,11 @@ class CLLM4Rec:
         config, backbone = self.config.retrieval, self.model.backbone
         known = read_texts(backbone, self.dataset.items["text"].to_list(), config.longest_text)
         read = read_texts(backbone, texts, config.longest_text)
-        new = map_texts(self.model, known, read, config.new_item_penalty)
+        new = map_texts(self.model, known, read, config.new_item_penalty, self.ease)
         with torch.inference_mode():
             state = self._states(readers).cpu().numpy()
         scores: Floats = state @ new.output.T + new.bias
-        return scores
+        return scores if new.ease is None else scores + new.ease.logits([r.history for r in readers])
 
     def _states(self, readers: Sequence[Reader]) -> torch.Tensor:
         return reader_states(self.model, self.documents, readers, self.config.retrieval)
@@ -229,6 +231,8 @@ class CLLM4Rec:
         with new_folder(folder) as new:
             write_text(new / "config.yaml", to_yaml(self.config))
             save_tensors(new / "retrieval.safetensors", self.model.state_dict(), {})
+            if self.ease is not None:
+                save_tensors(new / EASE, {"weights": torch.from_numpy(self.ease.weights)}, {"weight": self.ease.weight})
             write_dataset(self.dataset, new / "dataset")
             write_manifest(new, {"format": FORMAT})
 
@@ -242,6 +246,9 @@ class CLLM4Rec:
         self = cls(load_config(folder / "config.yaml"))
         self._attach(load_prepared(folder / "dataset"))
         self.model.load_state_dict(load_tensors(folder / "retrieval.safetensors")[0])
+        if (folder / EASE).is_file():
+            tensors, facts = load_tensors(folder / EASE)
+            self.ease = Ease(tensors["weights"].numpy(), facts["weight"])
         return self
 
 
