@@ -1,14 +1,20 @@
-"""The last minutes of traffic, for the operators' page."""
+"""The last minutes of traffic, for the operators' page: counted by slots of time, so memory is bounded."""
 
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-_KEPT = 20_000
 _SLOTS = 60
+_PATHS = ("crm", "llm")
+_RATIO = 1.05
+"""Latencies are counted in bins whose edges grow by this: percentiles are right to 5 %."""
+_EDGES = 0.1 * _RATIO ** np.arange(284)
+"""In milliseconds: from a tenth to a hundred thousand."""
 
 
 @dataclass(frozen=True)
@@ -28,36 +34,70 @@ class Request:
         return "llm" if self.routed else "crm"
 
 
+def _no_latencies() -> npt.NDArray[np.int64]:
+    return np.zeros((len(_PATHS), len(_EDGES) + 1), np.int64)
+
+
+@dataclass
+class _Slot:
+    """What was counted in one slot of time."""
+
+    number: int
+    items: int = 0
+    routed: int = 0
+    answered: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    latencies: npt.NDArray[np.int64] = field(default_factory=_no_latencies)
+    """[paths, bins]: requests."""
+
+
 class Traffic:
     """A window of requests."""
 
-    def __init__(self, seconds: float = 600.0) -> None:
-        self._seconds = seconds
-        self._requests: deque[Request] = deque(maxlen=_KEPT)
+    def __init__(self, seconds: float = 600.0, clock: Callable[[], float] = time.time) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._slots: deque[_Slot] = deque(maxlen=_SLOTS)
 
     def add(self, request: Request) -> None:
-        """Count a request."""
-        self._requests.append(request)
+        """Count a request; one older than the last is counted beside it."""
+        number = self._number(request.moment)
+        if not self._slots or self._slots[-1].number < number:
+            self._slots.append(_Slot(number))
+        slot = self._slots[-1]
+        slot.items += request.items
+        slot.routed += request.routed
+        slot.answered += request.answered
+        slot.fallbacks.update(request.fallbacks)
+        slot.latencies[_PATHS.index(request.by), np.searchsorted(_EDGES, request.milliseconds)] += 1
 
     def summary(self) -> dict[str, Any]:
         """JSON-able: totals, latency by path, fallbacks, and requests a slot of the window, the oldest first."""
-        now = time.time()
-        recent = [r for r in self._requests if r.moment > now - self._seconds]
-        items = sum(r.items for r in recent)
+        first = self._number(self._clock()) - _SLOTS + 1
+        recent = [slot for slot in self._slots if slot.number >= first]
+        items = sum(slot.items for slot in recent)
+        bins = np.sum([_no_latencies(), *(slot.latencies for slot in recent)], axis=0)
         latency = {}
-        for path in ("crm", "llm"):
-            each = [r.milliseconds for r in recent if r.by == path]
-            if each:
-                p50, p95, p99 = np.percentile(each, [50, 95, 99]).tolist()
-                latency[path] = {"requests": len(each), "p50": p50, "p95": p95, "p99": p99}
-        width = self._seconds / _SLOTS
-        slots: dict[str, list[int]] = {"crm": [0] * _SLOTS, "llm": [0] * _SLOTS}
-        for r in recent:
-            slots[r.by][min(int((r.moment - now + self._seconds) / width), _SLOTS - 1)] += 1
+        slots: dict[str, list[int]] = {}
+        for n, path in enumerate(_PATHS):
+            total = int(bins[n].sum())
+            if total:
+                latency[path] = {"requests": total, **{f"p{q}": _percentile(bins[n], q) for q in (50, 95, 99)}}
+            slots[path] = [0] * _SLOTS
+            for slot in recent:
+                slots[path][min(slot.number - first, _SLOTS - 1)] += int(slot.latencies[n].sum())
         return {
-            "seconds": self._seconds, "requests": len(recent), "items": items,
-            "share_routed": sum(r.routed for r in recent) / items if items else 0.0,
-            "share_answered": sum(r.answered for r in recent) / items if items else 0.0,
-            "latency": latency, "fallbacks": dict(Counter(reason for r in recent for reason in r.fallbacks)),
+            "seconds": self._seconds, "requests": int(bins.sum()), "items": items,
+            "share_routed": sum(slot.routed for slot in recent) / items if items else 0.0,
+            "share_answered": sum(slot.answered for slot in recent) / items if items else 0.0,
+            "latency": latency, "fallbacks": dict(sum((slot.fallbacks for slot in recent), Counter[str]())),
             "slots": slots,
         }  # fmt: skip
+
+    def _number(self, moment: float) -> int:
+        return int(moment * _SLOTS / self._seconds)
+
+
+def _percentile(bins: npt.NDArray[np.int64], q: int) -> float:
+    """The middle of the bin that holds the percentile."""
+    place = int(np.searchsorted(np.cumsum(bins), q / 100 * bins.sum()))
+    return float(_EDGES[min(place, len(_EDGES) - 1)] / _RATIO**0.5)

