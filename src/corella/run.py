@@ -22,6 +22,7 @@ from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.data.schema import ITEM, USER
 from corella.errors import UserError
+from corella.evaluation.advice import advice, validation_gain
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.examples import example_recommendations
 from corella.files import atomic_path, read_json, write_json, write_text
@@ -55,6 +56,8 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Co
     reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
     model = CoReLLa(config).fit(dataset, run, reporter)
     model.save(run / "model")
+    if model.share > 0:
+        reporter.say(f"routing: {advice(validation_gain(model, model.share), model.share)}")
     return model
 
 
