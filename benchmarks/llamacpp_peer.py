@@ -6,18 +6,20 @@
 `MODEL_FOLDER`: a Llama model as `corella export` writes it. It is converted to GGUF at several precisions in WORK.
 Then each line on standard input asks for something, and a line of JSON answers it:
 
-- `{"prefix": [ids], "branches": [[ids], ...], "yes": id, "no": id}` sets the work;
-- `{"open": {"precision": "Q8_0", "flash": true, "micro_batch": 512}}` loads a model;
+- `{"prefix": [ids], "branches": [[ids], ...], "yes": id, "no": id, "threads": n}` sets the work;
+- `{"open": {"precision": "Q8_0", "flash": true, "micro_batch": 512, "unified": true, "one_read": false}}` loads one;
 - `{"score": "cold"}` (prefix and branches) or `{"score": "warm"}` (branches only) does the work: seconds, logits.
 
 The prefix is read once; its cache is shared with one sequence per branch; all branches are read in one batch and only
-their last tokens' logits are computed, which is the best that llama.cpp offers for this work.
+their last tokens' logits are computed. `unified`: one cache for all sequences; `one_read`: where nothing is kept,
+prefix and branches in one batch, the prefix's tokens belonging to all sequences.
 """
 
 import ctypes
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ def convert(folder: Path, path: Path) -> None:
     """A Llama model of safetensors as GGUF in float32."""
     config = json.loads((folder / "config.json").read_text())
     heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
-    writer = gguf.GGUFWriter(path, "llama")
+    partial = path.with_suffix(".partial")
+    writer = gguf.GGUFWriter(partial, "llama")
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -103,6 +106,7 @@ def convert(folder: Path, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    partial.replace(path)
 
 
 def quantized(source: Path, precision: str) -> Path:
@@ -111,8 +115,10 @@ def quantized(source: Path, precision: str) -> Path:
     if not path.is_file():
         parameters = lib.llama_model_quantize_default_params()
         parameters.ftype, parameters.nthread = PRECISIONS[precision], 2
-        if lib.llama_model_quantize(str(source).encode(), str(path).encode(), ctypes.byref(parameters)):
+        partial = path.with_suffix(".partial")
+        if lib.llama_model_quantize(str(source).encode(), str(partial).encode(), ctypes.byref(parameters)):
             raise SystemExit(f"cannot quantize to {precision}")
+        partial.replace(path)
     return path
 
 
@@ -120,23 +126,26 @@ class Scorer:
     """One loaded model with a context that holds the whole work."""
 
     def __init__(self, path: Path, settings: Request, job: Request) -> None:
-        self.job = job
+        self.job, self.one_read = job, settings["one_read"]
         total = len(job["prefix"]) + sum(map(len, job["branches"]))
+        sequences = len(job["branches"]) + 1
+        longest = len(job["prefix"]) + max(map(len, job["branches"]))
+        cells = total if settings["unified"] else sequences * (-(-longest // 256) * 256)
         chosen = lib.llama_model_default_params()
         self.model = lib.llama_model_load_from_file(str(path).encode(), chosen)
         context = lib.llama_context_default_params()
-        context.n_ctx = -(-(total + 64) // 256) * 256
-        context.n_batch = context.n_ctx
+        context.n_ctx = -(-(cells + 64) // 256) * 256
+        context.n_batch = max(total, settings["micro_batch"])
         context.n_ubatch = settings["micro_batch"]
-        context.n_seq_max = len(job["branches"]) + 1
-        context.n_threads = context.n_threads_batch = 2
+        context.n_seq_max = sequences
+        context.n_threads = context.n_threads_batch = job["threads"]
         context.flash_attn_type = int(settings["flash"])
-        context.kv_unified = True  # a sequence copied is then a mark on the cells, not a copy of them
+        context.kv_unified = settings["unified"]  # a sequence copied is then a mark on the cells, not a copy of them
         self.context = lib.llama_init_from_model(self.model, context)
         if not self.model or not self.context:
             raise SystemExit(f"llama.cpp cannot load {path} with {settings}")
         self.memory = lib.llama_get_memory(self.context)
-        self.batch = lib.llama_batch_init(total, 0, 1)
+        self.batch = lib.llama_batch_init(total, 0, sequences)
 
     def close(self) -> None:
         lib.llama_batch_free(self.batch)
@@ -146,37 +155,46 @@ class Scorer:
     def score(self, cold: bool) -> Request:
         """Seconds, and the answers' logits (yes less no)."""
         prefix, branches = self.job["prefix"], self.job["branches"]
+        everybody = range(1, len(branches) + 1)
+        told = ([0], prefix, 0)
         if not cold and lib.llama_memory_seq_pos_max(self.memory, 0) < len(prefix) - 1:
-            self._read([(0, prefix, 0)], False)
+            self._read([told], ())
+        asked = [([n], ids, len(prefix)) for n, ids in zip(everybody, branches, strict=True)]
         began = time.perf_counter()
         if cold:
             lib.llama_memory_clear(self.memory, False)
-            self._read([(0, prefix, 0)], False)
-        for n in range(1, len(branches) + 1):
-            lib.llama_memory_seq_cp(self.memory, 0, n, -1, -1)
-        last = self._read([(n, ids, len(prefix)) for n, ids in enumerate(branches, start=1)], True)
+        if cold and self.one_read:
+            last = self._read([([0, *everybody], prefix, 0), *asked], range(1, len(asked) + 1))
+        else:
+            if cold:
+                self._read([told], ())
+            for n in everybody:
+                lib.llama_memory_seq_cp(self.memory, 0, n, -1, -1)
+            last = self._read(asked, range(len(asked)))
         vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.model))
         found = []
         for place in last:
             row = np.ctypeslib.as_array(lib.llama_get_logits_ith(self.context, place), shape=(vocabulary,))
             found.append(float(row[self.job["yes"]] - row[self.job["no"]]))
         seconds = time.perf_counter() - began
-        for n in range(1, len(branches) + 1):
+        for n in everybody:
             lib.llama_memory_seq_rm(self.memory, n, -1, -1)
         return {"seconds": seconds, "logits": found}
 
-    def _read(self, parts: list[tuple[int, list[int], int]], wanted: bool) -> list[int]:
-        """Read sequences (number, tokens, first position) in one call; where each ends in the batch."""
+    def _read(self, parts: Sequence[tuple[list[int], list[int], int]], wanted: Sequence[int]) -> list[int]:
+        """Read parts (sequences, tokens, first position) in one call; where the wanted parts end in the batch."""
         batch, place, last = self.batch, 0, []
-        for sequence, ids, start in parts:
+        for part, (sequences, ids, start) in enumerate(parts):
             for offset, token in enumerate(ids):
                 batch.token[place] = token
                 batch.pos[place] = start + offset
-                batch.n_seq_id[place] = 1
-                batch.seq_id[place][0] = sequence
-                batch.logits[place] = wanted and offset == len(ids) - 1
+                batch.n_seq_id[place] = len(sequences)
+                for n, sequence in enumerate(sequences):
+                    batch.seq_id[place][n] = sequence
+                batch.logits[place] = part in wanted and offset == len(ids) - 1
                 place += 1
-            last.append(place - 1)
+            if part in wanted:
+                last.append(place - 1)
         batch.n_tokens = place
         if code := lib.llama_decode(self.context, batch):
             raise SystemExit(f"llama_decode failed with {code}")

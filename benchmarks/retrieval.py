@@ -25,9 +25,9 @@ from corella.cllm4rec.system import liked_items
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
-from corella.files import read_json, write_json
-from corella.run import peak_gib, start_run, train_retrieval
-from corella.settings import load_config
+from corella.files import read_json, write_json, write_text
+from corella.run import peak_gib, train_retrieval
+from corella.settings import load_config, to_yaml
 
 DATA: dict[str, Any] = {"label": "rating > 3", "only_likes": True, "core": 5}
 SPLITS: dict[str, dict[str, Any]] = {"each user at random": {"by": "each-user"}, "time": {"by": "time"}}
@@ -64,15 +64,18 @@ MovieLens-100K, likes only (rating > 3), users and items with five at least. `ea
 each user, the paper's preparation; `time`: the same fractions of the log in order of time, users with a training or
 validation row. Recall@20, Recall@40 and NDCG@100 by the paper's definitions, means over users and seeds; the interval
 is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a split of
-its own (where it is random); every system of a seed stands on the same rows. Every model learns from training and
-validation rows once its settings are chosen: those of the others among a few for each seed, ours once for all, both on
-validation rows. Each of ours is trained in a process of its own: seconds and peak memory are that process's.
+its own (where it is random); every system of a seed stands on the same rows, and a difference is of the seeds that
+both have. All choices are made on validation rows: the others' settings among a few for each seed; ours once for all
+(on seed 1), but for the weights below. The others, our head and our EASE then learn from training and validation rows
+together; whatever stands on the language model learns from training rows alone. Each of ours is trained in a process
+of its own: seconds and peak memory are that process's.
 
 `CLLM4Rec` is the whole model: a linear head that learns from histories and texts, EASE beside it, and a frozen
-language model with user and item tokens; the weights of the latter two are chosen on validation rows (0, .25, .5, .75
-or 1, and 0, 5, 10 or 20). Where the language model's is 0, recommending reads none: compare its seconds with those of
-`the language model's weight 1`. `the language model alone` has neither head nor EASE: it is nearest to the paper, and
-the ablations stand on it; they are of the first seed, and of the first split only."""
+language model with user and item tokens. The weights of the language model (0 to 1) and of EASE (0 to 40, and its
+penalty) are chosen on the validation rows of each seed. Where the language model's is 0, recommending reads none:
+compare its seconds with those of `the language model's weight 1`. So where CLLM4Rec is above EASE, that is EASE and
+more. `the language model alone` has neither head nor EASE: it is nearest to the paper, and the paper's ablations
+stand on it. It, CLLM4Rec and the head alone are measured on every split and seed, all other variants on one."""
 
 
 def main() -> None:
@@ -115,12 +118,14 @@ def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, 
         columns = dataset.log.select("user_id", "item_id", "split").with_columns(order=pl.int_range(pl.len()))
         columns.write_parquet(rows)
     facts: dict[str, dict[str, Any]] = {}
-    first_of_all = split == next(iter(SPLITS)) and seed == arguments.seeds[0]
+    first_of_all = (split, seed) == (arguments.splits[0], arguments.seeds[0])
     variants = [name for name in arguments.variants if first_of_all or name in MAIN]
     for name in variants:
-        start_run(run_of(folder, name), config_of(split, seed, VARIANTS[name], arguments.overrides))
-        kept = folder / f"{name}.facts.json"
-        if not kept.is_file():
+        wanted_config = to_yaml(config_of(split, seed, VARIANTS[name], arguments.overrides))
+        kept, config = folder / f"{name}.facts.json", folder / f"{name}.yaml"
+        if not kept.is_file() or config.read_text() != wanted_config:
+            kept.unlink(missing_ok=True)
+            write_text(config, wanted_config)
             again = [Path(__file__).resolve(), "--runs", arguments.runs, "--seeds", seed, "--only-train", split, name]
             more = [word for override in arguments.overrides for word in ("--set", override)]
             subprocess.run([sys.executable, *(str(word) for word in again), *more], check=True)
@@ -252,7 +257,7 @@ def page(title: str, text: str, result: dict[str, Any]) -> str:
     """The Markdown page: what it says, a table for each split, and the figures."""
     lines = [f"# {title}", "", text, "", stamp(result), ""]
     head = ["system", "Recall@20", "Recall@40", "NDCG@100", "CLLM4Rec less it, Recall@20", "the same, NDCG@100",
-            "Recall@10", "MRR@10", "coverage@10", "training, s", "all users, s", "peak, GiB"]  # fmt: skip
+            "Recall@10", "MRR@10", "coverage@10", "training, s", "all users, s", "peak, GiB", "seeds"]  # fmt: skip
     for split in dict.fromkeys(row["split"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["split"] == split]
         sentences = [_sentence(row) for row in rows[1:]]
@@ -282,7 +287,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["system"], spanned("recall20"), auc(row["recall40"]), spanned("ndcg100"),
         spanned("behind_full_recall20", signed), spanned("behind_full_ndcg100", signed), *usual,
-        *("" if cost is None else f"{cost:.1f}" for cost in costs),
+        *("" if cost is None else f"{cost:.1f}" for cost in costs), str(row["seeds"]),
     ]  # fmt: skip
 
 

@@ -38,12 +38,12 @@ TEXT = """\
 `shared_prefix_speedup`: seconds to score 100 candidates for a user with a history of 30 as 100 separate pointwise
 prompts with transformers (the same history, bfloat16, best of three batch sizes, only the last position read) over
 seconds for the same as one timeline with 100 branches; nothing kept before. `warm`: with the history kept. Rounds
-alternate, medians. `llamacpp_ratio`: seconds of llama.cpp at the fastest of its settings (precision of the weights,
-flash attention, batch; compiled for this processor) over seconds here, for the same tokens of the same merged model,
-one prefix shared by 100 branches in both, rounds alternate, medians. `crm_p99_ms`: a real server, 50 requests a second
-for 100 items each, nothing routed, at even intervals over one connection, measured by `hey` over HTTP. `overload_*`:
-the same server asked for the language model's opinion on all 100 items of eight users in turn at five times the speed
-it can read them, deadline 400 ms, while 20 requests a second take the conventional path alone.
+alternate, medians. `llamacpp_ratio`: seconds of llama.cpp at the fastest of the settings tried (the rows: precision,
+flash attention, batch, kind of cache; compiled for this processor) over seconds here, for the same tokens of the same
+merged model, one prefix shared by 100 branches in both, rounds alternate, medians. `crm_p99_ms`: a real server, 50
+requests a second for 100 items each, nothing routed, at even intervals over one connection, measured by `hey` over
+HTTP. `overload_*`: the same server asked for the language model's opinion on all 100 items of eight users in turn at
+five times the speed it can read them, deadline 400 ms, while 20 requests a second take the conventional path alone.
 `events_lost_after_kill`: of 1,000 and more acknowledged answers, sent by eight at once when kill -9 comes, those that
 are not there after a new start. `malformed_5xx`: answers of 500 and above, or none, to malformed requests, almost
 right or broken in any way."""

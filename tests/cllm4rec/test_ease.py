@@ -1,6 +1,7 @@
 """EASE against ridge regressions of each item on the others, and the weights that validation rows choose."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,8 +11,11 @@ from sklearn.linear_model import Ridge
 
 from corella.cllm4rec.ease import Ease, fit_ease
 from corella.cllm4rec.model import CLLM
-from corella.cllm4rec.weighing import choose_weights
+from corella.cllm4rec.recommend import Reader
+from corella.cllm4rec.system import CLLM4Rec, training_likes
+from corella.cllm4rec.weighing import EASE_PENALTIES, choose_weights
 from corella.config import Config, RetrievalConfig
+from corella.data.dataset import Dataset
 from corella.llm.backbone import load_backbone
 
 ITEMS = 6
@@ -34,8 +38,52 @@ def test_each_item_is_a_ridge_regression_on_the_others(likes: list[list[int]], p
 
 def test_logits_by_hand() -> None:
     ease = Ease(np.array([[0, 1, 2], [3, 0, 4], [5, 6, 0]], np.float32), 0.5)
-    found = ease.logits([np.array([0, 2]), np.zeros(0, np.int64)])
+    found = ease.logits([np.array([0, 2, 2]), np.zeros(0, np.int64)])
     np.testing.assert_array_equal(found, [[2.5, 3.5, 1.0], [0, 0, 0]])
+    assert ease.logits([]).shape == (0, 3)
+
+
+def test_an_item_liked_twice_counts_once() -> None:
+    once, twice = ([np.array([0, *more, 1]), np.array([1, 2])] for more in ([], [0]))
+    np.testing.assert_array_equal(fit_ease(once, 3, 1.0), fit_ease(twice, 3, 1.0))
+
+
+def test_scores_and_files_hold_ease(
+    tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """EASE adds its logits to the head's, for new items by their text, and comes back from the files."""
+    settings = {"pretraining_epochs": 0, "fine_tuning_epochs": 0, "head_epochs": 1, "head_size": 4, "llm_weight": 0.0}
+    model = CLLM4Rec(tiny_system_config(retrieval=settings)).fit(tiny_dataset)
+    items = tiny_dataset.items.height
+    readers = [Reader(-1, np.array([1, 3, 5])), Reader(-1, np.zeros(0, np.int64))]
+    weights = np.random.default_rng(1).normal(size=(items, items)).astype(np.float32)
+    model.ease = None
+    texts = tiny_dataset.items["text"].to_list()
+    head, head_new = model.scores(readers), model.new_item_scores(readers, texts)
+    model.ease = Ease(weights, 2.0)
+    np.testing.assert_allclose(model.scores(readers)[0], head[0] + 2 * weights[[1, 3, 5]].sum(0), atol=1e-4)
+    np.testing.assert_allclose(model.scores(readers)[1], head[1], atol=1e-6)
+    close = model.config.retrieval.model_copy(update={"new_item_penalty": 1e-6})
+    model.config = model.config.model_copy(update={"retrieval": close})
+    added = model.new_item_scores(readers, texts) - head_new
+    assert np.corrcoef(added[0], model.scores(readers)[0] - head[0])[0, 1] > 0.8
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(CLLM4Rec.load(tmp_path / "model").scores(readers), model.scores(readers))
+    assert model.recommend([]) == []
+
+
+def test_ease_learns_from_validation_rows_once_its_weight_is_chosen(
+    tiny_system_config: Callable[..., Config], tiny_dataset: Dataset
+) -> None:
+    """A head that learned nothing leaves everything to EASE; a catalogue that is too large has none."""
+    settings = {"pretraining_epochs": 0, "fine_tuning_epochs": 0, "head_epochs": 0, "llm_weight": 0.0}
+    model = CLLM4Rec(tiny_system_config(retrieval=settings)).fit(tiny_dataset)
+    assert model.ease is not None
+    items = tiny_dataset.items.height
+    both = training_likes(tiny_dataset, ("train", "valid"))
+    assert any(np.array_equal(model.ease.weights, fit_ease(both, items, penalty)) for penalty in EASE_PENALTIES)
+    small = {**settings, "ease_items": items - 1}
+    assert CLLM4Rec(tiny_system_config(retrieval=small)).fit(tiny_dataset).ease is None
 
 
 def test_validation_chooses_what_helps(tiny_system_config: Callable[..., Config]) -> None:
@@ -57,3 +105,13 @@ def test_validation_chooses_what_helps(tiny_system_config: Callable[..., Config]
     for parts, llm in (((knows, nothing), 1.0), ((nothing, knows), 0.0)):
         tried = choose_weights(model, parts, histories, wanted, liked, (0.0, 1.0), ease=False)
         assert (tried[0].ndcg100, tried[0].llm, tried[0].ease) == (1, llm, 0)
+
+
+def test_a_large_catalogue_needs_no_square_of_it(tiny_system_config: Callable[..., Config]) -> None:
+    """Items squared would be 160 GB here; users come in blocks."""
+    items = 200_000
+    model = CLLM(load_backbone(tiny_system_config().llm), 3, items, RetrievalConfig(head_size=1, head_texts=False))
+    states = (torch.zeros(30, 1), torch.ones(30, 1))
+    histories, wanted = [np.array([n]) for n in range(30)], [np.array([n + 30]) for n in range(30)]
+    tried = choose_weights(model, states, histories, wanted, histories, (0.0,), ease=False)
+    assert len(tried) == 1 and np.isfinite(tried[0].ndcg100)

@@ -49,4 +49,10 @@ def test_a_budget_of_requests_routes_whole_users(
     tiny_system_config: Callable[..., Config], tiny_dataset: Dataset
 ) -> None:
     model = CoReLLa(tiny_system_config(routing={"budget_unit": "requests"})).fit(tiny_dataset)
-    assert np.isfinite(validation_gain(model, 0.5).mean)
+    valid = model.dataset.samples(model.valid_rows)
+    users = np.unique(valid.user)
+    first = users[np.argmax(model.router.validation_priority)]
+    crm = model.router.crm(crm_logits(model.crm, model.encoder, valid))
+    blended = model.router.combine(crm, model.router.llm(model.valid_llm))
+    wanted = roc_auc_score(valid.label, np.where(valid.user == first, blended, crm)) - roc_auc_score(valid.label, crm)
+    assert validation_gain(model, 1 / len(users)).mean == pytest.approx(wanted, abs=1e-9)

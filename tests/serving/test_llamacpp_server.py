@@ -1,4 +1,4 @@
-"""A real llama.cpp server with the bundled model behind `RemoteEngine`: the logits are those that are computed here."""
+"""A real llama.cpp server with the bundled model behind `RemoteEngine`: about the logits that are computed here."""
 
 import asyncio
 import socket
@@ -52,6 +52,9 @@ def address() -> Iterator[str]:
         except OSError:
             assert process.poll() is None, "llama.cpp's server stopped"
             time.sleep(0.1)
+    else:
+        process.kill()
+        raise AssertionError("llama.cpp's server did not answer in a minute")
     yield f"http://127.0.0.1:{port}/v1"
     process.stdin.close()
     process.wait(60)
@@ -62,7 +65,7 @@ def backbone() -> Backbone:
     return load_backbone(LLMConfig())
 
 
-def test_logits_are_those_computed_here(address: str, backbone: Backbone) -> None:
+def test_logits_are_about_those_computed_here(address: str, backbone: Backbone) -> None:
     prefix = np.array(backbone.encode(HISTORY), dtype=np.int64)
     branches = [np.array(backbone.encode(line), dtype=np.int64) for line in ASKED]
     prompt = SharedPrompt(prefix, branches, np.arange(len(branches)))

@@ -19,8 +19,15 @@ class HeadTable(nn.Module):
 
     def __init__(self, items: int, width: int, size: int) -> None:
         super().__init__()
-        self.own = nn.Parameter(0.01 * torch.randn(items, size))
-        self.map = nn.Parameter(0.01 * torch.randn(width, size))
+        self.own = nn.Parameter(torch.empty(items, size))
+        self.map = nn.Parameter(torch.empty(width, size))
+        self.start(torch.default_generator)
+
+    @torch.no_grad()
+    def start(self, generator: torch.Generator) -> None:
+        """Begin, or begin again, with small random numbers."""
+        for parameter in (self.own, self.map):
+            parameter.copy_(0.01 * torch.randn(parameter.shape, generator=generator))
 
     def forward(self, texts: Tensor) -> Tensor:
         """`texts` [items, width] -> [items, size]."""

@@ -69,7 +69,6 @@ class CLLM4Rec:
         liked = training_likes(dataset)
         if config.from_words:
             self.model.start_from_words(dataset)
-        self.model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=dataset.items.height))
         if config.head_texts:
             self.model.tell_texts(dataset)
         train_head(self.model, liked, config, self.config.seed)
@@ -107,10 +106,14 @@ class CLLM4Rec:
             ease = items <= config.ease_items
             tried = choose_weights(model, parts, histories, held_out, liked, llm_weights, ease)
             chosen = tried[0]
-            without = max((w.ndcg100 for w in tried if w.llm == 0), default=float("nan"))
+            others = {
+                "the language model": [w.ndcg100 for w in tried if w.llm == 0],
+                "EASE": [w.ndcg100 for w in tried if w.ease == 0],
+            }
+            without = ", ".join(f"without {name} {max(found):.4f}" for name, found in others.items() if found)
             reporter.say(
-                f"retrieval: weight of the language model {chosen.llm:g}, of EASE {chosen.ease:g}: NDCG@100 on "
-                f"validation rows {chosen.ndcg100:.4f} (without the language model {without:.4f})"
+                f"retrieval: weight of the language model {chosen.llm:g}, of EASE {chosen.ease:g} (penalty "
+                f"{chosen.penalty:g}): NDCG@100 on validation rows {chosen.ndcg100:.4f} ({without})"
             )
             reporter.log("weights", tried=[vars(w) for w in tried])
         model.weight.fill_(chosen.llm)

@@ -22,9 +22,10 @@ _USERS = 64
 
 
 def train_head(model: CLLM, liked: Sequence[Ints], config: RetrievalConfig, seed: int) -> None:
-    """Train the pooled and the output embeddings and the bias of `model` in place; they stay as they are then.
+    """Train the pooled and the output embeddings and the bias of `model` anew, in place; they stay as they are then.
 
     `liked`: items by user code."""
+    model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=len(model.bias)))
     if model.pooled is None or model.output is None or config.head_epochs == 0:
         return
     tables = (model.pooled, model.output)
@@ -34,6 +35,8 @@ def train_head(model: CLLM, liked: Sequence[Ints], config: RetrievalConfig, seed
         return
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
+    for table in tables:
+        table.start(generator)
     for parameter in parameters:
         parameter.requires_grad_(True)
     maps = [table.map for table in tables]

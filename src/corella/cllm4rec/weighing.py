@@ -1,5 +1,6 @@
 """What each part of retrieval says beside the others: weights that validation rows choose. [ours]"""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,13 +17,15 @@ from corella.cllm4rec.recommend import top_items
 Ints = npt.NDArray[np.int64]
 
 LLM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-EASE_WEIGHTS = (5.0, 10.0, 20.0)
+EASE_WEIGHTS = (2.5, 5.0, 10.0, 20.0, 40.0)
 EASE_PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0)
+_LOGITS = 4_000_000
+"""In one block of users: what bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What was chosen; an EASE weight of 0 is without it."""
+    """What was tried; an EASE weight of 0 is without it."""
 
     llm: float
     ease: float = 0.0
@@ -47,15 +50,18 @@ def choose_weights(
     `histories` and validation items `wanted`; `liked`: all users' training items, which EASE learns from.
     """
     told, pooled = parts
-    heads = {weight: model.item_logits(weight * told + pooled).cpu().numpy() for weight in llm_weights}
-    tried = []
     items = len(model.bias)
+    block = max(1, _LOGITS // items)
+    quality: dict[tuple[float, float, float], list[np.ndarray]] = defaultdict(list)
     for penalty in (0.0, *(EASE_PENALTIES if ease else ())):
-        weights = fit_ease(liked, items, penalty) if penalty else np.zeros((items, items), np.float32)
-        beside = Ease(weights, 1.0).logits(histories)
-        for ease_weight in EASE_WEIGHTS if penalty else (0.0,):
-            for llm_weight, head in heads.items():
-                lists = top_items(head + ease_weight * beside, histories, 100)
-                quality = float(ndcg_at(100, lists, wanted).mean())
-                tried.append(Weights(llm_weight, ease_weight, penalty, quality))
+        beside = Ease(fit_ease(liked, items, penalty), 1.0) if penalty else None
+        for start in range(0, len(histories), block):
+            part = slice(start, start + block)
+            more = None if beside is None else beside.logits(histories[part])
+            for llm in llm_weights:
+                head = model.item_logits(llm * told[part] + pooled[part]).cpu().numpy()
+                for weight in (0.0,) if more is None else EASE_WEIGHTS:
+                    lists = top_items(head if more is None else head + weight * more, histories[part], 100)
+                    quality[llm, weight, penalty].append(ndcg_at(100, lists, wanted[part]))
+    tried = [Weights(*chosen, ndcg100=float(np.concatenate(each).mean())) for chosen, each in quality.items()]
     return sorted(tried, key=lambda weights: -weights.ndcg100)

@@ -12,8 +12,8 @@ _RESAMPLES = 500
 
 def validation_gain(model: CoReLLa, share: float) -> Difference:
     """AUC of the final predictions less that of the CRM on the validation rows that the router was fitted on, users
-    resampled. Each row's priority comes from a model that did not see its user; the calibration and the blend, of two
-    parameters each, have seen it."""
+    resampled. Each row's priority comes from a model that did not see its user; the threshold, the calibration and the
+    blend have seen the row, so this is a little too good."""
     valid = model.dataset.samples(model.valid_rows)
     crm = model.router.crm(crm_outputs(model.crm, model.encoder, valid)[0])
     priority = model.router.validation_priority
@@ -28,12 +28,12 @@ def advice(gain: Difference, share: float) -> str:
     """One sentence for whoever has to pay.
 
     >>> advice(Difference(0.0103, 0.0056, 0.0153, 0.01), 0.2)
-    '20% routed changes the AUC on validation rows by +.0103 [+.0056, +.0153].'
+    '20 % routed changes the AUC on validation rows by +.0103 [+.0056, +.0153].'
     """
-    said = f"{share:.0%} routed changes the AUC on validation rows by {signed(gain.mean)}"
+    said = f"{100 * share:.3g} % routed changes the AUC on validation rows by {signed(gain.mean)}"
     said += f" [{signed(gain.low)}, {signed(gain.high)}]"
     if gain.low > 0:
         return f"{said}."
     if gain.high < 0:
         return f"{said}: the language model does harm there; set routing.budget=0."
-    return f"{said}: that cannot be told from nothing, and routing.budget=0 would cost nothing."
+    return f"{said}: that cannot be told from nothing; compare routing.budget=0."

@@ -12,7 +12,8 @@ import numpy.typing as npt
 _SLOTS = 60
 _PATHS = ("crm", "llm")
 _RATIO = 1.05
-"""Latencies are counted in bins whose edges grow by this: percentiles are right to 5 %."""
+"""Latencies are counted in bins whose edges grow by this: percentiles are right to 5 % from a tenth of a millisecond to
+a hundred seconds."""
 _EDGES = 0.1 * _RATIO ** np.arange(284)
 """In milliseconds: from a tenth to a hundred thousand."""
 
@@ -61,6 +62,8 @@ class Traffic:
     def add(self, request: Request) -> None:
         """Count a request; one older than the last is counted beside it."""
         number = self._number(request.moment)
+        if self._slots and number < self._slots[-1].number - _SLOTS:  # the clock was set back
+            self._slots.clear()
         if not self._slots or self._slots[-1].number < number:
             self._slots.append(_Slot(number))
         slot = self._slots[-1]
@@ -71,7 +74,8 @@ class Traffic:
         slot.latencies[_PATHS.index(request.by), np.searchsorted(_EDGES, request.milliseconds)] += 1
 
     def summary(self) -> dict[str, Any]:
-        """JSON-able: totals, latency by path, fallbacks, and requests a slot of the window, the oldest first."""
+        """JSON-able: totals, latency by path, fallbacks, and requests a slot of the window, the oldest first. The last
+        slot has only begun, so the window is up to a sixtieth shorter than it says."""
         first = self._number(self._clock()) - _SLOTS + 1
         recent = [slot for slot in self._slots if slot.number >= first]
         items = sum(slot.items for slot in recent)
