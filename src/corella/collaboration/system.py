@@ -40,8 +40,9 @@ from corella.data.prepare import write_dataset
 from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
-from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights, read_lora
+from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
 from corella.llm.pointwise import PointwisePrompts
+from corella.llm.saved import LORA, load_language_model
 from corella.llm.scoring import Prompts, Soft, score_samples
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
@@ -52,9 +53,6 @@ Floats = npt.NDArray[np.float32]
 
 FORMAT = 3
 """Raised when the files of a saved model change their meaning."""
-
-LORA, MERGED = "lora.safetensors", "language-model"
-"""In a saved model: the adapters; in an exported one instead: the folder of a language model with them merged."""
 
 _TIMED_ROWS = 64
 
@@ -361,7 +359,7 @@ class CoReLLa:
         state: dict[str, Any] = read_json(folder / "router.json")
         projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
         self.projection = projections["hidden"]
-        self._attach_llm(_adapted(folder, self.config), projections["text"])
+        self._attach_llm(load_language_model(folder, self.config), projections["text"])
         if self.injection is not None:
             self.injection.load_state_dict(load_tensors(folder / "injection.safetensors")[0])
         head = state.pop("head")
@@ -371,20 +369,6 @@ class CoReLLa:
         valid = load_tensors(folder / "valid.safetensors")[0]
         self.valid_rows, self.valid_llm = valid["rows"].numpy(), valid["logits"].numpy()
         return self
-
-
-def load_language_model(folder: Path) -> Backbone:
-    """The adapted language model of a saved model, without the rest. Verify the folder's hashes first."""
-    return _adapted(folder, load_config(folder / "config.yaml"))
-
-
-def _adapted(folder: Path, config: Config) -> Backbone:
-    """The saved model's language model: with its adapters, or exported with them merged."""
-    if (folder / MERGED).is_dir():
-        return load_backbone(config.llm.model_copy(update={"backbone": str(folder / MERGED), "layers": None}))
-    backbone = add_lora(load_backbone(config.llm), config.llm, config.seed)
-    read_lora(backbone, folder / LORA)
-    return backbone
 
 
 def check_trainable(dataset: Dataset, config: Config) -> None:

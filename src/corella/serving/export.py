@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from corella.collaboration.system import LORA, MERGED, load_language_model
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest
+from corella.llm.saved import LORA, MERGED, load_language_model
 
 
 def export(run: Path, folder: Path) -> None:

@@ -120,7 +120,7 @@ def serve_language_model(
 
 
 def _load(run: Path) -> Backbone:
-    from corella.collaboration.system import load_language_model
+    from corella.llm.saved import load_language_model
 
     return load_language_model(run / "model")
 
