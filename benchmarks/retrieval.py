@@ -31,7 +31,7 @@ from corella.settings import load_config, to_yaml
 
 DATA: dict[str, Any] = {"label": "rating > 3", "only_likes": True, "core": 5}
 SPLITS: dict[str, dict[str, Any]] = {"each user at random": {"by": "each-user"}, "time": {"by": "time"}}
-"""The first is the paper's preparation."""
+"""The first is the paper's preparation, another one for every seed; the second is one split."""
 _NO_LLM: dict[str, Any] = {"llm_weight": 0.0, "pretraining_epochs": 0, "fine_tuning_epochs": 0}
 _OWN_HEAD: dict[str, Any] = {"pooled": False, "fine_tuning_epochs": 5, "fine_tuning_rate": 5e-3, "users_per_step": 8}
 """Without what the head learns from histories alone the language model carries everything; it gets more epochs."""
@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """The ablations of the paper are of the language model alone."""
 MAIN = ("CLLM4Rec", "the head alone", "the language model alone")
-"""On every split and seed; the rest on the first split of the first seed."""
+"""On every split; the rest on the first split of the first seed."""
 RECTOOLS = ("popularity", "item-KNN", "ALS", "BPR", "EASE", "SASRec")
 MULTI_VAE = "Multi-VAE"
 K = 100
@@ -63,19 +63,20 @@ TEXT = """\
 MovieLens-100K, likes only (rating > 3), users and items with five at least. `each user at random`: 80/10/10 within
 each user, the paper's preparation; `time`: the same fractions of the log in order of time, users with a training or
 validation row. Recall@20, Recall@40 and NDCG@100 by the paper's definitions, means over users and seeds; the interval
-is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a split of
-its own (where it is random); every system of a seed stands on the same rows, and a difference is of the seeds that
-both have. All choices are made on validation rows: the others' settings among a few for each seed; ours once for all
-(on seed 1), but for the weights below. The others, our head and our EASE then learn from training and validation rows
-together; whatever stands on the language model learns from training rows alone. Each of ours is trained in a process
-of its own: seconds and peak memory are that process's.
+is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a random
+split of its own; every system of a seed stands on the same rows, and a difference is of the seeds that both have. The
+split by time is one, with one seed. All choices are made on validation rows: the others' settings among a few for
+each seed; ours once for all (on seed 1), but for the weights below. The others, our head and our EASE then learn from
+training and validation rows together; whatever stands on the language model learns from training rows alone. Each of
+ours is trained in a process of its own: seconds and peak memory are that process's.
 
 `CLLM4Rec` is the whole model: a linear head that learns from histories and texts, EASE beside it, and a frozen
 language model with user and item tokens. The weights of the language model (0 to 1) and of EASE (0 to 40, and its
 penalty) are chosen on the validation rows of each seed. Where the language model's is 0, recommending reads none:
-compare its seconds with those of `the language model's weight 1`. So where CLLM4Rec is above EASE, that is EASE and
-more. `the language model alone` has neither head nor EASE: it is nearest to the paper, and the paper's ablations
-stand on it. It, CLLM4Rec and the head alone are measured on every split and seed, all other variants on one."""
+compare its seconds with those of `the language model's weight 1`. So where CLLM4Rec is above EASE, that is EASE
+and more. `the language model alone` has neither head nor EASE: it is nearest to the paper, and the paper's
+ablations stand on it. It, CLLM4Rec and the head alone are measured on all splits, the other variants on that of
+the first seed."""
 
 
 def main() -> None:
@@ -98,7 +99,8 @@ def main() -> None:
         return train_variant(folder_of(arguments.runs, split, seed), name, config)
     rows: list[dict[str, Any]] = []
     for split in arguments.splits:
-        each = [_measure(arguments, split, seed) for seed in arguments.seeds]
+        seeds = arguments.seeds if SPLITS[split]["by"] == "each-user" else arguments.seeds[:1]
+        each = [_measure(arguments, split, seed) for seed in seeds]
         for system in each[0]:
             mine = [found[system] for found in each if system in found]
             row = {name: _mean([m[name] for m in mine]) for name in mine[0]}
