@@ -13,7 +13,7 @@ from corella.cllm4rec.ease import Ease, fit_ease
 from corella.cllm4rec.model import CLLM
 from corella.cllm4rec.recommend import Reader
 from corella.cllm4rec.system import CLLM4Rec, training_likes
-from corella.cllm4rec.weighing import EASE_PENALTIES, choose_weights
+from corella.cllm4rec.weighing import EASE_PENALTIES, Weights, choose_weights, worthwhile
 from corella.config import Config, RetrievalConfig
 from corella.data.dataset import Dataset
 from corella.llm.backbone import load_backbone
@@ -99,12 +99,22 @@ def test_validation_chooses_what_helps(tiny_system_config: Callable[..., Config]
         model.output.map.zero_()
         model.bias.copy_(torch.tensor([0.0, -0.1, 0.0, 0.1]))
     tried = choose_weights(model, (nothing, nothing), histories, wanted, liked, (0.0, 1.0), ease=True)
-    assert tried[0].ndcg100 == 1 and tried[0].ease > 0
-    assert next(w for w in tried if w.ease == 0).ndcg100 < 1
+    assert tried[0].quality == 1 and tried[0].ease > 0
+    assert next(w for w in tried if w.ease == 0).quality < 1
     knows = torch.tensor([[0, 3.0, 0, 0], [0, 0, 0, 3.0]])
     for parts, llm in (((knows, nothing), 1.0), ((nothing, knows), 0.0)):
         tried = choose_weights(model, parts, histories, wanted, liked, (0.0, 1.0), ease=False)
-        assert (tried[0].ndcg100, tried[0].llm, tried[0].ease) == (1, llm, 0)
+        assert (tried[0].quality, tried[0].llm, tried[0].ease) == (1, llm, 0)
+
+
+def test_the_language_model_must_gain_more_than_noise() -> None:
+    cheap = Weights(0.0, 5.0, 50.0, np.array([0.2, 0.4, 0.1, 0.3]))
+    surely = Weights(0.5, 5.0, 50.0, cheap.ndcg100 + np.array([0.1, 0.11, 0.1, 0.09]))
+    by_luck = Weights(0.5, 5.0, 50.0, cheap.ndcg100 + np.array([0.5, -0.1, 0.0, -0.1]))
+    assert worthwhile([surely, cheap]) is surely
+    assert worthwhile([by_luck, cheap]) is cheap
+    assert worthwhile([cheap, by_luck]) is cheap
+    assert worthwhile([by_luck]) is by_luck
 
 
 def test_a_large_catalogue_needs_no_square_of_it(tiny_system_config: Callable[..., Config]) -> None:
@@ -114,4 +124,4 @@ def test_a_large_catalogue_needs_no_square_of_it(tiny_system_config: Callable[..
     states = (torch.zeros(30, 1), torch.ones(30, 1))
     histories, wanted = [np.array([n]) for n in range(30)], [np.array([n + 30]) for n in range(30)]
     tried = choose_weights(model, states, histories, wanted, histories, (0.0,), ease=False)
-    assert len(tried) == 1 and np.isfinite(tried[0].ndcg100)
+    assert len(tried) == 1 and np.isfinite(tried[0].quality)

@@ -17,7 +17,7 @@ from corella.cllm4rec.recommend import Reader, reader_states, state_parts, top_i
 from corella.cllm4rec.text_map import map_texts, read_texts
 from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
 from corella.cllm4rec.warm_start import train_head
-from corella.cllm4rec.weighing import LLM_WEIGHTS, Weights, choose_weights
+from corella.cllm4rec.weighing import LLM_WEIGHTS, Weights, choose_weights, worthwhile
 from corella.config import Config
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
 from corella.data.prepare import write_dataset
@@ -90,8 +90,8 @@ class CLLM4Rec:
 
     def _weigh(self, liked: Sequence[Ints], reporter: Reporter) -> None:
         """Give the language model's part of the states, and EASE beside them, the weights that validation rows prefer
-        (NDCG@100). What then stands on the language model no more learns once more, from validation rows too: nothing
-        is left to choose. [ours]"""
+        (NDCG@100), and the language model none where it adds no more than noise. What then stands on the language model
+        no more learns once more, from validation rows too: nothing is left to choose. [ours]"""
         config, model, items = self.config.retrieval, self.model, self.dataset.items.height
         wanted = liked_items(self.dataset, ("valid",))
         both = np.flatnonzero([len(mine) > 0 and len(his) > 0 for mine, his in zip(liked, wanted, strict=True)])
@@ -105,17 +105,18 @@ class CLLM4Rec:
             llm_weights = LLM_WEIGHTS if given is None else (given,)
             ease = items <= config.ease_items
             tried = choose_weights(model, parts, histories, held_out, liked, llm_weights, ease)
-            chosen = tried[0]
+            chosen = worthwhile(tried)
             others = {
-                "the language model": [w.ndcg100 for w in tried if w.llm == 0],
-                "EASE": [w.ndcg100 for w in tried if w.ease == 0],
+                "with the language model": [w.quality for w in tried if w.llm > 0],
+                "without it": [w.quality for w in tried if w.llm == 0],
+                "without EASE": [w.quality for w in tried if w.ease == 0],
             }
-            without = ", ".join(f"without {name} {max(found):.4f}" for name, found in others.items() if found)
+            best = ", ".join(f"{name} {max(found):.4f}" for name, found in others.items() if found)
             reporter.say(
                 f"retrieval: weight of the language model {chosen.llm:g}, of EASE {chosen.ease:g} (penalty "
-                f"{chosen.penalty:g}): NDCG@100 on validation rows {chosen.ndcg100:.4f} ({without})"
+                f"{chosen.penalty:g}): NDCG@100 on validation rows {chosen.quality:.4f}; at best {best}"
             )
-            reporter.log("weights", tried=[vars(w) for w in tried])
+            reporter.log("weights", tried=[(w.llm, w.ease, w.penalty, w.quality) for w in tried])
         model.weight.fill_(chosen.llm)
         likes = training_likes(self.dataset, ("train", "valid"))
         if chosen.llm == 0:

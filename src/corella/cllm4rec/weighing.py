@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,13 @@ class Weights:
     llm: float
     ease: float = 0.0
     penalty: float = 0.0
-    ndcg100: float = float("nan")
-    """On validation rows."""
+    ndcg100: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """Of each user on validation rows."""
+
+    @property
+    def quality(self) -> float:
+        """Mean NDCG@100."""
+        return float(self.ndcg100.mean())
 
 
 @torch.inference_mode()
@@ -63,5 +68,15 @@ def choose_weights(
                 for weight in (0.0,) if more is None else EASE_WEIGHTS:
                     lists = top_items(head if more is None else head + weight * more, histories[part], 100)
                     quality[llm, weight, penalty].append(ndcg_at(100, lists, wanted[part]))
-    tried = [Weights(*chosen, ndcg100=float(np.concatenate(each).mean())) for chosen, each in quality.items()]
-    return sorted(tried, key=lambda weights: -weights.ndcg100)
+    tried = [Weights(*chosen, ndcg100=np.concatenate(each)) for chosen, each in quality.items()]
+    return sorted(tried, key=lambda weights: -weights.quality)
+
+
+def worthwhile(tried: Sequence[Weights]) -> Weights:
+    """The best of what was tried, but without the language model where its gain is no more than noise (95 %, over
+    users): reading it is what costs. `tried`: the best first."""
+    best, cheap = tried[0], next((w for w in tried if w.llm == 0), None)
+    if cheap is None or best.llm == 0 or len(best.ndcg100) < 2:
+        return best
+    gain = best.ndcg100 - cheap.ndcg100
+    return best if gain.mean() > 1.96 * gain.std(ddof=1) / len(gain) ** 0.5 else cheap

@@ -72,8 +72,8 @@ class RetrievalConfig(Section):
     least_shown: float = Field(default=0.5, ge=0, lt=1)
     """Every prefix: how much of a user's items it holds at least. [ours]"""
     llm_weight: float | None = Field(default=None, ge=0, le=1)
-    """Weight of the language model's part beside the pooled one. Unset: what validation rows prefer, of 0 to 1; with 0
-    the language model is not read when recommending. [ours]"""
+    """Weight of the language model's part beside the pooled one. Unset: what validation rows prefer, of 0 to 1, and 0
+    where the gain is no more than noise; with 0 the language model is not read when recommending. [ours]"""
     ease_items: int = Field(default=5000, ge=0)
     """Largest catalogue for which EASE, a closed-form item-item model, stands beside the pooled part, with the weight
     and penalty that validation rows prefer; its memory grows with the square of the items. 0: never. [ours]"""
