@@ -4,6 +4,7 @@ Settings are those that `tune.py` chose for the benchmark, where docs/benchmarks
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from common import DOCS
 from corella.collaboration.calibration import fit_calibrator
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
-from corella.crm.lightgbm import lightgbm_logits
+from corella.crm.lightgbm import train_trees
 from corella.crm.models import MODELS, build_crm
 from corella.crm.training import PLAIN_ID_DROPOUTS, crm_logits, plain_crm, train_crm
 from corella.data.dataset import Dataset
@@ -22,11 +23,9 @@ from corella.evaluation.metrics import quality
 from corella.files import read_json, write_json
 from corella.threads import set_threads
 from summary import METRICS, mean
-from summary import seeds as seed_facts
+from summary import seeds as spread_facts
 
 LIGHTGBM = "lightgbm"
-SEEDS = (1, 2, 3)
-"""However many the language model has: these are cheap."""
 FROZEN = "lightgbm, item counts frozen after training"
 
 
@@ -42,7 +41,7 @@ def tuned_settings(benchmark: str) -> dict[str, dict[str, Any]]:
     return {title: {k: v for k, v in found.items() if k != "valid_auc"} for title, found in models.items()}
 
 
-def conventional_rows(benchmark: str, config: Config, folder: Path) -> list[dict[str, Any]]:
+def conventional_rows(benchmark: str, config: Config, folder: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """One row a model, means over the seeds. Finished ones are kept in `folder`."""
     set_threads(config)
     dataset = load_dataset(config)
@@ -52,7 +51,7 @@ def conventional_rows(benchmark: str, config: Config, folder: Path) -> list[dict
     table = []
     for title in (*titles(), LIGHTGBM, FROZEN):
         each = []
-        for seed in SEEDS:
+        for seed in seeds:
             settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
             facts = repr((config.data, config.crm, settings, PLAIN_ID_DROPOUTS)).encode()
             name = f"{title.replace(', ', '-').replace(' ', '-')}-{seed}-{hashlib.sha256(facts).hexdigest()[:8]}"
@@ -63,7 +62,7 @@ def conventional_rows(benchmark: str, config: Config, folder: Path) -> list[dict
             print(path.stem, each[-1]["auc"], flush=True)
         row = {key: mean(each, key) for key in METRICS}
         table.append(
-            {"part": "conventional", "system": f"conventional: {title}", "routed": 0.0, **row, **seed_facts(each)}
+            {"part": "conventional", "system": f"conventional: {title}", "routed": 0.0, **row, **spread_facts(each)}
         )
     return table
 
@@ -84,6 +83,7 @@ def _one(dataset: Dataset, config: Config, title: str, settings: dict[str, Any],
             model = plain_crm(name, encoder, train, valid, crm, seed)
         z_valid, z_test = (crm_logits(model, encoder, part) for part in (valid, test))
     else:
-        z_valid, z_test = lightgbm_logits(encoder, train, valid, [test], seed, settings)
+        trees = train_trees(encoder, train, valid, seed, settings)
+        z_valid, z_test = (trees.logits(encoder, part) for part in (valid, test))
     calibrate = fit_calibrator(z_valid, valid.label, config.routing.calibration)
     return quality(test.label, calibrate(z_test), test.user).row()

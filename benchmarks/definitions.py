@@ -12,10 +12,14 @@ class Variant:
 
     settings: Settings
     systems: tuple[str, ...] = ("llm",)
-    """Names of rows in its metrics; `crm` stands for its main conventional model, `blend` for that and the language
-    model, `final` for what its own router and budget give."""
+    """Names of rows in its metrics; `neural` stands for its neural conventional model, `crm` for its conventional half,
+    `blend` for that and the language model, `final` for what its own router and budget give."""
     quick: Settings = field(default_factory=dict)
-    """What the quick form adds."""
+    """What the quick form adds. Where it adds something, the variant is compared with `REFERENCE`, else with the main
+    run."""
+    from_main: bool = False
+    """Whether all that it changes comes after the language model's training and reading: it starts from the main run's
+    checkpoints then."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,21 @@ over seeds` is the other one. Calibration, blends and routers are fitted on vali
 that share of the test samples to the language model and blends (or replaces) there. The oracle knows the true
 difference of the logits: a guide, not a policy."""
 
+_SMALL = {
+    "joint": {"stage2_targets": 3_600, "stage3_targets": 8_400},
+    "evaluation": {"max_valid": 2000, "max_test": 3000},
+}
+"""What an ablation learns and reads in the quick form, and `REFERENCE` too."""
+REFERENCE = "nothing left out, at the ablations' size"
 _ABLATIONS = {
-    "zero-shot": Variant({"joint": {"stages": [1]}}),
-    "without stage 1": Variant({"joint": {"stages": [2, 3]}}, ("llm", "blend")),
-    "without stage 2": Variant({"joint": {"stages": [1, 3]}}, ("llm", "blend")),
-    "without stage 3": Variant({"joint": {"stages": [1, 2]}}, ("llm", "blend")),
-    "alignment weight 0": Variant({"joint": {"gamma": 0.0}}, ("llm", "blend")),
-    "CRM's view as soft tokens": Variant({"llm": {"crm_tokens": True}}, ("llm", "blend")),
-    "distilled into the CRM": Variant({"joint": {"distil": 0.5}}, ("crm", "blend")),
+    REFERENCE: Variant({}, ("llm", "blend"), _SMALL),
+    "zero-shot": Variant({"joint": {"stages": [1]}}, quick=_SMALL),
+    "without stage 1": Variant({"joint": {"stages": [2, 3]}}, ("llm", "blend"), _SMALL),
+    "without stage 2": Variant({"joint": {"stages": [1, 3]}}, ("llm", "blend"), _SMALL),
+    "without stage 3": Variant({"joint": {"stages": [1, 2]}}, ("llm", "blend"), _SMALL),
+    "alignment weight 0": Variant({"joint": {"gamma": 0.0}}, ("llm", "blend"), _SMALL),
+    "CRM's view as soft tokens": Variant({"llm": {"crm_tokens": True}}, ("llm", "blend"), _SMALL),
+    "distilled into the CRM": Variant({"joint": {"distil": 0.5}}, ("neural", "crm", "blend"), from_main=True),
 }
 
 _COLLM_ONLY = {
@@ -56,7 +67,7 @@ _COLLM_ONLY = {
                 "history_answers": "likes", "user_fields": [], "item_fields": [], "list_fields": [],
                 "item_text": "{title}", "user_text": "A user. Likes it?",
             },
-            "crm": {"counts": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
+            "crm": {"counts": False, "trees": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
         },
         ("crm", "llm", "blend"),
     ),
@@ -67,23 +78,23 @@ _COLLM_ONLY = {
 _BOOKS_ONLY = {
     "targets only": Variant(
         {"data": {"split": {"by": "column", "learn_history": False, "min_history": 0}}},
-        ("lightgbm", "dcnv2", "crm", "llm", "blend"),
+        ("lightgbm", "dcnv2", "neural", "crm", "llm", "blend"),
         {"joint": {"stage2_targets": 4_000, "stage3_targets": 10_000}},
     )
 }
 """What the published models learn from."""
 
-_FEW = {"evaluation": {"max_valid": 1000, "max_test": 1500}}
+_FEW = {"evaluation": {"max_valid": 500, "max_test": 1000}}
 _ONE_TARGET = {
     "TALLRec": Variant(
-        {"recipe": "tallrec", "joint": {"stage3_targets": 1024}, "llm": {"lora_first_layer": 0}}, quick=_FEW
+        {"recipe": "tallrec", "joint": {"stage3_targets": 512}, "llm": {"lora_first_layer": 0}}, quick=_FEW
     ),
     "CoReLLa as in the paper": Variant(
         {
             "recipe": "paper",
             "crm": {"id_dropout": 0.0},
             "llm": {"lora_first_layer": 0},
-            "joint": {"stage2_targets": 512, "stage3_targets": 512},
+            "joint": {"stage2_targets": 256, "stage3_targets": 256},
         },
         ("crm", "llm", "final"),
         _FEW,

@@ -11,7 +11,10 @@ _MODELS = ["AUC", "95 % interval", "per-user AUC", "LogLoss", "ACC", "sd over se
 _PARTS = {
     "systems": ("Systems", "One run a seed; `a & b` is a logistic regression on both calibrated logits."),
     "conventional": ("All conventional models", "No language model in them; `+counts` reads the counting features."),
-    "variants": ("Controls, ablations and options", "Each is a training of its own."),
+    "variants": (
+        "Controls, ablations and options",
+        "Each is a training of its own; how far each is from its reference stands above.",
+    ),
     "published": ("Published by others", "On the same rows; see the text above for what their models read."),
 }
 _SHARES = (0.1, 0.2, 0.3, 0.5)

@@ -1,11 +1,20 @@
 """Rows and figures of a ranking benchmark, means over the seeds, from the runs' metrics.json."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+
+from corella.data.schema import ITEM, LABEL, USER
+from corella.evaluation.intervals import paired_bootstrap
+from corella.files import read_json
 
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
+ROLES = {"neural": "neural model", "crm": "conventional half", "llm": "language model", "blend": "blend"}
+"""Roles that every run has, and their titles."""
 SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 
 
@@ -37,27 +46,59 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def variant_rows(name: str, systems: Sequence[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of a variant; `crm`, `blend` and `final` are names of roles, see `definitions.Variant`."""
+    """Rows of a variant; `neural`, `crm`, `blend` and `final` are names of roles, see `definitions.Variant`."""
     table = []
     for system in systems:
-        roles = [{"crm": r["main_crm"], "blend": f"{r['main_crm']} & llm"} for r in results]
         each = [
-            r["final"]
-            if system == "final"
-            else next(s for s in r["systems"] if s["system"] == role.get(system, system))
-            for r, role in zip(results, roles, strict=True)
+            r["final"] if system == "final" else next(s for s in r["systems"] if s["system"] == played(r, system))
+            for r in results
         ]
-        shares = {"crm": 0.0, "final": float(np.mean([r["final"]["share_routed"] for r in results]))}
+        routed = {"llm": 1.0, "blend": 1.0, "final": float(np.mean([r["final"]["share_routed"] for r in results]))}
         means = {metric: mean(each, metric) for metric in METRICS}
-        title = {"llm": "language model", "crm": "conventional model"}.get(system, system)
-        row = {"part": "variants", "system": f"{name}: {title}", "routed": shares.get(system, 1.0), **means}
+        row = {"part": "variants", "system": titled(name, system), "routed": routed.get(system, 0.0), **means}
         table.append({**row, **seeds(each), "test_rows": results[0]["samples"]["test"]})
     return table
 
 
+def titled(name: str, system: str) -> str:
+    """What a system of a variant is called."""
+    return f"{name}: {ROLES.get(system, system)}"
+
+
+def played(result: Mapping[str, Any], role: str) -> str:
+    """The system that plays a role in a run; other names stand for themselves."""
+    crm = result["main_crm"]
+    return str({"neural": result["neural_crm"], "crm": crm, "blend": f"{crm} & llm"}.get(role, role))
+
+
+def variant_differences(
+    name: str, other: str, systems: Sequence[str], pairs: Sequence[tuple[Path, Path]]
+) -> list[dict[str, Any]]:
+    """AUC of a variant's systems less that of the same ones of another run, on the test rows that both have read, users
+    resampled; means over the seeds. `pairs`: both runs' folders, a pair a seed."""
+    found = []
+    for system in systems:
+        each = [_difference(run, reference, system) for run, reference in pairs]
+        means = {key: mean(each, key) for key in ("mean", "low", "high")}
+        found.append({"a": titled(other, system), "b": titled(name, system), **means})
+    return found
+
+
+def _difference(run: Path, reference: Path, system: str) -> dict[str, float]:
+    tables = []
+    for folder in (run, reference):
+        column = played(read_json(folder / "metrics.json"), system)
+        rows = pl.read_parquet(folder / "predictions.parquet")
+        tables.append(rows.select(USER, ITEM, LABEL, score=column))
+    both = tables[0].join(tables[1], on=[USER, ITEM, LABEL], suffix="_reference")
+    user = both[USER].rank("dense").to_numpy().astype(np.int64)
+    scores = (both[name].to_numpy() for name in ("score_reference", "score"))
+    return asdict(paired_bootstrap(both[LABEL].to_numpy(), *scores, resamples=1000, seed=1, cluster=user))
+
+
 def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[str, float]:
     """The named figures, means over the seeds."""
-    main_crm = results[0]["main_crm"]
+    main_crm, neural = results[0]["main_crm"], results[0]["neural_crm"]
 
     def system(name: str, metric: str = "auc") -> float:
         return mean([next(s for s in r["systems"] if s["system"] == name) for r in results], metric)
@@ -68,9 +109,9 @@ def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[
             [next(g for g in t if g["group"] == "least confident" and g["system"] == name) for t in groups], "auc"
         )
 
-    best = max(("lightgbm", "dcnv2", main_crm, f"lightgbm & {main_crm}"), key=system)
+    best = max(results[0]["conventional"], key=system)
     variants = {
-        "distilled_crm_auc": "distilled into the CRM: conventional model",
+        "distilled_crm_auc": "distilled into the CRM: neural model",
         "crm_tokens_llm_auc": "CRM's view as soft tokens: language model",
         "crm_tokens_blend_auc": "CRM's view as soft tokens: blend",
         "titles_likes_only_auc": "titles and liked items only: blend",
@@ -91,12 +132,13 @@ def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[
     rivals = [row["auc"] for row in table if row["system"].startswith("conventional: ")]
     best_auc = max([system(best), *rivals])
     values = {
-        "crm_auc": system("dcnv2"), "strong_crm_auc": system(main_crm), "lightgbm_auc": system("lightgbm"),
+        "crm_auc": system("dcnv2"), "strong_crm_auc": system(neural), "lightgbm_auc": system("lightgbm"),
+        "conventional_half_auc": system(main_crm),
         "llm_auc": system("llm"), "blend_auc": system(f"{main_crm} & llm"),
-        "plain_blend_auc": system("dcnv2 & llm"), "stack_auc": system(f"lightgbm & {main_crm} & llm"),
+        "plain_blend_auc": system("dcnv2 & llm"), "neural_blend_auc": system(f"{neural} & llm"),
         "best_conventional_auc": best_auc,
         "blend_minus_best_conventional": system(f"{main_crm} & llm") - best_auc,
-        "stack_minus_best_conventional": system(f"lightgbm & {main_crm} & llm") - best_auc,
+        "final_auc": mean([r["final"] for r in results], "auc"),
         "routed_20_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.2),
         "routed_30_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.3),
         "strong_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,

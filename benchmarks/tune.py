@@ -17,7 +17,7 @@ from common import DOCS, run
 from conventional import LIGHTGBM, titles
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, make_spec
-from corella.crm.lightgbm import lightgbm_logits
+from corella.crm.lightgbm import train_trees
 from corella.crm.models import build_crm
 from corella.crm.training import PLAIN_ID_DROPOUTS, train_crm
 from corella.data.dataset import Dataset
@@ -108,7 +108,7 @@ def _valid_auc(trial: optuna.Trial, dataset: Dataset, config: Config, model: str
     if not model:
         settings = tree_space(trial)
         trial.set_user_attr("settings", settings)
-        logits = lightgbm_logits(encoder, train, valid, [], config.seed, settings)[0]
+        logits = train_trees(encoder, train, valid, config.seed, settings).logits(encoder, valid)
         return float(roc_auc_score(valid.label, logits))
     settings = crm_space(trial)
     trial.set_user_attr("settings", settings)

@@ -87,8 +87,8 @@ def _two_models(n: int = 20_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_blend_finds_the_weights() -> None:
     a, b, label = _two_models()
     blend = fit_blend(a, b, label)
-    assert (blend.weight_crm, blend.weight_llm, blend.bias) == pytest.approx((0.8, 0.4, 0.3), abs=0.06)
-    np.testing.assert_allclose(blend(a, b), blend.weight_crm * a + blend.weight_llm * b + blend.bias)
+    assert (blend.weight_a, blend.weight_b, blend.bias) == pytest.approx((0.8, 0.4, 0.3), abs=0.06)
+    np.testing.assert_allclose(blend(a, b), blend.weight_a * a + blend.weight_b * b + blend.bias)
     loss = log_loss(label, expit(blend(a, b)))
     assert loss < min(log_loss(label, expit(fit_calibrator(z, label, "temperature")(z))) for z in (a, b))
 
@@ -96,13 +96,13 @@ def test_blend_finds_the_weights() -> None:
 def test_blend_drops_a_harmful_model() -> None:
     a, b, label = _two_models()
     harmful = fit_blend(a, -b, label)
-    assert harmful.weight_llm == 0
-    assert harmful.weight_crm > 0.5
-    assert fit_blend(-a, b, label).weight_crm == 0
+    assert harmful.weight_b == 0
+    assert harmful.weight_a > 0.5
+    assert fit_blend(-a, b, label).weight_a == 0
     neither = fit_blend(-a, -b, label)
-    assert (neither.weight_crm, neither.weight_llm) == (0, 0)
+    assert (neither.weight_a, neither.weight_b) == (0, 0)
     useless = fit_blend(a, np.random.default_rng(0).normal(size=len(a)), label)
-    assert 0 <= useless.weight_llm < 0.05
+    assert 0 <= useless.weight_b < 0.05
 
 
 def test_blend_of_nothing_but_itself() -> None:

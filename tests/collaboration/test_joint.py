@@ -302,7 +302,7 @@ def test_a_whole_fit_resumed_from_its_run_folder(
             CoReLLa(config).fit(tiny_dataset, tmp_path)
         monkeypatch.setattr(target, name, whole)
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {
-        "fingerprint.json", "stage1.safetensors", "stage2.json", "joint.safetensors",
+        "fingerprint.json", "stage1.safetensors", "trees.txt", "stage2.json", "joint.safetensors",
     }  # fmt: skip
     CoReLLa(config).fit(tiny_dataset, tmp_path)
     for resumed in (CoReLLa(config).fit(tiny_dataset, tmp_path),):  # all of it from checkpoints
@@ -311,3 +311,4 @@ def test_a_whole_fit_resumed_from_its_run_folder(
         np.testing.assert_array_equal(one.logit, other.logit)
         np.testing.assert_array_equal(one.routed, other.routed)
         assert resumed.router.state() == tiny_system.router.state()
+        assert resumed.ensemble == tiny_system.ensemble

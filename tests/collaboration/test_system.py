@@ -119,7 +119,7 @@ def test_only_the_routed_are_asked(
 
 def test_logits_that_are_there_already(tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
     test = tiny_dataset.samples("test")
-    z_crm = crm_logits(tiny_system.crm, tiny_system.encoder, test)
+    z_crm = tiny_system.conventional(test)[0]
     z_llm = tiny_system.llm_logits(test)
     _same(tiny_system.predict_from(z_crm, z_llm, test, 1.0), tiny_system.predict(test, 1.0))
     half = tiny_system.predict(test, 0.5)

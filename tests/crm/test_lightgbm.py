@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from corella.crm.inputs import CRMEncoder, make_spec
-from corella.crm.lightgbm import lightgbm_features, lightgbm_logits
+from corella.crm.lightgbm import Trees, lightgbm_features, train_trees
 from corella.data.dataset import Dataset
 
 
@@ -16,11 +16,16 @@ def encoder(tiny_dataset: Dataset) -> CRMEncoder:
 
 def test_logits(tiny_dataset: Dataset, encoder: CRMEncoder) -> None:
     train, valid, test = (tiny_dataset.samples(part) for part in ("train", "valid", "test"))
-    one, other = (lightgbm_logits(encoder, train, valid, [test, train], seed=1) for _ in range(2))
-    assert [len(part) for part in one] == [len(valid), len(test), len(train)]
-    assert all(np.isfinite(part).all() and part.dtype == np.float32 for part in one)
-    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    assert roc_auc_score(train.label, one[2]) > 0.8
+    rounds: list[int] = []
+    one = train_trees(encoder, train, valid, seed=1, on_round=rounds.append)
+    assert train_trees(encoder, train, valid, seed=1) == one
+    assert rounds == list(range(1, len(rounds) + 1))
+    for part in (train, test):
+        logits = one.logits(encoder, part)
+        assert logits.dtype == np.float32 and logits.shape == (len(part),) and np.isfinite(logits).all()
+        assert np.array_equal(Trees(one.text).logits(encoder, part), logits)
+    assert roc_auc_score(train.label, one.logits(encoder, train)) > 0.8
+    assert one.logits(encoder, train.take(np.arange(0))).shape == (0,)
 
 
 def test_ids_are_not_features(tiny_dataset: Dataset, encoder: CRMEncoder) -> None:

@@ -9,7 +9,6 @@ from sklearn.metrics import roc_auc_score
 
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
-from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset
 from corella.evaluation.advice import advice, validation_gain
 from corella.evaluation.intervals import Difference
@@ -18,7 +17,7 @@ from corella.evaluation.intervals import Difference
 def test_everything_routed_is_the_blend(tiny_system: CoReLLa) -> None:
     valid = tiny_system.dataset.samples(tiny_system.valid_rows)
     router = tiny_system.router
-    crm = router.crm(crm_logits(tiny_system.crm, tiny_system.encoder, valid))
+    crm = router.crm(tiny_system.conventional(valid)[0])
     blended = router.combine(crm, router.llm(tiny_system.valid_llm))
     wanted = roc_auc_score(valid.label, blended) - roc_auc_score(valid.label, crm)
     assert validation_gain(tiny_system, 1.0).mean == pytest.approx(wanted, abs=1e-9)
@@ -34,7 +33,7 @@ def test_a_language_model_that_knows_lies_or_repeats(tiny_system: CoReLLa) -> No
     assert found.mean > 0 and found.high > 0
     knows.valid_llm = -knows.valid_llm
     assert validation_gain(knows, 1.0).high < 0
-    knows.valid_llm = crm_logits(tiny_system.crm, tiny_system.encoder, valid)
+    knows.valid_llm = tiny_system.conventional(valid)[0]
     assert abs(validation_gain(knows, 1.0).mean) < 1e-9
     assert validation_gain(tiny_system, 0.0).mean == 0
 
@@ -52,7 +51,7 @@ def test_a_budget_of_requests_routes_whole_users(
     valid = model.dataset.samples(model.valid_rows)
     users = np.unique(valid.user)
     first = users[np.argmax(model.router.validation_priority)]
-    crm = model.router.crm(crm_logits(model.crm, model.encoder, valid))
+    crm = model.router.crm(model.conventional(valid)[0])
     blended = model.router.combine(crm, model.router.llm(model.valid_llm))
     wanted = roc_auc_score(valid.label, np.where(valid.user == first, blended, crm)) - roc_auc_score(valid.label, crm)
     assert validation_gain(model, 1 / len(users)).mean == pytest.approx(wanted, abs=1e-9)

@@ -15,7 +15,6 @@ from corella.collaboration.router import Router
 from corella.collaboration.routing import RouterInputs, fit_learned_router
 from corella.collaboration.system import CoReLLa
 from corella.config import Config, RoutingConfig
-from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, make_dataset
 from corella.evaluation.curves import SHARES, RoutedSet, policies, routing_curves
 from corella.evaluation.evaluate import evaluate
@@ -94,6 +93,8 @@ def test_no_gain_to_capture(data: RoutedSet, router: Router) -> None:
 
 # The whole evaluation, on the tiny system.
 
+_MAIN = "lightgbm & dcnv2+counts"
+
 
 def _probabilities(run: Path) -> pl.DataFrame:
     table = pl.read_parquet(run / "predictions.parquet")
@@ -110,13 +111,13 @@ def test_evaluation_is_json(evaluated: tuple[dict[str, object], Path], tiny_data
     metrics, run = evaluated
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     systems = {row["system"]: row for row in metrics["systems"]}  # type: ignore[attr-defined]
-    assert {"lightgbm", "dcnv2", "dcnv2+counts", "llm", "dcnv2+counts & llm"} <= systems.keys()
+    assert {"lightgbm", "dcnv2", "dcnv2+counts", "llm", _MAIN, f"{_MAIN} & llm"} <= systems.keys()
     table, test = pl.read_parquet(run / "predictions.parquet"), tiny_dataset.samples("test")
     assert table["item_id"].to_list() == tiny_dataset.log[test.row]["item_id"].to_list()
     for name, row in systems.items():
         assert row["auc"] == pytest.approx(roc_auc_score(test.label, table[name]), abs=1e-3)
-    curves = metrics["curves"]["dcnv2+counts"]  # type: ignore[index]
-    assert at(curves, "learned", "blend", 0.0)["auc"] == pytest.approx(systems["dcnv2+counts"]["auc"])
+    curves = metrics["curves"][_MAIN]  # type: ignore[index]
+    assert at(curves, "learned", "blend", 0.0)["auc"] == pytest.approx(systems[_MAIN]["auc"])
 
 
 def test_flipped_test_answers_change_no_probability(
@@ -163,16 +164,16 @@ def test_an_outside_model_is_routed_and_blended(
 ) -> None:
     """Given the probabilities of the run's own CRM as a table, the outside model is that CRM."""
     samples = [tiny_system.dataset.samples(part) for part in ("valid", "test")]
-    z = np.concatenate([crm_logits(tiny_system.crm, tiny_system.encoder, part) for part in samples])
+    z = np.concatenate([tiny_system.conventional(part)[0] for part in samples])
     rows = tiny_system.dataset.log[np.concatenate([part.row for part in samples])]
     rows.select("user_id", "item_id", "timestamp", probability=pl.Series(expit(z.astype(float)))).write_parquet(
         tmp_path / "mine.parquet"
     )
     metrics = evaluate(tiny_system, None, None, tmp_path / "mine.parquet")
     systems = {row["system"]: row["auc"] for row in metrics["systems"]}
-    assert systems["outside CRM"] == pytest.approx(systems["dcnv2+counts"], abs=1e-6)
-    assert systems["outside CRM & llm"] == pytest.approx(systems["dcnv2+counts & llm"], abs=1e-6)
-    assert {"dcnv2", "outside CRM", "dcnv2+counts"} == metrics["curves"].keys()
+    assert systems["outside CRM"] == pytest.approx(systems[_MAIN], abs=1e-6)
+    assert systems["outside CRM & llm"] == pytest.approx(systems[f"{_MAIN} & llm"], abs=1e-6)
+    assert {"dcnv2", "outside CRM", _MAIN} == metrics["curves"].keys()
 
 
 def test_leave_last_out_is_evaluated(

@@ -55,24 +55,20 @@ def fit_calibrator(z: Floats, label: Ints, method: str) -> Calibrator:
 
 @dataclass(frozen=True)
 class Blend:
-    """`weight_crm * z_crm + weight_llm * z_llm + bias` on calibrated logits; weights are not negative."""
+    """`weight_a * a + weight_b * b + bias` on the logits of two models; weights are not negative."""
 
-    weight_crm: float
-    weight_llm: float
+    weight_a: float
+    weight_b: float
     bias: float
 
-    def __call__(self, z_crm: Floats, z_llm: Floats) -> npt.NDArray[np.float64]:
+    def __call__(self, a: Floats, b: Floats) -> npt.NDArray[np.float64]:
         """Blended logits, float64."""
-        return (
-            self.weight_crm * np.asarray(z_crm, np.float64)
-            + self.weight_llm * np.asarray(z_llm, np.float64)
-            + self.bias
-        )
+        return self.weight_a * np.asarray(a, np.float64) + self.weight_b * np.asarray(b, np.float64) + self.bias
 
 
-def fit_blend(z_crm: Floats, z_llm: Floats, label: Ints) -> Blend:
-    """Logistic regression on both calibrated logits of validation rows; a model with a negative weight is left out."""
-    inputs = np.stack([z_crm, z_llm], axis=1).astype(np.float64)
+def fit_blend(a: Floats, b: Floats, label: Ints) -> Blend:
+    """Logistic regression on both logits of validation rows; a model with a negative weight is left out."""
+    inputs = np.stack([a, b], axis=1).astype(np.float64)
     kept = [0, 1]
     while True:
         model = LogisticRegression(C=1.0).fit(inputs[:, kept], label)

@@ -1,6 +1,6 @@
-"""Every training of a conventional model in a run: stage 1, the choice after stage 2, the viewing model, the distilled
-one. Stage 1 and the viewing model are kept in the folder of checkpoints and read from there when a killed run goes on;
-the distilled one is trained again.
+"""Every training of a conventional model in a run: stage 1, the choice after stage 2, the trees, the viewing model, the
+distilled one. Stage 1, trees and viewing model are kept in the folder of checkpoints and read from there when a killed
+run goes on; the distilled one is trained again.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +18,10 @@ from corella.collaboration.injection import Injection, older_and_newer
 from corella.collaboration.results import Facts, Timer
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder
+from corella.crm.lightgbm import ROUNDS, Trees, train_trees
 from corella.crm.training import CRMFit, crm_logits, train_crm
 from corella.data.dataset import Dataset, Samples
-from corella.files import read_json, write_json
+from corella.files import read_json, write_json, write_text
 from corella.progress import Reporter
 
 
@@ -62,6 +63,18 @@ class CRMStages:
             crm.load_state_dict(stage1)
         if self.checkpoints is not None:
             write_json(self.checkpoints / "stage2.json", after)
+
+    def trees(self) -> Trees:
+        """Boosted trees on all training rows."""
+        path = self.checkpoints / "trees.txt" if self.checkpoints else None
+        if path is not None and path.is_file():
+            return Trees(path.read_text(encoding="utf-8"))
+        train, valid = self.dataset.samples("train"), self.dataset.samples("valid")
+        with Timer(self.facts.seconds, "trees"), self.reporter.task("boosted trees: rounds", ROUNDS) as task:
+            trees = train_trees(self.encoder, train, valid, self.config.seed, None, task.update)
+        if path is not None:
+            write_text(path, trees.text)
+        return trees
 
     def viewer(self, injection: Injection) -> tuple[Samples, Samples]:
         """Train the viewing model on the older training rows; returns those and the newer ones."""

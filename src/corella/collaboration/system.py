@@ -1,4 +1,4 @@
-"""The trained system: a conventional model, a language model, and the router between them. Fit, predict, save, load."""
+"""The trained system: a conventional half, a language model, and the router between them. Fit, predict, save, load."""
 
 import copy
 import time
@@ -17,6 +17,7 @@ from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.collaboration.calibration import probability
 from corella.collaboration.crm_stages import CRMStages, labels_of
 from corella.collaboration.distillation import Lesson, check_pairs, draw_pairs, joined, lesson_of_training
+from corella.collaboration.ensemble import Ensemble, fit_ensemble
 from corella.collaboration.injection import Injection
 from corella.collaboration.joint import JointProgress, JointResult, JointTrainer
 from corella.collaboration.results import Facts, Predictions, Timer
@@ -34,7 +35,7 @@ from corella.collaboration.routing import budget_share, request_means
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.models import build_crm
-from corella.crm.training import crm_outputs
+from corella.crm.training import crm_logits, crm_outputs
 from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
 from corella.data.prepare import write_dataset
 from corella.data.scope import Scope
@@ -43,7 +44,7 @@ from corella.files import new_folder, read_json, verify_manifest, write_json, wr
 from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.saved import LORA, load_language_model
-from corella.llm.scoring import Prompts, Soft, score_samples
+from corella.llm.scoring import Prompts, score_samples
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
@@ -51,7 +52,7 @@ from corella.threads import set_threads
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the files of a saved model change their meaning."""
 
 _TIMED_ROWS = 64
@@ -78,6 +79,7 @@ class CoReLLa:
     spec: CRMSpec
     encoder: CRMEncoder
     crm: nn.Module
+    ensemble: Ensemble | None
     backbone: Backbone
     prompts: Prompts
     injection: Injection | None
@@ -102,9 +104,13 @@ class CoReLLa:
         stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
         if 1 in self.config.joint.stages:
             stages.stage1(self.crm)
+        trees = stages.trees() if self.config.crm.trees else None
         self._joint(stages, checkpoints, reporter)
         self._read_validation(checkpoints, reporter)
         with self._timed("router"):
+            if trees is not None:
+                valid = dataset.samples("valid")
+                self.ensemble = fit_ensemble(trees, crm_logits(self.crm, self.encoder, valid), self.encoder, valid)
             self._fit_router()
         return self
 
@@ -140,13 +146,14 @@ class CoReLLa:
         with reporter.task(f"{title}: samples", len(samples)) as task:
             return score_samples(
                 self.backbone, self.prompts, samples, 2 * llm.batch_tokens, llm.eval_context_share,
-                lambda done, tokens: task.update(done, f"{tokens:,} tokens"), llm.eval_window_tokens, self._soft(),
+                lambda done, tokens: task.update(done, f"{tokens:,} tokens"), llm.eval_window_tokens, self.injection,
             )  # fmt: skip
 
-    def _soft(self) -> Soft | None:
-        if self.injection is None:
-            return None
-        return self.injection
+    def conventional(self, samples: Samples) -> tuple[Floats, Floats]:
+        """Raw logits of the conventional half, float32 [n], and the neural model's last hidden layer,
+        float32 [n, width]."""
+        logits, hidden = crm_outputs(self.crm, self.encoder, samples)
+        return (self.ensemble(logits, self.encoder, samples) if self.ensemble else logits), hidden
 
     def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
         """Router features that depend on no CRM, float32 [n, f], and the guessed logits of the language model."""
@@ -164,7 +171,7 @@ class CoReLLa:
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Before the language model runs: calibrated CRM logits, the router's priorities (zeros where nothing may be
         routed), and who is routed. `z_crm`: raw CRM logits that are there already."""
-        logits, hidden = crm_outputs(self.crm, self.encoder, samples)
+        logits, hidden = self.conventional(samples)
         raw = logits if z_crm is None else z_crm
         limit = self.router.threshold(self.share if share is None else share)
         if limit == float("inf"):  # nothing may be routed: nobody needs to ask the router, which takes its time
@@ -205,6 +212,7 @@ class CoReLLa:
         self.encoder = CRMEncoder(self.spec, dataset)
         torch.manual_seed(self.config.seed)
         self.crm = self._build(self.spec, self.config.crm)
+        self.ensemble = None
 
     def _attach_llm(self, backbone: Backbone | None = None, text: Projection | None = None) -> None:
         self.backbone = backbone or add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
@@ -309,7 +317,7 @@ class CoReLLa:
 
     def _fit_router(self) -> None:
         valid = self.dataset.samples(self.valid_rows)
-        z_crm, hidden = crm_outputs(self.crm, self.encoder, valid)
+        z_crm, hidden = self.conventional(valid)
         self.projection = fit_projection(hidden, HIDDEN_SIZE)
         features, guess = self.router_features(valid, hidden)
         self.router = fit_router(
@@ -338,6 +346,8 @@ class CoReLLa:
             save_tensors(new / "valid.safetensors", self._validation(), {})
             projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
             router = {"projections": projections, "head": self.head.text if self.head else None}
+            if self.ensemble is not None:
+                write_json(new / "ensemble.json", self.ensemble.state())
             write_json(new / "router.json", {**self.router.state(), **router})
             write_json(new / "facts.json", asdict(self.facts))
             write_dataset(self.dataset, new / "dataset")
@@ -356,6 +366,8 @@ class CoReLLa:
         self.encoder = CRMEncoder(self.spec, self.dataset)
         self.crm = self._build(self.spec, self.config.crm)
         self.crm.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
+        if (folder / "ensemble.json").is_file():
+            self.ensemble = Ensemble.from_state(read_json(folder / "ensemble.json"))
         state: dict[str, Any] = read_json(folder / "router.json")
         projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
         self.projection = projections["hidden"]

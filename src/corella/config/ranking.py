@@ -14,6 +14,9 @@ class CRMConfig(Section):
     """Architecture. The paper's is DCNv2."""
     counts: bool = True
     """Whether the counting features are inputs: true gives `dcnv2+counts`, false the paper's `dcnv2`."""
+    trees: bool = True
+    """Whether boosted trees (LightGBM) on the counting features stand beside the neural model: the conventional logit
+    is then a blend of both, its weights fitted on validation rows. [ours]"""
     ids: bool = True
     """Whether the user's and the item's ids are inputs of their own (the history and its attention read item ids
     always).

@@ -1,12 +1,38 @@
 """LightGBM on counting features and categorical fields: what an engineer picks without neural models."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from corella.crm.inputs import CRMEncoder
 from corella.data.dataset import Samples
+
+ROUNDS = 2000
+"""Trees at most; training stops early on validation."""
+_PATIENCE = 100
+_FEW_ROWS = 20_000
+
+
+@dataclass
+class Trees:
+    """Trained trees; `text` is LightGBM's own text format, so nothing is pickled."""
+
+    text: str
+    _booster: list[object] = field(default_factory=list, repr=False, compare=False)
+
+    def logits(self, encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:
+        """Logits of samples, float32 [n]. One thread: a request is small, and a server has others to answer."""
+        import lightgbm
+
+        if not len(samples):
+            return np.zeros(0, dtype=np.float32)
+        if not self._booster:
+            self._booster.append(lightgbm.Booster(model_str=self.text))
+        features = lightgbm_features(encoder, samples)
+        found = self._booster[0].predict(features, raw_score=True, num_threads=1)  # type: ignore[attr-defined]
+        return np.asarray(found, dtype=np.float32)
 
 
 def lightgbm_features(encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:
@@ -17,28 +43,30 @@ def lightgbm_features(encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.f
     return np.concatenate([samples.counts, fields[:, columns].astype(np.float32)], axis=1)
 
 
-def lightgbm_logits(
+def train_trees(
     encoder: CRMEncoder,
     train: Samples,
     valid: Samples,
-    others: list[Samples],
     seed: int,
     tuned: Mapping[str, float] | None = None,
-) -> list[npt.NDArray[np.float32]]:
-    """Train with early stopping on `valid`; return the logits of `valid` and of each of `others`, float32.
+    on_round: Callable[[int], None] = lambda rounds: None,
+) -> Trees:
+    """Train with early stopping on the AUC of `valid`. Deterministic for a seed and a machine.
 
-    `tuned`: LightGBM's parameters in place of the defaults.
+    `tuned`: LightGBM's parameters in place of the defaults. `on_round(trees so far)` is called after every tree.
     """
     import lightgbm
 
-    lists = [lightgbm_features(encoder, part) for part in (train, valid, *others)]
+    ours, theirs = (lightgbm_features(encoder, part) for part in (train, valid))
     settings = {
         "objective": "binary", "metric": "auc", "learning_rate": 0.03, "num_leaves": 15,
         "min_data_in_leaf": 100, "lambda_l2": 5.0, "feature_fraction": 0.7, "bagging_fraction": 0.8,
-        "bagging_freq": 1, "seed": seed, "deterministic": True, "force_col_wise": True, "verbose": -1, **(tuned or {}),
+        "bagging_freq": 1, "seed": seed, "deterministic": True, "force_col_wise": True, "verbose": -1,
+        # On few rows several threads spend their time waiting for each other.
+        "num_threads": 1 if len(train) < _FEW_ROWS else 0, **(tuned or {}),
     }  # fmt: skip
-    data = lightgbm.Dataset(lists[0], train.label)
-    check = lightgbm.Dataset(lists[1], valid.label, reference=data)
-    stop = lightgbm.early_stopping(100, verbose=False)
-    booster = lightgbm.train(settings, data, num_boost_round=2000, valid_sets=[check], callbacks=[stop])
-    return [booster.predict(features, raw_score=True).astype(np.float32) for features in lists[1:]]
+    data = lightgbm.Dataset(ours, train.label)
+    check = lightgbm.Dataset(theirs, valid.label, reference=data)
+    callbacks = [lambda state: on_round(state.iteration + 1), lightgbm.early_stopping(_PATIENCE, verbose=False)]
+    booster = lightgbm.train(settings, data, num_boost_round=ROUNDS, valid_sets=[check], callbacks=callbacks)
+    return Trees(booster.model_to_string(num_iteration=booster.best_iteration))

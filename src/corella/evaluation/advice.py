@@ -3,7 +3,6 @@
 import numpy as np
 
 from corella.collaboration.system import CoReLLa
-from corella.crm.training import crm_outputs
 from corella.evaluation.intervals import Difference, paired_bootstrap
 from corella.evaluation.markup import signed
 
@@ -15,7 +14,7 @@ def validation_gain(model: CoReLLa, share: float) -> Difference:
     resampled. Each row's priority comes from a model that did not see its user; the threshold, the calibration and the
     blend have seen the row, so this is a little too good."""
     valid = model.dataset.samples(model.valid_rows)
-    crm = model.router.crm(crm_outputs(model.crm, model.encoder, valid)[0])
+    crm = model.router.crm(model.conventional(valid)[0])
     priority = model.router.validation_priority
     if model.config.routing.budget_unit == "requests":
         priority = priority[np.unique(valid.user, return_inverse=True)[1]]

@@ -6,6 +6,7 @@ validation rows.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +19,6 @@ import polars as pl
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from torch import nn
 
 from corella.checkpoint import load_tensors, save_tensors
 from corella.collaboration.calibration import fit_calibrator, probability
@@ -26,9 +26,9 @@ from corella.collaboration.router import Router, fit_router
 from corella.collaboration.router_inputs import HIDDEN_SIZE, fit_projection
 from corella.collaboration.system import CoReLLa
 from corella.config import CRMConfig
-from corella.crm.lightgbm import lightgbm_logits
+from corella.crm.lightgbm import train_trees
 from corella.crm.outside import outside_logits
-from corella.crm.training import crm_logits, crm_outputs, plain_crm
+from corella.crm.training import crm_outputs, plain_crm
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
@@ -38,6 +38,7 @@ from corella.files import atomic_path
 from corella.progress import Reporter
 
 Floats = npt.NDArray[np.floating]
+Hidden = npt.NDArray[np.float32]
 
 OUTSIDE_NAME = "outside CRM"
 PLAIN_NAME = "dcnv2"
@@ -50,8 +51,8 @@ class Scores:
 
     valid: Floats
     test: Floats
-    valid_hidden: npt.NDArray[np.float32] | None = None
-    test_hidden: npt.NDArray[np.float32] | None = None
+    valid_hidden: Hidden | None = None
+    test_hidden: Hidden | None = None
 
 
 def evaluate(
@@ -68,19 +69,21 @@ def evaluate(
     test = test.take(sample_users(test, model.config.evaluation.max_test, model.config.seed))
     z_llm, llm_cost = _read_test(model, test, run, reporter)
     reporter.say("evaluation: conventional models, curves, intervals")
-    main = _name(model)
-    raw = {**_conventional(model, valid, test, main), "llm": Scores(model.valid_llm, z_llm)}
+    neural, main = _names(model)
+    raw = {**_conventional(model, valid, test, neural, main), "llm": Scores(model.valid_llm, z_llm)}
     if outside is not None:
         raw[OUTSIDE_NAME] = Scores(*(outside_logits(outside, model.dataset, part) for part in (valid, test)))
     calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}
     crms = [name for name in dict.fromkeys((PLAIN_NAME, OUTSIDE_NAME, main)) if name in raw]
     routed = {name: _route(model, raw[name], raw["llm"], valid, test) for name in crms}
-    systems, conventional = _systems(calibrated, routed, valid, main)
+    systems, conventional = _systems(calibrated, routed, valid, neural, main)
     best = max(conventional, key=lambda name: float(roc_auc_score(test.label, systems[name])))
     result: dict[str, Any] = {
         "version": version("corella-rec"),
         "date": datetime.now(UTC).date().isoformat(),
         "main_crm": main,
+        "neural_crm": neural,
+        "conventional": conventional,
         "samples": {"valid": len(valid), "test": len(test), "test_users": len(np.unique(test.user))},
         "systems": [{"system": name, **quality(test.label, z, test.user).row()} for name, z in systems.items()],
         "best_conventional": best,
@@ -96,8 +99,8 @@ def evaluate(
     }  # fmt: skip
     pairs = [
         (main, "final"), ("lightgbm", "final"), (best, "final"), (main, f"{main} & llm"), (best, f"{main} & llm"),
-        (best, f"lightgbm & {main} & llm"), ("lightgbm", "lightgbm & llm"), (PLAIN_NAME, f"{PLAIN_NAME} & llm"),
-        ("lightgbm", main),
+        (best, f"lightgbm & {neural} & llm"), ("lightgbm", "lightgbm & llm"), (PLAIN_NAME, f"{PLAIN_NAME} & llm"),
+        (neural, f"{neural} & llm"), ("lightgbm", neural), ("lightgbm", main), (neural, main),
     ]  # fmt: skip
     shown = systems | {
         f"{crm}, {policy} 20 %": routed_logits(router, data, policy, 0.2)
@@ -112,17 +115,18 @@ def evaluate(
     return result
 
 
-def _name(model: CoReLLa) -> str:
-    """The system's own CRM in tables."""
+def _names(model: CoReLLa) -> tuple[str, str]:
+    """The system's own neural model, and its conventional half, in tables."""
     crm = model.config.crm
     name = crm.model + ("+counts" if crm.counts else "")
-    return name if 1 in model.config.joint.stages else f"untrained {name}"
+    neural = name if 1 in model.config.joint.stages else f"untrained {name}"
+    return neural, f"lightgbm & {neural}" if model.ensemble else neural
 
 
 def _crm_cost(model: CoReLLa, test: Samples) -> float:
     """Milliseconds a sample that the conventional model takes, in batches."""
     began = time.perf_counter()
-    crm_logits(model.crm, model.encoder, test)
+    model.conventional(test)
     return 1000 * (time.perf_counter() - began) / len(test)
 
 
@@ -141,20 +145,22 @@ def _read_test(model: CoReLLa, test: Samples, run: Path | None, reporter: Report
     return logits, cost
 
 
-def _conventional(model: CoReLLa, valid: Samples, test: Samples, main: str) -> dict[str, Scores]:
-    """LightGBM on the counting features, the paper's DCNv2, and the system's own CRM."""
+def _conventional(model: CoReLLa, valid: Samples, test: Samples, neural: str, main: str) -> dict[str, Scores]:
+    """LightGBM on the counting features, the paper's DCNv2, the system's own neural model and its conventional half."""
     train, whole_valid = model.dataset.samples("train"), model.dataset.samples("valid")
-    _, tree_valid, tree_test = lightgbm_logits(model.encoder, train, whole_valid, [valid, test], model.config.seed)
-    result = {"lightgbm": Scores(tree_valid, tree_test)}
-    if main != PLAIN_NAME:
-        plain = plain_crm(PLAIN_NAME, model.encoder, train, whole_valid, CRMConfig(), model.config.seed)
-        result[PLAIN_NAME] = _neural(plain, model, valid, test)
-    result[main] = _neural(model.crm, model, valid, test)
+    encoder, seed = model.encoder, model.config.seed
+    trees = model.ensemble.trees if model.ensemble else train_trees(encoder, train, whole_valid, seed)
+    result = {"lightgbm": Scores(trees.logits(encoder, valid), trees.logits(encoder, test))}
+    if neural != PLAIN_NAME:
+        plain = plain_crm(PLAIN_NAME, encoder, train, whole_valid, CRMConfig(), seed)
+        result[PLAIN_NAME] = _scores(lambda part: crm_outputs(plain, encoder, part), valid, test)
+    result[neural] = _scores(lambda part: crm_outputs(model.crm, encoder, part), valid, test)
+    result[main] = _scores(model.conventional, valid, test)
     return result
 
 
-def _neural(crm: nn.Module, model: CoReLLa, valid: Samples, test: Samples) -> Scores:
-    (z_valid, h_valid), (z_test, h_test) = (crm_outputs(crm, model.encoder, part) for part in (valid, test))
+def _scores(outputs: Callable[[Samples], tuple[Floats, Hidden]], valid: Samples, test: Samples) -> Scores:
+    (z_valid, h_valid), (z_test, h_test) = (outputs(part) for part in (valid, test))
     return Scores(z_valid, z_test, h_valid, h_test)
 
 
@@ -164,17 +170,24 @@ def _calibrate(model: CoReLLa, valid: Samples, scores: Scores) -> Scores:
 
 
 def _systems(
-    calibrated: dict[str, Scores], routed: dict[str, tuple[Router, RoutedSet]], valid: Samples, main: str
+    calibrated: dict[str, Scores],
+    routed: dict[str, tuple[Router, RoutedSet]],
+    valid: Samples,
+    neural: str,
+    main: str,
 ) -> tuple[dict[str, Floats], list[str]]:
     """Calibrated test logits of every system, and the names of those without a language model."""
     systems = {name: scores.test for name, scores in calibrated.items()}
-    systems[f"lightgbm & {main}"] = _stack(["lightgbm", main], calibrated, valid)
+    if main == neural:
+        systems[f"lightgbm & {neural}"] = _stack(["lightgbm", neural], calibrated, valid)
     conventional = [name for name in systems if name != "llm"]
-    systems["lightgbm & llm"] = _stack(["lightgbm", "llm"], calibrated, valid)
+    for name in ("lightgbm", neural):
+        systems[f"{name} & llm"] = _stack([name, "llm"], calibrated, valid)
     for name, (_, data) in routed.items():
         systems[f"{name} & llm"] = data.blended
     systems[f"mean of {main} and llm"] = (calibrated[main].test + calibrated["llm"].test) / 2
-    systems[f"lightgbm & {main} & llm"] = _stack(["lightgbm", main, "llm"], calibrated, valid)
+    if main == neural:
+        systems[f"lightgbm & {neural} & llm"] = _stack(["lightgbm", neural, "llm"], calibrated, valid)
     return systems, conventional
 
 
