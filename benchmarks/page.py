@@ -8,12 +8,13 @@ from common import auc, sentences, stamp, table
 Row = dict[str, Any]
 
 _MODELS = ["AUC", "95 % interval", "per-user AUC", "LogLoss", "ACC", "sd over seeds", "seeds"]
+_SIZES = {"targets learned": "targets", "test rows read": "test_rows"}
 _PARTS = {
     "systems": ("Systems", "One run a seed; `a & b` is a logistic regression on both calibrated logits."),
     "conventional": ("All conventional models", "No language model in them; `+counts` reads the counting features."),
     "variants": (
         "Controls, ablations and options",
-        "Each is a training of its own; how far each is from its reference stands above.",
+        "Each is a training of its own, many are smaller than the main run; what each is from its reference stands above.",
     ),
     "published": ("Published by others", "On the same rows; see the text above for what their models read."),
 }
@@ -27,8 +28,10 @@ def ranking_page(title: str, text: str, result: Row) -> str:
     lines += [f"- {sentence}" for sentence in sentences(result)]
     for part, (heading, note) in _PARTS.items():
         chosen = [row for row in rows if row["part"] == part]
+        sizes = list(_SIZES) if part == "variants" else []
         if chosen:
-            lines += ["", f"## {heading}", "", note, "", *table(["system", *_MODELS], [_model_row(r) for r in chosen])]
+            body = [[*_model_row(row), *(f"{row[_SIZES[size]]:,.0f}" for size in sizes)] for row in chosen]
+            lines += ["", f"## {heading}", "", note, "", *table(["system", *_MODELS, *sizes], body)]
     lines += _routing([row for row in rows if row["part"] == "routing"])
     lines += _groups(result["groups"])
     lines += [

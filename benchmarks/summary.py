@@ -56,7 +56,8 @@ def variant_rows(name: str, systems: Sequence[str], results: list[dict[str, Any]
         routed = {"llm": 1.0, "blend": 1.0, "final": float(np.mean([r["final"]["share_routed"] for r in results]))}
         means = {metric: mean(each, metric) for metric in METRICS}
         row = {"part": "variants", "system": titled(name, system), "routed": routed.get(system, 0.0), **means}
-        table.append({**row, **seeds(each), "test_rows": results[0]["samples"]["test"]})
+        size = {"targets": cost(results)["llm_targets"], "test_rows": results[0]["samples"]["test"]}
+        table.append({**row, **seeds(each), **size})
     return table
 
 
