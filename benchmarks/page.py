@@ -14,7 +14,7 @@ _PARTS = {
     "conventional": ("All conventional models", "No language model in them; `+counts` reads the counting features."),
     "variants": (
         "Controls, ablations and options",
-        "Each is a training of its own, many are smaller than the main run; what each is from its reference stands above.",
+        "Each is a training of its own, many of them smaller. How far each is from its reference stands above.",
     ),
     "published": ("Published by others", "On the same rows; see the text above for what their models read."),
 }
