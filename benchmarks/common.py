@@ -77,7 +77,8 @@ def sentences(result: dict[str, Any]) -> list[str]:
             verdict = f"`{d['b']}` is below `{d['a']}`"
         else:
             verdict = f"`{d['b']}` and `{d['a']}` cannot be told apart"
-        found.append(f"{verdict}: AUC {signed(d['mean'])} [{signed(d['low'])}, {signed(d['high'])}].")
+        size = f" ({d['rows']:,.0f} rows of {d['users']:,.0f} users)" if "rows" in d else ""
+        found.append(f"{verdict}: AUC {signed(d['mean'])} [{signed(d['low'])}, {signed(d['high'])}]{size}.")
     return found
 
 

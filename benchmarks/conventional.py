@@ -53,7 +53,7 @@ def conventional_rows(benchmark: str, config: Config, folder: Path, seeds: Seque
         each = []
         for seed in seeds:
             settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
-            facts = repr((config.data, config.crm, settings, PLAIN_ID_DROPOUTS)).encode()
+            facts = repr((config.data, config.crm.model_dump(exclude={"trees"}), settings, PLAIN_ID_DROPOUTS)).encode()
             name = f"{title.replace(', ', '-').replace(' ', '-')}-{seed}-{hashlib.sha256(facts).hexdigest()[:8]}"
             path = folder / f"{name}.json"  # other settings, another file
             if not path.is_file():

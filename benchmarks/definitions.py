@@ -15,11 +15,13 @@ class Variant:
     """Names of rows in its metrics; `neural` stands for its neural conventional model, `crm` for its conventional half,
     `blend` for that and the language model, `final` for what its own router and budget give."""
     quick: Settings = field(default_factory=dict)
-    """What the quick form adds. Where it adds something, the variant is compared with `REFERENCE`, else with the main
-    run."""
+    """What the quick form adds."""
+    against: str | None = None
+    """What its figures are compared with: `MAIN`, or `REFERENCE`, which in the quick form has the same size. A variant
+    that learns or reads more or less for another reason than its name says is compared with nothing."""
     from_main: bool = False
-    """Whether all that it changes comes after the language model's training and reading: it starts from the main run's
-    checkpoints then."""
+    """Whether all that it changes is the distillation after the language model's training: it starts from the main
+    run's checkpoints then."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,25 @@ over seeds` is the other one. Calibration, blends and routers are fitted on vali
 that share of the test samples to the language model and blends (or replaces) there. The oracle knows the true
 difference of the logits: a guide, not a policy."""
 
+MAIN = "the main run"
+REFERENCE = "nothing left out, at the ablations' size"
 _SMALL = {
     "joint": {"stage2_targets": 3_600, "stage3_targets": 8_400},
     "evaluation": {"max_valid": 2000, "max_test": 3000},
 }
 """What an ablation learns and reads in the quick form, and `REFERENCE` too."""
-REFERENCE = "nothing left out, at the ablations' size"
+_ALL_PARTS = ("neural", "llm", "blend")
 _ABLATIONS = {
-    REFERENCE: Variant({}, ("llm", "blend"), _SMALL),
-    "zero-shot": Variant({"joint": {"stages": [1]}}, quick=_SMALL),
-    "without stage 1": Variant({"joint": {"stages": [2, 3]}}, ("llm", "blend"), _SMALL),
-    "without stage 2": Variant({"joint": {"stages": [1, 3]}}, ("llm", "blend"), _SMALL),
-    "without stage 3": Variant({"joint": {"stages": [1, 2]}}, ("llm", "blend"), _SMALL),
-    "alignment weight 0": Variant({"joint": {"gamma": 0.0}}, ("llm", "blend"), _SMALL),
-    "CRM's view as soft tokens": Variant({"llm": {"crm_tokens": True}}, ("llm", "blend"), _SMALL),
-    "distilled into the CRM": Variant({"joint": {"distil": 0.5}}, ("neural", "crm", "blend"), from_main=True),
+    REFERENCE: Variant({}, _ALL_PARTS, _SMALL),
+    "zero-shot": Variant({"joint": {"stages": [1]}}, ("llm",), _SMALL, REFERENCE),
+    "without stage 1": Variant({"joint": {"stages": [2, 3]}}, _ALL_PARTS, _SMALL, REFERENCE),
+    "without stage 2": Variant({"joint": {"stages": [1, 3]}}, _ALL_PARTS, _SMALL, REFERENCE),
+    "without stage 3": Variant({"joint": {"stages": [1, 2]}}, _ALL_PARTS, _SMALL, REFERENCE),
+    "alignment weight 0": Variant({"joint": {"gamma": 0.0}}, _ALL_PARTS, _SMALL, REFERENCE),
+    "CRM's view as soft tokens": Variant({"llm": {"crm_tokens": True}}, ("llm", "blend"), _SMALL, REFERENCE),
+    "distilled into the CRM": Variant(
+        {"joint": {"distil": 0.5}}, ("neural", "crm", "blend"), against=MAIN, from_main=True
+    ),
 }
 
 _COLLM_ONLY = {
@@ -69,9 +75,9 @@ _COLLM_ONLY = {
             },
             "crm": {"counts": False, "trees": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
         },
-        ("crm", "llm", "blend"),
+        ("neural", "llm", "blend"),
     ),
-    "strict time": Variant({"data": {"strict_time": True}}, ("crm", "llm", "blend")),
+    "strict time": Variant({"data": {"strict_time": True}}, ("neural", "crm", "llm", "blend"), against=MAIN),
 }  # fmt: skip
 """What the published models read, and what is left when answers of the same second are hidden."""
 
@@ -84,20 +90,20 @@ _BOOKS_ONLY = {
 }
 """What the published models learn from."""
 
-_FEW = {"evaluation": {"max_valid": 500, "max_test": 1000}}
+_FEW = {"max_valid": 500, "max_test": 1000}
 _ONE_TARGET = {
     "TALLRec": Variant(
-        {"recipe": "tallrec", "joint": {"stage3_targets": 512}, "llm": {"lora_first_layer": 0}}, quick=_FEW
+        {"recipe": "tallrec", "llm": {"lora_first_layer": 0}},
+        quick={"joint": {"stage3_targets": 512}, "evaluation": _FEW},
     ),
     "CoReLLa as in the paper": Variant(
         {
             "recipe": "paper",
             "crm": {"id_dropout": 0.0},
             "llm": {"lora_first_layer": 0},
-            "joint": {"stage2_targets": 256, "stage3_targets": 256},
         },
-        ("crm", "llm", "final"),
-        _FEW,
+        ("neural", "llm", "final"),
+        {"joint": {"stage2_targets": 256, "stage3_targets": 256}, "evaluation": _FEW},
     ),
 }
 """Pointwise prompts, at some 300 tokens a target; on two cores they read a part of the test rows."""

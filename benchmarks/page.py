@@ -10,11 +10,14 @@ Row = dict[str, Any]
 _MODELS = ["AUC", "95 % interval", "per-user AUC", "LogLoss", "ACC", "sd over seeds", "seeds"]
 _SIZES = {"targets learned": "targets", "test rows read": "test_rows"}
 _PARTS = {
-    "systems": ("Systems", "One run a seed; `a & b` is a logistic regression on both calibrated logits."),
+    "systems": (
+        "Systems",
+        "One run a seed; `a & b` is a logistic regression on the logits of both, fitted on validation rows.",
+    ),
     "conventional": ("All conventional models", "No language model in them; `+counts` reads the counting features."),
     "variants": (
         "Controls, ablations and options",
-        "Each is a training of its own, many of them smaller. How far each is from its reference stands above.",
+        "Many are smaller than the main run; how far those that can be compared are from their reference stands above.",
     ),
     "published": ("Published by others", "On the same rows; see the text above for what their models read."),
 }

@@ -10,6 +10,7 @@ import argparse
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from conventional import conventional_rows
 from corella.collaboration.system import FORMAT
 from corella.config import Config
 from corella.errors import UserError, suggest
-from corella.files import read_json
+from corella.files import new_folder, read_json
 from corella.run import evaluate_run, start_run, train_run
 from corella.settings import load_config
-from definitions import BENCHMARKS, REFERENCE, Settings
+from definitions import BENCHMARKS, MAIN, Benchmark, Settings
 from page import ranking_page
 from summary import ROLES, cost, differences, figures, groups, rows, variant_differences, variant_rows
 
@@ -40,64 +41,103 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="evaluate anew, without training again")
     arguments = parser.parse_args()
     bench = BENCHMARKS[arguments.name]
-    runs: Path = arguments.runs or Path(f"runs/bench-{arguments.name}-{arguments.form}")
-    base = [bench.settings, getattr(bench, arguments.form)]
-    if arguments.path is not None:
-        base.append({"data": {"path": str(arguments.path)}})
-
-    def results_of(folder: str, seeds: Sequence[int], *more: Settings) -> list[dict[str, Any]]:
-        parts = [*base, *more]
-        configs = {seed: config(seed, parts, arguments.overrides) for seed in seeds}
-        return [result_of(runs / folder / f"seed-{s}", c, arguments.again) for s, c in configs.items()]
-
-    def folders_of(folder: str, seeds: Sequence[int]) -> list[Path]:
-        return [runs / folder / f"seed-{seed}" for seed in seeds]
-
-    results = results_of("main", arguments.seeds)
-    first = config(arguments.seeds[0], base, arguments.overrides)
-    table = rows(results)
-    variant_seeds = arguments.variant_seeds or arguments.seeds
-    parts = ["conventional", *bench.variants] if arguments.parts is None else arguments.parts
-    unknown = [part for part in parts if part not in ("conventional", *bench.variants)]
-    if unknown:
-        raise UserError(f"no part '{unknown[0]}'; {suggest(unknown[0], ['conventional', *bench.variants])}")
+    known = ["conventional", *bench.variants]
+    parts = known if arguments.parts is None else arguments.parts
+    for part in set(parts) - set(known):
+        raise UserError(f"no part '{part}'; {suggest(part, known)}")
+    folder: Path = arguments.runs or Path(f"runs/bench-{arguments.name}-{arguments.form}")
+    runs = Runs(bench, arguments.form, arguments.path, folder, arguments.overrides, arguments.again)
+    seeds, variant_seeds = arguments.seeds, arguments.variant_seeds or arguments.seeds
+    results = runs.results(MAIN, seeds)
+    table, compared = rows(results), differences(results)
     if "conventional" in parts:
-        table += conventional_rows(arguments.name, first, runs / "conventional", arguments.conventional_seeds)
-    compared = differences(results)
+        first = runs.config(MAIN, seeds[0])
+        table += conventional_rows(arguments.name, first, folder / "conventional", arguments.conventional_seeds)
     for name in (name for name in bench.variants if name in parts):
-        variant = bench.variants[name]
-        quick = variant.quick if arguments.form == "quick" else {}
-        folder, mains = _folder(name), folders_of("main", variant_seeds)
-        if not (variant.settings or quick):
-            folder = "main"  # the full form leaves nothing out
-        if variant.from_main:
-            results_of("main", variant_seeds)
-            for main_run, run in zip(mains, folders_of(folder, variant_seeds), strict=True):
-                start_from(main_run, run)
-        table += variant_rows(name, variant.systems, results_of(folder, variant_seeds, variant.settings, quick))
-        other, others = ("main run", mains) if not quick else (REFERENCE, folders_of(_folder(REFERENCE), variant_seeds))
-        pairs = list(zip(folders_of(folder, variant_seeds), others, strict=True))
-        shared = [system for system in variant.systems if system in ROLES]
-        if folder not in ("main", _folder(REFERENCE)) and all((o / "metrics.json").is_file() for o in others):
-            compared += variant_differences(name, other, shared, pairs)
+        variant, each = bench.variants[name], runs.results(name, variant_seeds)
+        table += variant_rows(name, variant.systems, each)
+        if variant.against is not None:
+            runs.results(variant.against, variant_seeds)
+            pairs = [(runs.place(name, seed), runs.place(variant.against, seed)) for seed in variant_seeds]
+            roles = [system for system in variant.systems if system in ROLES]
+            compared += variant_differences(name, variant.against, roles, pairs)
     table += [{"part": "published", **row} for row in bench.published]
     facts = {
-        "form": arguments.form, "seeds": arguments.seeds, "settings": merged(base),
-        "overrides": arguments.overrides, "cost": cost(results),
-        "differences": compared, "groups": groups(results),
+        "form": arguments.form, "seeds": seeds, "variant_seeds": variant_seeds,
+        "conventional_seeds": arguments.conventional_seeds, "settings": merged(runs.base),
+        "overrides": arguments.overrides, "cost": cost(results), "differences": compared, "groups": groups(results),
     }  # fmt: skip
     write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts, ranking_page)
 
 
-def _folder(name: str) -> str:
-    return re.sub(r"\W+", "-", name)
+@dataclass
+class Runs:
+    """The runs of a benchmark, by `MAIN` or the variant's name; trained and evaluated when they are asked for."""
+
+    bench: Benchmark
+    form: str
+    path: Path | None
+    folder: Path
+    overrides: Sequence[str]
+    again: bool
+    done: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def base(self) -> list[Settings]:
+        """The main run's settings."""
+        data = [] if self.path is None else [{"data": {"path": str(self.path)}}]
+        return [self.bench.settings, getattr(self.bench, self.form), *data]
+
+    def own(self, name: str) -> list[Settings]:
+        """What a variant adds to them."""
+        if name == MAIN:
+            return []
+        variant = self.bench.variants[name]
+        return [part for part in (variant.settings, variant.quick if self.form == "quick" else {}) if part]
+
+    def config(self, name: str, seed: int) -> Config:
+        """The configuration of a run."""
+        return config(seed, [*self.base, *self.own(name)], self.overrides)
+
+    def place(self, name: str, seed: int) -> Path:
+        """The folder of a run; a variant that changes nothing is the main run (in the full form, the reference)."""
+        kind = re.sub(r"\W+", "-", name) if self.own(name) else "main"
+        return self.folder / kind / f"seed-{seed}"
+
+    def results(self, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """Metrics of a run, one a seed."""
+        return [self._result(name, seed) for seed in seeds]
+
+    def _result(self, name: str, seed: int) -> dict[str, Any]:
+        place = self.place(name, seed)
+        if place not in self.done:
+            configuration = self.config(name, seed)
+            start_run(place, configuration)  # or the mistake that the folder holds a run with other settings
+            if name != MAIN and self.bench.variants[name].from_main:
+                self.results(MAIN, [seed])
+                start_from(self.place(MAIN, seed), place)
+            manifest = place / "model" / "manifest.json"
+            if manifest.is_file() and read_json(manifest).get("format") != FORMAT:
+                raise UserError(f"{place} was trained by an earlier version; delete it or choose another folder")
+            if self.again or not (place / "metrics.json").is_file():
+                evaluate_run(place, train_run(place, configuration))
+            self.done[place] = read_json(place / "metrics.json")
+        return self.done[place]
 
 
-def start_from(main_run: Path, run: Path) -> None:
-    """Give a run that trains the same language model the main run's checkpoints, unless it has its own."""
-    if not (run / "checkpoints").exists():
-        kept = shutil.ignore_patterns("fingerprint.json")
-        shutil.copytree(main_run / "checkpoints", run / "checkpoints", ignore=kept)
+def start_from(source: Path, target: Path) -> None:
+    """Give a run without checkpoints those of another run that differs in its distillation alone."""
+    if (target / "checkpoints").exists() or (target / "metrics.json").is_file():
+        return
+    without = [load_config(place / "config.yaml").model_dump(mode="json") for place in (source, target)]
+    for settings in without:
+        settings["joint"] = {k: v for k, v in settings["joint"].items() if not k.startswith("distil")}
+    if without[0] != without[1]:
+        raise UserError(f"{target} differs from {source} in more than its distillation")
+    with new_folder(target / "checkpoints") as folder:
+        for file in (source / "checkpoints").iterdir():
+            if file.name != "fingerprint.json":  # the run writes its own
+                shutil.copy2(file, folder)
 
 
 def config(seed: int, parts: Sequence[Settings], overrides: Sequence[str]) -> Config:
@@ -112,18 +152,6 @@ def merged(parts: Sequence[Settings]) -> Settings:
         for name, value in part.items():
             result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
     return result
-
-
-def result_of(run: Path, configuration: Config, again: bool) -> dict[str, Any]:
-    """The metrics of a run, which is trained and evaluated where it is not yet."""
-    start_run(run, configuration)  # or the mistake that the folder holds a run with other settings
-    manifest = run / "model" / "manifest.json"
-    if manifest.is_file() and read_json(manifest).get("format") != FORMAT:
-        raise UserError(f"{run} was trained by an earlier version; delete it or choose another folder for the runs")
-    if again or not (run / "metrics.json").is_file():
-        evaluate_run(run, train_run(run, configuration))
-    metrics: dict[str, Any] = read_json(run / "metrics.json")
-    return metrics
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from corella.data.schema import ITEM, LABEL, USER
+from corella.data.schema import ITEM, LABEL, TIME, USER
+from corella.errors import UserError
 from corella.evaluation.intervals import paired_bootstrap
 from corella.files import read_json
 
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
-ROLES = {"neural": "neural model", "crm": "conventional half", "llm": "language model", "blend": "blend"}
+ROLES = {
+    "neural": "neural model", "crm": "conventional half", "llm": "language model", "blend": "blend", "final": "final"
+}  # fmt: skip
 """Roles that every run has, and their titles."""
 SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
 
@@ -80,8 +83,8 @@ def variant_differences(
     found = []
     for system in systems:
         each = [_difference(run, reference, system) for run, reference in pairs]
-        means = {key: mean(each, key) for key in ("mean", "low", "high")}
-        found.append({"a": titled(other, system), "b": titled(name, system), **means})
+        means = {key: mean(each, key) for key in ("mean", "low", "high", "rows", "users")}
+        found.append({"a": titled(other, system), "b": titled(name, system), "seeds": len(each), **means})
     return found
 
 
@@ -90,11 +93,15 @@ def _difference(run: Path, reference: Path, system: str) -> dict[str, float]:
     for folder in (run, reference):
         column = played(read_json(folder / "metrics.json"), system)
         rows = pl.read_parquet(folder / "predictions.parquet")
-        tables.append(rows.select(USER, ITEM, LABEL, score=column))
-    both = tables[0].join(tables[1], on=[USER, ITEM, LABEL], suffix="_reference")
+        tables.append(rows.select(USER, ITEM, LABEL, *({TIME} & set(rows.columns)), score=column))
+    keys = [name for name in tables[0].columns if name != "score"]
+    both = tables[0].join(tables[1], on=keys, suffix="_reference", validate="1:1")
+    if both.is_empty():
+        raise UserError(f"{run} and {reference} have read no test row in common")
     user = both[USER].rank("dense").to_numpy().astype(np.int64)
     scores = (both[name].to_numpy() for name in ("score_reference", "score"))
-    return asdict(paired_bootstrap(both[LABEL].to_numpy(), *scores, resamples=1000, seed=1, cluster=user))
+    found = paired_bootstrap(both[LABEL].to_numpy(), *scores, resamples=1000, seed=1, cluster=user)
+    return {**asdict(found), "rows": len(both), "users": len(np.unique(user))}
 
 
 def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[str, float]:
@@ -127,7 +134,7 @@ def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[
         for policy in ("learned", "entropy", "random", "oracle")
     }
     strong = {
-        f"strong_gain_captured_20_{policy}": captured_gain(results, main_crm, policy, "blend", 0.2)
+        f"half_gain_captured_20_{policy}": captured_gain(results, main_crm, policy, "blend", 0.2)
         for policy in ("learned", "entropy", "random")
     }
     rivals = [row["auc"] for row in table if row["system"].startswith("conventional: ")]
@@ -142,7 +149,8 @@ def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[
         "final_auc": mean([r["final"] for r in results], "auc"),
         "routed_20_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.2),
         "routed_30_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.3),
-        "strong_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
+        "half_routed_20_auc": curve_auc(results, main_crm, "learned", "blend", 0.2),
+        "half_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
         "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"), **extra,
     }  # fmt: skip
     return {name: value for name, value in values.items() if value is not None}
@@ -186,7 +194,8 @@ def differences(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             d for r in results for d in r["differences"] if (d["a"], d["b"], d["resampled"]) == (a, b, chosen)
         ]  # fmt: skip
         if len(each) == len(results):  # the best conventional system may be another in another seed
-            found.append({"a": a, "b": b, **{name: mean(each, name) for name in ("mean", "low", "high")}})
+            means = {name: mean(each, name) for name in ("mean", "low", "high")}
+            found.append({"a": a, "b": b, "seeds": len(each), **means})
     return found
 
 

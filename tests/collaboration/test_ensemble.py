@@ -1,6 +1,7 @@
 """Trees beside the neural model: one conventional logit, the better half leads."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -54,3 +55,13 @@ def test_with_and_without(
     expected = tiny_system.ensemble(neural, tiny_system.encoder, test)
     np.testing.assert_array_equal(tiny_system.conventional(test)[0], expected)
     assert not np.array_equal(expected, neural)
+    assert tiny_system.conventional(test.take(np.arange(0)))[0].shape == (0,)
+
+
+def test_saved_without_trees(tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path) -> None:
+    alone = CoReLLa(tiny_system_config(crm={"trees": False})).fit(tiny_dataset)
+    alone.save(tmp_path / "model")
+    again = CoReLLa.load(tmp_path / "model", tiny_dataset)
+    assert again.ensemble is None
+    test = tiny_dataset.samples("test")
+    np.testing.assert_array_equal(again.predict_proba(test), alone.predict_proba(test))

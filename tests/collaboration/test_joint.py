@@ -301,6 +301,8 @@ def test_a_whole_fit_resumed_from_its_run_folder(
         with pytest.raises(KeyboardInterrupt):
             CoReLLa(config).fit(tiny_dataset, tmp_path)
         monkeypatch.setattr(target, name, whole)
+    # Kept, or they would be trained again: that ends the test.
+    monkeypatch.setattr("corella.collaboration.crm_stages.train_trees", refuses)
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {
         "fingerprint.json", "stage1.safetensors", "trees.txt", "stage2.json", "joint.safetensors",
     }  # fmt: skip

@@ -176,6 +176,21 @@ def test_an_outside_model_is_routed_and_blended(
     assert {"dcnv2", "outside CRM", _MAIN} == metrics["curves"].keys()
 
 
+def test_without_trees_the_neural_model_is_the_main_one(
+    tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, evaluated: tuple[dict[str, object], Path]
+) -> None:
+    """Then LightGBM is only a rival, and the paper's DCNv2 may be the system's own."""
+    metrics = evaluate(CoReLLa(tiny_system_config(crm={"trees": False, "counts": False})).fit(tiny_dataset))
+    assert metrics["main_crm"] == metrics["neural_crm"] == "dcnv2"
+    assert metrics["conventional"] == ["lightgbm", "dcnv2", "lightgbm & dcnv2"]
+    assert metrics["curves"].keys() == {"dcnv2"}
+    with_trees = evaluated[0]
+    assert (with_trees["main_crm"], with_trees["neural_crm"]) == (_MAIN, "dcnv2+counts")
+    assert with_trees["conventional"] == ["lightgbm", "dcnv2", "dcnv2+counts", _MAIN]
+    lightgbm = [m["systems"][0] for m in (metrics, with_trees)]  # type: ignore[index]
+    assert lightgbm[0] == lightgbm[1]
+
+
 def test_leave_last_out_is_evaluated(
     tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -241,6 +241,20 @@ def test_one_crm_only_and_bare_predictions(predictions: pl.DataFrame) -> None:
     assert "No rows were dropped." in page
 
 
+def test_a_rival_inside_the_conventional_half(predictions: pl.DataFrame) -> None:
+    """What the trees themselves bring over LightGBM is not the router's merit, and the verdict says so."""
+    metrics = synthetic_metrics()
+    half = "lightgbm & dcnv2+counts"
+    metrics["main_crm"] = metrics["best_conventional"] = half
+    metrics["differences"] += [
+        {"a": a, "b": b, "resampled": "users", "mean": m, "low": m - 0.001, "high": m + 0.001, "p_value": 0.01}
+        for a, b, m in ((half, "final", 0.002), ("lightgbm", "final", 0.006), ("lightgbm", half, 0.004))
+    ]
+    text = unescape(re.sub("<[^>]+>", " ", render_verdict(metrics, predictions)))
+    assert f"of which the conventional half, {half}, has +.0040" in text
+    assert "The best conventional system" not in text
+
+
 def test_numbers() -> None:
     assert [signed(v) for v in (0.0123, -0.0123, 0.00001)] == ["+.0123", "−.0123", "±.0000"]
     assert [percent(v) for v in (0.19, 0.004, 0, -0.0001)] == ["19\xa0%", "0.4\xa0%", "0\xa0%", "0\xa0%"]

@@ -72,6 +72,9 @@ class CRMStages:
         train, valid = self.dataset.samples("train"), self.dataset.samples("valid")
         with Timer(self.facts.seconds, "trees"), self.reporter.task("boosted trees: rounds", ROUNDS) as task:
             trees = train_trees(self.encoder, train, valid, self.config.seed, None, task.update)
+        found = float(roc_auc_score(valid.label, trees.logits(self.encoder, valid)))
+        self.reporter.say(f"boosted trees: validation AUC {found:.4f}")
+        self.reporter.log("trees", valid_auc=found)
         if path is not None:
             write_text(path, trees.text)
         return trees

@@ -1,7 +1,7 @@
 """The conventional half: a neural recommender model, and boosted trees beside it; one logit of both. [ours]
 
 Trees on counting features are what an engineer would pick instead of the whole system, and they err elsewhere than the
-neural model does. Blended before the router looks, the final prediction starts from the better of both.
+neural model does. Both are blended before the router looks, so that the language model has to add to both.
 """
 
 from dataclasses import asdict, dataclass

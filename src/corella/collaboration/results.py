@@ -45,9 +45,9 @@ class Facts:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """Take the values that a checkpoint holds."""
+        """Take the values that a checkpoint holds; of mappings, what is not there already."""
         for name, value in kept.items():
-            setattr(self, name, value)
+            setattr(self, name, {**value, **getattr(self, name)} if isinstance(value, dict) else value)
 
 
 class Timer:

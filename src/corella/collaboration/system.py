@@ -126,7 +126,8 @@ class CoReLLa:
         return self.combine(crm, z_llm, priority, routed)
 
     def predict_from(self, z_crm: Floats, z_llm: Floats, samples: Samples, share: float | None = None) -> Predictions:
-        """The same from raw logits of both models that are there already (evaluation)."""
+        """The same from raw logits that are there already: `z_crm` of the conventional half, and the language model's
+        (evaluation)."""
         crm, priority, routed = self.decide(samples, share, z_crm)
         return self.combine(crm, np.where(routed, z_llm, np.nan), priority, routed)
 
@@ -170,12 +171,13 @@ class CoReLLa:
         self, samples: Samples, share: float | None = None, z_crm: Floats | None = None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Before the language model runs: calibrated CRM logits, the router's priorities (zeros where nothing may be
-        routed), and who is routed. `z_crm`: raw CRM logits that are there already."""
-        logits, hidden = self.conventional(samples)
-        raw = logits if z_crm is None else z_crm
+        routed), and who is routed. `z_crm`: raw logits of the conventional half that are there already."""
+        raw, hidden = self.conventional(samples) if z_crm is None else (z_crm, None)
         limit = self.router.threshold(self.share if share is None else share)
         if limit == float("inf"):  # nothing may be routed: nobody needs to ask the router, which takes its time
             return self.router.crm(raw), np.zeros(len(samples)), np.zeros(len(samples), dtype=bool)
+        if hidden is None:
+            hidden = crm_outputs(self.crm, self.encoder, samples)[1]
         inputs = self.router.inputs(raw, *self.router_features(samples, hidden))
         priority = self.router.priority(inputs)
         if self.config.routing.budget_unit == "requests":

@@ -13,10 +13,11 @@ class CRMConfig(Section):
     model: Literal["dcnv2", "lr", "deepfm", "autoint", "fibinet", "xdeepfm", "din", "sasrec"] = "dcnv2"
     """Architecture. The paper's is DCNv2."""
     counts: bool = True
-    """Whether the counting features are inputs: true gives `dcnv2+counts`, false the paper's `dcnv2`."""
+    """Whether the counting features are inputs of the neural model: true gives `dcnv2+counts`, false the paper's
+    `dcnv2`."""
     trees: bool = True
-    """Whether boosted trees (LightGBM) on the counting features stand beside the neural model: the conventional logit
-    is then a blend of both, its weights fitted on validation rows. [ours]"""
+    """Whether boosted trees (LightGBM) stand beside the neural model: the conventional logit is then a blend of both,
+    its weights fitted on validation rows. The trees read counting features and fields, whatever `counts` is. [ours]"""
     ids: bool = True
     """Whether the user's and the item's ids are inputs of their own (the history and its attention read item ids
     always).

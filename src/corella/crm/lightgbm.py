@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from corella.crm.inputs import CRMEncoder
 from corella.data.dataset import Samples
@@ -26,8 +27,6 @@ class Trees:
         """Logits of samples, float32 [n]. One thread: a request is small, and a server has others to answer."""
         import lightgbm
 
-        if not len(samples):
-            return np.zeros(0, dtype=np.float32)
         if not self._booster:
             self._booster.append(lightgbm.Booster(model_str=self.text))
         features = lightgbm_features(encoder, samples)
@@ -63,7 +62,7 @@ def train_trees(
         "min_data_in_leaf": 100, "lambda_l2": 5.0, "feature_fraction": 0.7, "bagging_fraction": 0.8,
         "bagging_freq": 1, "seed": seed, "deterministic": True, "force_col_wise": True, "verbose": -1,
         # On few rows several threads spend their time waiting for each other.
-        "num_threads": 1 if len(train) < _FEW_ROWS else 0, **(tuned or {}),
+        "num_threads": 1 if len(train) < _FEW_ROWS else torch.get_num_threads(), **(tuned or {}),
     }  # fmt: skip
     data = lightgbm.Dataset(ours, train.label)
     check = lightgbm.Dataset(theirs, valid.label, reference=data)

@@ -11,8 +11,8 @@ _RESAMPLES = 500
 
 def validation_gain(model: CoReLLa, share: float) -> Difference:
     """AUC of the final predictions less that of the CRM on the validation rows that the router was fitted on, users
-    resampled. Each row's priority comes from a model that did not see its user; the threshold, the calibration and the
-    blend have seen the row, so this is a little too good."""
+    resampled. Each row's priority comes from a model that did not see its user; threshold, calibration, blend and the
+    conventional half have seen the row, so this is a guide, not a test."""
     valid = model.dataset.samples(model.valid_rows)
     crm = model.router.crm(model.conventional(valid)[0])
     priority = model.router.validation_priority

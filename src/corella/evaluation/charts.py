@@ -68,7 +68,7 @@ def systems_chart(rows: Sequence[Row], best: str) -> str:
     line = [{"auc": r["auc"]} for r in rows if r["system"] == best]
     low, high = min(r["low"] for r in data), max(r["high"] for r in data)
     x = _auc_axis("auc", "x", low, high + 0.16 * (high - low))
-    y = alt.Y("system:N", sort=names, title=None, axis=alt.Axis(labelLimit=230, grid=False, ticks=False, domain=False))
+    y = alt.Y("system:N", sort=names, title=None, axis=alt.Axis(labelLimit=290, grid=False, ticks=False, domain=False))
     base = alt.Chart(alt.Data(values=data)).encode(y=y, color=_kind_colour())
     rule = alt.Chart(alt.Data(values=line)).mark_rule(strokeDash=[4, 4], stroke=MUTED).encode(x="auc:Q")
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q")

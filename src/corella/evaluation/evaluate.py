@@ -7,7 +7,7 @@ validation rows.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -88,7 +88,7 @@ def evaluate(
         "systems": [{"system": name, **quality(test.label, z, test.user).row()} for name, z in systems.items()],
         "best_conventional": best,
         "curves": {name: routing_curves(router, data) for name, (router, data) in routed.items()},
-        "groups": _groups(model, test, systems, crms),
+        "groups": _groups(model, test, systems, crms, main),
         "cost": {**llm_cost, **asdict(model.facts), "crm_milliseconds_per_sample": _crm_cost(model, test)},
     }
     final = model.predict_from(raw[main].test, z_llm, test)
@@ -119,7 +119,7 @@ def _names(model: CoReLLa) -> tuple[str, str]:
     """The system's own neural model, and its conventional half, in tables."""
     crm = model.config.crm
     name = crm.model + ("+counts" if crm.counts else "")
-    neural = name if 1 in model.config.joint.stages else f"untrained {name}"
+    neural = name if {1, 2} & set(model.config.joint.stages) else f"untrained {name}"
     return neural, f"lightgbm & {neural}" if model.ensemble else neural
 
 
@@ -154,8 +154,10 @@ def _conventional(model: CoReLLa, valid: Samples, test: Samples, neural: str, ma
     if neural != PLAIN_NAME:
         plain = plain_crm(PLAIN_NAME, encoder, train, whole_valid, CRMConfig(), seed)
         result[PLAIN_NAME] = _scores(lambda part: crm_outputs(plain, encoder, part), valid, test)
-    result[neural] = _scores(lambda part: crm_outputs(model.crm, encoder, part), valid, test)
-    result[main] = _scores(model.conventional, valid, test)
+    ours = _scores(lambda part: crm_outputs(model.crm, encoder, part), valid, test)
+    result[neural] = ours
+    if (both := model.ensemble) is not None:
+        result[main] = replace(ours, valid=both(ours.valid, encoder, valid), test=both(ours.test, encoder, test))
     return result
 
 
@@ -185,7 +187,7 @@ def _systems(
         systems[f"{name} & llm"] = _stack([name, "llm"], calibrated, valid)
     for name, (_, data) in routed.items():
         systems[f"{name} & llm"] = data.blended
-    systems[f"mean of {main} and llm"] = (calibrated[main].test + calibrated["llm"].test) / 2
+    systems[f"mean of ({main}) and llm"] = (calibrated[main].test + calibrated["llm"].test) / 2
     if main == neural:
         systems[f"lightgbm & {neural} & llm"] = _stack(["lightgbm", neural, "llm"], calibrated, valid)
     return systems, conventional
@@ -216,10 +218,10 @@ def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Sampl
 
 
 def _groups(
-    model: CoReLLa, test: Samples, systems: dict[str, Floats], crms: list[str]
+    model: CoReLLa, test: Samples, systems: dict[str, Floats], crms: list[str], main: str
 ) -> dict[str, list[dict[str, float | int | str]]]:
-    """The paper's confidence groups for each CRM, and groups by item popularity and history length for the last."""
-    result, main = {}, crms[-1]
+    """The paper's confidence groups for each CRM, and groups by item popularity and history length for the main one."""
+    result = {}
     for crm in crms:
         shown = {crm: systems[crm], "llm": systems["llm"], f"{crm} & llm": systems[f"{crm} & llm"]}
         result[f"confidence of {crm}"] = group_table(confidence_groups(probability(systems[crm])), test.label, shown)

@@ -112,8 +112,8 @@ def _systems(metrics: Metrics) -> str:
     chart = charts.systems_chart(rows, metrics["best_conventional"])
     lead = (
         "Each dot is a system's AUC on the same test samples, the bar its 95 % interval; the dashed line marks the "
-        "best system without a language model. “a & b” is a stack of both, fitted on validation rows; “final” is "
-        "this run's router at work."
+        "best system without a language model. “a & b” is a logistic regression on the logits of both, fitted on "
+        "validation rows; “final” is this run's router at work."
     )
     why = (
         "The bars of single systems overlap because they come from the same samples. Whether one system beats "
@@ -338,8 +338,8 @@ def _cost(metrics: Metrics) -> str:
     ]
     lead = (
         "What training took, and what the language model costs when it scores, on the machine named below. Scoring "
-        "is measured in batches over whole users (throughput); a single request waits longer. The conventional "
-        f"model trains on {cost.get('crm_rows_per_second', 0):,.0f} rows a second."
+        "is measured in batches over whole users (throughput); a single request waits longer. The neural "
+        f"conventional model trains on {cost.get('crm_rows_per_second', 0):,.0f} rows a second."
     )
     left, right = table("Language model", ["", ""], facts), table("Seconds by stage", ["", "", ""], stages, bars=(2,))
     return f'{paragraph(lead)}<div class="pair">{left}{right}</div>'

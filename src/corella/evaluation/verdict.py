@@ -135,4 +135,11 @@ def _against(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
     else:
         outcome = f"without any language model it beats the routed system by {auc_text(auc - final)}{known}"
     subject = "LightGBM on counting features alone" if name == "lightgbm" else f"The best conventional system, {name},"
-    return f"{subject} has {auc_text(auc)}: {outcome}."
+    return f"{subject} has {auc_text(auc)}: {outcome}{_share_of_half(metrics, predictions, name)}."
+
+
+def _share_of_half(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
+    """Where the rival is a part of the conventional half: what that half has of the difference on its own."""
+    main = metrics["main_crm"]
+    own = difference(metrics, predictions, name, main) if name in main.split(" & ") else None
+    return f", of which the conventional half, {main}, has {signed(own['mean'])} ({interval(own)})" if own else ""

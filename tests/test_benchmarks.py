@@ -1,0 +1,105 @@
+"""The benchmarks' own arithmetic: paired differences of runs, runs that start from another one's checkpoints."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from corella.config import Config
+from corella.errors import UserError
+from corella.files import write_json, write_text
+from corella.settings import to_yaml
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+from common import sentences
+from definitions import BENCHMARKS, MAIN, REFERENCE
+from ranking import Runs, start_from
+from summary import variant_differences
+
+
+def _run(folder: Path, frame: pl.DataFrame) -> Path:
+    folder.mkdir(parents=True)
+    write_json(folder / "metrics.json", {"neural_crm": "dcnv2", "main_crm": "lightgbm & dcnv2"})
+    frame.write_parquet(folder / "predictions.parquet")
+    return folder
+
+
+def _predictions(seed: int, noise: float) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    label = np.random.default_rng(0).integers(0, 2, 400)
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{i % 50}" for i in range(400)],
+            "item_id": [f"i{i}" for i in range(400)],
+            "label": label,
+            "llm": label + noise * rng.normal(size=400),
+            "lightgbm & dcnv2 & llm": label + rng.normal(size=400),
+        }
+    )
+
+
+def test_a_difference_is_taken_on_the_rows_that_both_have_read(tmp_path: Path) -> None:
+    worse, better = _predictions(1, 3.0), _predictions(2, 0.5)
+    shuffled = better.sample(fraction=1.0, shuffle=True, seed=3)
+    pairs = [(_run(tmp_path / "a", worse.head(300)), _run(tmp_path / "b", shuffled))]
+    (found,) = variant_differences("small", MAIN, ["llm"], pairs)
+    label = worse["label"].head(300)
+    expected = roc_auc_score(label, worse["llm"].head(300)) - roc_auc_score(label, better["llm"].head(300))
+    assert found["mean"] == pytest.approx(expected)
+    assert found["high"] < 0
+    assert (found["rows"], found["users"], found["seeds"]) == (300, 50, 1)
+    (sentence,) = sentences({"differences": [found]})
+    assert sentence.startswith("`small: language model` is below `the main run: language model`: AUC -.")
+    assert sentence.endswith("(300 rows of 50 users).")
+
+
+def test_rows_that_cannot_be_paired(tmp_path: Path) -> None:
+    one = _predictions(1, 1.0)
+    apart = [(_run(tmp_path / "a", one.head(200)), _run(tmp_path / "b", one.tail(200)))]
+    with pytest.raises(UserError, match="no test row in common"):
+        variant_differences("a", "b", ["llm"], apart)
+    twice = [(_run(tmp_path / "c", one), _run(tmp_path / "d", pl.concat([one, one])))]
+    with pytest.raises(pl.exceptions.ComputeError, match="1:1"):
+        variant_differences("a", "b", ["llm"], twice)
+
+
+def test_a_run_starts_from_another_ones_checkpoints(tmp_path: Path) -> None:
+    source, target, other = (tmp_path / name for name in ("main", "distilled", "other"))
+    for run, settings in (
+        (source, {}),
+        (target, {"joint": {"distil": 0.5}}),
+        (other, {"joint": {"distil": 0.5, "stage3_targets": 7}}),
+    ):
+        write_text(run / "config.yaml", to_yaml(Config.model_validate(settings)))
+    for name in ("joint.safetensors", "fingerprint.json"):
+        write_text(source / "checkpoints" / name, name)
+    start_from(source, target)
+    assert [p.name for p in (target / "checkpoints").iterdir()] == ["joint.safetensors"]
+    write_text(source / "checkpoints" / "joint.safetensors", "newer")
+    start_from(source, target)  # it has its own by now
+    assert (target / "checkpoints" / "joint.safetensors").read_text() == "joint.safetensors"
+    with pytest.raises(UserError, match="more than its distillation"):
+        start_from(source, other)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
+    """The same number of targets and rows, or the comparison would be of sizes."""
+    bench = BENCHMARKS[name]
+    for form in ("quick", "full"):
+        runs = Runs(bench, form, Path("raw"), Path("runs"), [], False)
+        for title, variant in bench.variants.items():
+            if variant.against is None:
+                continue
+            ours, theirs = runs.config(title, 1), runs.config(variant.against, 1)
+            assert ours.evaluation == theirs.evaluation, title
+            sizes = [(c.joint.stage2_targets, c.joint.stage3_targets) for c in (ours, theirs)]
+            assert sizes[0] == sizes[1], title
+        places = {runs.place(title, 1) for title in (MAIN, *bench.variants)}
+        same = int(form == "full")  # nothing left out: there the reference is the main run
+        assert len(places) == 1 + len(bench.variants) - same
+        assert (runs.place(REFERENCE, 1) == runs.place(MAIN, 1)) is (form == "full")
