@@ -135,7 +135,8 @@ def _against(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
     else:
         outcome = f"without any language model it beats the routed system by {auc_text(auc - final)}{known}"
     subject = "LightGBM on counting features alone" if name == "lightgbm" else f"The best conventional system, {name},"
-    return f"{subject} has {auc_text(auc)}: {outcome}{_share_of_half(metrics, predictions, name)}."
+    half = _share_of_half(metrics, predictions, name) if tested and sign(tested) else ""
+    return f"{subject} has {auc_text(auc)}: {outcome}{half}."
 
 
 def _share_of_half(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
