@@ -74,7 +74,7 @@ class CRMStages:
             trees = train_trees(self.encoder, train, valid, self.config.seed, None, task.update)
         found = float(roc_auc_score(valid.label, trees.logits(self.encoder, valid)))
         self.reporter.say(f"boosted trees: validation AUC {found:.4f}")
-        self.reporter.log("trees", valid_auc=found)
+        self.reporter.log("trees", valid_auc=[found])  # a column of log.jsonl has one type: other models look often
         if path is not None:
             write_text(path, trees.text)
         return trees
