@@ -73,7 +73,7 @@ _COLLM_ONLY = {
                 "history_answers": "likes", "user_fields": [], "item_fields": [], "list_fields": [],
                 "item_text": "{title}", "user_text": "A user. Likes it?",
             },
-            "crm": {"counts": False, "trees": False, "id_dropout": 0.0}, "llm": {"counts_in_words": False},
+            "crm": {"counts": False, "trees": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
         },
         ("neural", "llm", "blend"),
     ),
