@@ -64,7 +64,8 @@ def main() -> None:
     table += [{"part": "published", **row} for row in bench.published]
     facts = {
         "form": arguments.form, "seeds": seeds, "variant_seeds": variant_seeds,
-        "conventional_seeds": arguments.conventional_seeds, "settings": merged(runs.base),
+        "conventional_seeds": arguments.conventional_seeds,
+        "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # not runs.base: paths are nobody's business
         "overrides": arguments.overrides, "cost": cost(results), "differences": compared, "groups": groups(results),
     }  # fmt: skip
     write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts, ranking_page)
