@@ -65,7 +65,7 @@ def main() -> None:
     facts = {
         "form": arguments.form, "seeds": seeds, "variant_seeds": variant_seeds,
         "conventional_seeds": arguments.conventional_seeds,
-        "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # not runs.base: paths are nobody's business
+        "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # without paths
         "overrides": arguments.overrides, "cost": cost(results), "differences": compared, "groups": groups(results),
     }  # fmt: skip
     write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts, ranking_page)
