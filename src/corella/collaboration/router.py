@@ -19,6 +19,7 @@ from corella.collaboration.routing import (
     threshold,
 )
 from corella.config import RoutingConfig
+from corella.crm.lightgbm import Trees
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -63,14 +64,14 @@ class Router:
         """Everything as JSON-able data."""
         return {
             "crm": asdict(self.crm), "llm": asdict(self.llm), "blend": asdict(self.blend),
-            "learned": self.learned.texts if self.learned else None,
+            "learned": [trees.text for trees in self.learned.folds] if self.learned else None,
             "validation_priority": self.validation_priority.tolist(),
         }  # fmt: skip
 
     @classmethod
     def from_state(cls, state: dict[str, Any], config: RoutingConfig, seed: int) -> "Router":
         """The router that `state()` described."""
-        learned = LearnedRouter(state["learned"]) if state["learned"] else None
+        learned = LearnedRouter([Trees(text) for text in state["learned"]]) if state["learned"] else None
         return cls(
             config, seed, Calibrator(**state["crm"]), Calibrator(**state["llm"]), Blend(**state["blend"]), learned,
             np.array(state["validation_priority"]),

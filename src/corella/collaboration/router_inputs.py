@@ -9,15 +9,14 @@ logits that the language model gave them before it learned from them.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
 from corella.crm.inputs import CRMEncoder
-from corella.crm.lightgbm import lightgbm_features
+from corella.crm.lightgbm import Trees, lightgbm_features
 from corella.data.dataset import Dataset, Events, Samples
 from corella.data.scope import Scope
 from corella.llm.backbone import Backbone, embed_texts
@@ -112,29 +111,13 @@ def cheap_features(encoder: CRMEncoder, text: TextSignals, samples: Samples) -> 
     return np.concatenate([lightgbm_features(encoder, samples), length[:, None], text(samples)], axis=1)
 
 
-@dataclass
-class DistilledHead:
-    """Boosted trees that guess the language model's logit; `text` is LightGBM's own text format."""
-
-    text: str
-    _booster: Any = field(default=None, repr=False, compare=False)
-
-    def __call__(self, features: Floats) -> npt.NDArray[np.float64]:
-        """Guessed logits, float64 [n]."""
-        import lightgbm
-
-        if self._booster is None:
-            self._booster = lightgbm.Booster(model_str=self.text)
-        return np.asarray(self._booster.predict(features, num_threads=1), dtype=np.float64)
-
-
 def fit_distilled_head(
     features: Callable[[Samples], Floats],
     train: Samples,
     first_logits: Floats,
     first_step: npt.NDArray[np.int64],
     seed: int,
-) -> DistilledHead | None:
+) -> Trees | None:
     """Fit on the training rows that the language model has read, None where they are fewer than `MINIMUM_READ`.
 
     `features` of samples, [n, features]; `first_logits`, `first_step`: see `JointResult`.
@@ -154,4 +137,4 @@ def fit_distilled_head(
     booster = lightgbm.train(
         settings, lightgbm.Dataset(features(train.take(read)), first_logits[read], weight=weight), 300
     )
-    return DistilledHead(booster.model_to_string())
+    return Trees(booster.model_to_string())

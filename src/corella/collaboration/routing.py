@@ -12,13 +12,14 @@ positives that the CRM scores below a logit [ours]. On validation rows b is know
 boosted model learns it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
 from corella.config import RoutingConfig
+from corella.crm.lightgbm import Trees
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -61,21 +62,14 @@ class RouterInputs:
 
 @dataclass
 class LearnedRouter:
-    """Boosted trees that predict `expected_gain`, the mean of one model a fold; `texts` are in LightGBM's own text
-    format, so nothing is pickled."""
+    """Boosted trees that predict `expected_gain`, the mean of one model a fold."""
 
-    texts: list[str]
-    _boosters: list[object] = field(default_factory=list, repr=False, compare=False)
+    folds: list[Trees]
 
     def __call__(self, inputs: RouterInputs) -> npt.NDArray[np.float64]:
         """Predicted gain of each sample, float64 [n]."""
-        import lightgbm
-
-        if not self._boosters:
-            self._boosters = [lightgbm.Booster(model_str=text) for text in self.texts]
         design = _design(inputs)
-        each = [booster.predict(design, num_threads=1) for booster in self._boosters]  # type: ignore[attr-defined]
-        return np.asarray(np.mean(each, axis=0), dtype=np.float64)
+        return np.asarray(np.mean([trees(design) for trees in self.folds], axis=0), dtype=np.float64)
 
 
 def fit_learned_router(
@@ -95,7 +89,7 @@ def fit_learned_router(
     users, code = np.unique(user, return_inverse=True)
     groups = np.random.default_rng(seed).permutation(len(users)) % _FOLDS
     fold = groups[code] if len(users) >= _FOLDS else np.arange(len(target)) % _FOLDS
-    texts, held_out = [], np.empty(len(target))
+    trees, held_out = [], np.empty(len(target))
     for k in range(_FOLDS):
         train = lightgbm.Dataset(design[fold != k], target[fold != k])
         check = lightgbm.Dataset(design[fold == k], target[fold == k], reference=train)
@@ -103,8 +97,8 @@ def fit_learned_router(
             settings, train, 600, valid_sets=[check], callbacks=[lightgbm.early_stopping(40, verbose=False)]
         )
         held_out[fold == k] = booster.predict(design[fold == k])
-        texts.append(booster.model_to_string(num_iteration=booster.best_iteration))
-    return LearnedRouter(texts), held_out
+        trees.append(Trees(booster.model_to_string(num_iteration=booster.best_iteration)))
+    return LearnedRouter(trees), held_out
 
 
 def _target(combined: Floats, crm: Floats) -> npt.NDArray[np.float64]:

@@ -24,7 +24,6 @@ from corella.collaboration.results import Facts, Predictions, Timer
 from corella.collaboration.router import Router, fit_router
 from corella.collaboration.router_inputs import (
     HIDDEN_SIZE,
-    DistilledHead,
     Projection,
     TextSignals,
     cheap_features,
@@ -34,6 +33,7 @@ from corella.collaboration.router_inputs import (
 from corella.collaboration.routing import budget_share, request_means
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
+from corella.crm.lightgbm import Trees
 from corella.crm.models import build_crm
 from corella.crm.training import crm_logits, crm_outputs
 from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
@@ -84,7 +84,8 @@ class CoReLLa:
     prompts: Prompts
     injection: Injection | None
     text: TextSignals
-    head: DistilledHead | None
+    head: Trees | None
+    """The distilled head: guesses the language model's logit from cheap features."""
     projection: Projection
     router: Router
     valid_rows: npt.NDArray[np.int64]
@@ -377,7 +378,7 @@ class CoReLLa:
         if self.injection is not None:
             self.injection.load_state_dict(load_tensors(folder / "injection.safetensors")[0])
         head = state.pop("head")
-        self.head = DistilledHead(head) if head else None
+        self.head = Trees(head) if head else None
         self.router = Router.from_state(state, self.config.routing, self.config.seed)
         self.facts = Facts(**read_json(folder / "facts.json"))
         valid = load_tensors(folder / "valid.safetensors")[0]

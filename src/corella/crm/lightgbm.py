@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +19,22 @@ _FEW_ROWS = 20_000
 
 @dataclass
 class Trees:
-    """Trained trees; `text` is LightGBM's own text format, so nothing is pickled."""
+    """Boosted trees; `text` is LightGBM's own text format, so nothing is pickled."""
 
     text: str
-    _booster: list[object] = field(default_factory=list, repr=False, compare=False)
+    _booster: Any = field(default=None, repr=False, compare=False)
 
-    def logits(self, encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:
-        """Logits of samples, float32 [n]. One thread: a request is small, and a server has others to answer."""
+    def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Raw scores of rows, float64 [n]. One thread: a request is small, and a server has others to answer."""
         import lightgbm
 
-        if not self._booster:
-            self._booster.append(lightgbm.Booster(model_str=self.text))
-        features = lightgbm_features(encoder, samples)
-        found = self._booster[0].predict(features, raw_score=True, num_threads=1)  # type: ignore[attr-defined]
-        return np.asarray(found, dtype=np.float32)
+        if self._booster is None:
+            self._booster = lightgbm.Booster(model_str=self.text)
+        return np.asarray(self._booster.predict(features, raw_score=True, num_threads=1), dtype=np.float64)
+
+    def logits(self, encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:
+        """Logits of samples that the trees of `train_trees` give, float32 [n]."""
+        return self(lightgbm_features(encoder, samples)).astype(np.float32)
 
 
 def lightgbm_features(encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:
