@@ -10,7 +10,7 @@ Request = tuple[str, str, dict[str, str], bytes | None]
 _PATHS = ("/v1/score", "/v1/recommend", "/v1/events")
 _FIELDS = (
     "user_id", "items", "share", "k", "candidates", "profile", "history", "deadline_ms", "item_id", "liked",
-    "timestamp",
+    "timestamp", "rating",
 )  # fmt: skip
 _BODIES = (
     b"", b"{", b"null", b"[]", b'"\\ud800"', b"\xff\xfe\x00", b"[" * 20_000, b"1e999", b'{"\\ud800": 1}', b"0" * 5_000,
@@ -75,7 +75,7 @@ class _Shapes:
             return [self._value(depth - 1) for _ in range(drawn.randrange(4))]
         if kind == 10:
             return [drawn.choice(self._items)] * drawn.choice((0, 1, 5000))
-        names = ("text", "fields", "item_id", "liked", self._text())
+        names = ("text", "fields", "item_id", "liked", "rating", self._text())
         return {drawn.choice(names): self._value(depth - 1) for _ in range(drawn.randrange(4))}
 
     def _text(self) -> str:

@@ -55,6 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "counts": {
             "groups": [["user"], ["item"], ["author"], ["publisher"], ["title"], ["user", "author"]],
             "frozen": True,
+            "ratings": False,  # a rating of 0 there means that none was given
         },
     },
     "amazon": {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from corella.config import CountsConfig, DataConfig
 from corella.data.counts import CountState, Log, batch_counts, feature_names
 from corella.data.dataset import Dataset, group_keys
+from corella.data.ratings import answer_values, rating_scale
 from corella.errors import UserError
 
 
@@ -46,8 +47,51 @@ def test_by_hand(build: Callable[..., Dataset]) -> None:
     np.testing.assert_array_equal(dataset.popularity[:4], [[0, 0], [0, 0], [1, 1], [0, 0]])
 
 
+def test_ratings_by_hand(build: Callable[..., Dataset]) -> None:
+    """Stars from 1 to 5 count as 0 to 1; an answer without stars counts as its like on average."""
+    log = pl.DataFrame(
+        {
+            "user_id": ["u", "u", "v", "u", "v", "v", "v", "u"],
+            "item_id": ["a", "b", "a", "c", "c", "b", "d", "d"],
+            "timestamp": [10, 13, 20, 25, 30, 35, 40, 45],
+            "label": [1, 0, 1, 0, 0, 1, 1, 0],
+            "rating": [5.0, 2.0, None, 1.0, 0.5, 4.0, 5.0, 1.0],
+            "split": ["train", "train", "train", "train", "valid", "valid", "test", "test"],
+        }
+    )
+    counts = {"groups": [["user"], ["item"]], "smoothing": 1, "last": [2], "frozen": False}
+    dataset = build(log, duplicates="keep", split={"by": "column"}, counts=counts)
+    names = ["user_rating", "item_rating", "user_last_2_rating", "user_rating_bias"]
+    assert dataset.count_names[-4:] == names
+    # The numbers are 1, 1/4, 1 (as the only liked one with stars), 0, 0; their running averages:
+    a = [1 / 2, 2 / 3, (1 + 5 / 4) / 4, (1 + 9 / 4) / 5, (1 + 9 / 4) / 6]
+    expected = [
+        [a[0], a[0], a[0], 0],
+        [(1 + a[1]) / 2, a[1], (1 + a[1]) / 2, (1 - a[0]) / 2],
+        [a[2], (1 + a[2]) / 2, a[2], 0],
+        [(5 / 4 + a[3]) / 3, a[3], (5 / 4 + a[3]) / 3, (1 - a[0] + 1 / 4 - a[1]) / 3],
+        [(1 + a[4]) / 2, (0 + a[4]) / 2, (1 + a[4]) / 2, (1 - (1 + a[2]) / 2) / 2],
+    ]
+    np.testing.assert_allclose(dataset.counts[:5, -4:], expected, rtol=1e-6)
+    plain = build(log, duplicates="keep", split={"by": "column"}, counts={**counts, "ratings": False})
+    np.testing.assert_array_equal(plain.counts, dataset.counts[:, :-4])
+    assert plain.count_names == dataset.count_names[:-4]
+
+
+def test_the_rating_scale_knows_training_rows_only(build: Callable[..., Dataset], random_log: pl.DataFrame) -> None:
+    dataset = build(random_log.with_columns(rating=pl.int_range(pl.len()) % 5 + 1))
+    late = pl.col("split").is_in(["valid", "test"])
+    log = dataset.log.with_columns(rating=pl.when(late).then(1000.0).otherwise(pl.col("rating")))
+    assert rating_scale(log, dataset.config) == dataset.rating_scale is not None
+    assert answer_values(log, dataset.rating_scale)[:, 1].max() == 1
+    same = dataset.log.with_columns(rating=3.0)
+    assert rating_scale(same, dataset.config) is None  # no two of them
+
+
 GROUPS = [["user"], ["item"], ["genres"], ["user", "genres"], ["user", "item"], ["brand"], ["user", "brand"]]
-ROW = st.tuples(st.integers(-1, 3), st.integers(-1, 4), st.integers(0, 50), st.integers(0, 1), st.integers(0, 2))
+ROW = st.tuples(
+    st.integers(-1, 3), st.integers(-1, 4), st.integers(0, 50), st.integers(0, 1), st.integers(0, 2), st.integers(0, 4)
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,6 +101,7 @@ ROW = st.tuples(st.integers(-1, 3), st.integers(-1, 4), st.integers(0, 50), st.i
     brands=st.lists(st.one_of(st.none(), st.sampled_from("XY")), min_size=5, max_size=5),
     smoothing=st.floats(0.1, 20),
     last=st.lists(st.integers(1, 6), max_size=2),
+    rated=st.booleans(),
 )
 def test_batch_equals_one_event_at_a_time(
     rows: list[tuple[int, ...]],
@@ -64,6 +109,7 @@ def test_batch_equals_one_event_at_a_time(
     brands: list[str | None],
     smoothing: float,
     last: list[int],
+    rated: bool,
 ) -> None:
     """Rows are answers that all may count (2), that only the user's own counts see (1), or queries (0)."""
     counts = CountsConfig(groups=GROUPS, smoothing=smoothing, last=last)
@@ -71,12 +117,13 @@ def test_batch_equals_one_event_at_a_time(
     schema: dict[str, Any] = {"item_id": pl.String, "genres": pl.List(pl.String), "brand": pl.String}
     items = pl.DataFrame({"item_id": list("abcde"), "genres": genres, "brand": brands}, schema=schema)
     users = pl.DataFrame({"user_id": list("wxyz")})
-    user, item, time, label, visible = np.array(rows, dtype=np.int64).T
+    user, item, time, label, visible, stars = np.array(rows, dtype=np.int64).T
+    values = np.stack([label, stars / 4], axis=1)[:, : 2 if rated else 1]
     visible = np.where((user < 0) | (item < 0), 0, visible)  # unknown ids are only ever asked about
-    log = Log(user, item, time, label, (visible >= 1).astype(np.int64), (visible == 2).astype(np.int64))
+    log = Log(user, item, time, values, (visible >= 1).astype(np.int64), (visible == 2).astype(np.int64))
     batch = batch_counts(log, group_keys(user, item, users, items, config), counts)
 
-    state = CountState(counts)
+    state = CountState(counts, rated)
     for r in range(len(rows)):
         u, i = int(user[r]), int(item[r])
         mine = (genres[i] or []) if i >= 0 else []
@@ -86,8 +133,8 @@ def test_batch_equals_one_event_at_a_time(
         np.testing.assert_allclose(features, batch[r], rtol=1e-5, atol=1e-6)
         if visible[r]:
             state.frozen = visible[r] == 1
-            state.update(u, i, int(time[r]), int(label[r]), keys)
-    assert batch.shape == (len(rows), len(feature_names(counts)))
+            state.update(u, i, int(time[r]), values[r].tolist(), keys)
+    assert batch.shape == (len(rows), len(feature_names(counts, rated)))
 
 
 def test_unknown_group_column_is_named(build: Callable[..., Dataset], random_log: pl.DataFrame) -> None:

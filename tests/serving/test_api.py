@@ -53,13 +53,20 @@ def test_recommendations_are_new_and_best_first(serve: Serve) -> None:
 def test_an_event_is_seen_by_the_next_request(serve: Serve) -> None:
     client = serve()
     before = client.post("/v1/recommend", json={"user_id": "guest", "k": 3}).json()["items"]
-    sent = {"user_id": "guest", "item_id": before[0]["item_id"], "liked": True}
+    sent = {"user_id": "guest", "item_id": before[0]["item_id"], "liked": True, "rating": 4.5}
     answer = client.post("/v1/events", json=sent)
     assert answer.status_code == 201 and answer.json() == {"user_id": "guest", "answers": 1}
     history = client.get("/v1/users/guest/history").json()
     assert history["history"] == [{"item_id": sent["item_id"], "text": before[0]["text"], "liked": True}]
     after = client.post("/v1/recommend", json={"user_id": "guest", "k": 40}).json()["items"]
     assert sent["item_id"] not in {item["item_id"] for item in after}
+
+
+@pytest.mark.parametrize("rating", ["NaN", "1e999", '"five"', "[5]", "1" + 400 * "0"])
+def test_a_rating_is_a_number(serve: Serve, rating: str) -> None:
+    body = f'{{"user_id": "guest", "item_id": "i01", "liked": true, "rating": {rating}}}'
+    answer = serve().post("/v1/events", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and "rating" in answer.text
 
 
 def test_search(serve: Serve) -> None:
@@ -206,7 +213,7 @@ JSON = st.recursive(
 )
 FIELDS = [
     "user_id", "items", "share", "k", "candidates", "profile", "history", "deadline_ms", "item_id", "liked",
-    "timestamp",
+    "timestamp", "rating",
 ]  # fmt: skip
 
 

@@ -12,15 +12,18 @@ from corella.config import DataConfig
 from corella.data.dataset import Dataset, Samples, make_dataset
 from corella.data.scope import Newcomer
 from corella.errors import UserError
-from corella.serving.live import Event, Live
+from corella.serving.live import Event, HistoryEntry, Live
 
 ITEMS = [f"i{n}" for n in range(6)]
 GROUPS = [["user"], ["item"], ["genres"], ["user", "genres"], ["user", "brand"], ["brand"], ["age"], ["age", "genres"]]
-ROW = st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3))
+ROW = st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3), st.integers(1, 5))
+SCALE = [(0, 0, 1, 0, 5), (1, 1, 0, 0, 1)]
+"""Training rows with the lowest and the highest rating."""
 NOW = 10_000
 
 
-def _dataset(rows: list[tuple[int, int, int, int]], **given: Any) -> Dataset:
+def _dataset(rows: list[tuple[int, ...]], **given: Any) -> Dataset:
+    """Of rows (user, item, label, split, and, where given, rating)."""
     log = pl.DataFrame(
         {
             "user_id": [f"u{r[0]}" for r in rows], "item_id": [ITEMS[r[1]] for r in rows],
@@ -29,6 +32,8 @@ def _dataset(rows: list[tuple[int, int, int, int]], **given: Any) -> Dataset:
         },
         schema_overrides={"label": pl.Int8},
     )  # fmt: skip
+    if len(rows[0]) == 5:
+        log = log.with_columns(rating=pl.Series([r[4] for r in rows], dtype=pl.Float64))
     users = pl.DataFrame({"user_id": [f"u{n}" for n in range(4)], "age": ["old", None, "young", "old"],
                           "text": [f"User {n}." for n in range(4)]})  # fmt: skip
     genres = [["A", "B"], ["A"], [], None, ["B", "B"], ["C"]]
@@ -62,18 +67,18 @@ def _same(live: Live, dataset: Dataset, user: str, ask: list[str]) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.lists(ROW, min_size=3, max_size=30), cut=st.integers(1, 30), frozen=st.booleans())
-def test_features_are_those_of_a_query(rows: list[tuple[int, int, int, int]], cut: int, frozen: bool) -> None:
+@given(rows=st.lists(ROW, min_size=1, max_size=30), cut=st.integers(2, 30), frozen=st.booleans(), rated=st.booleans())
+def test_features_are_those_of_a_query(rows: list[tuple[int, ...]], cut: int, frozen: bool, rated: bool) -> None:
     """From the whole log at once, and from a part of it with the rest appended."""
+    rows = [row[: 5 if rated else 4] for row in SCALE + rows]
     if frozen:
-        rows = [(u, i, label, 0 if n == 0 else split) for n, (u, i, label, split) in enumerate(rows)]
         live, dataset = Live(_dataset(rows, frozen=True)), _dataset(rows, frozen=True)
     else:
         dataset = _dataset(rows, frozen=False)
         part = rows[: min(cut, len(rows))]
         live = Live(_dataset(part, frozen=False))
-        for n, (u, i, label, _) in list(enumerate(rows))[len(part) :]:
-            live.add(Event(f"u{u}", ITEMS[i], label, 100 * n))
+        for n, (u, i, label, _, *rating) in list(enumerate(rows))[len(part) :]:
+            live.add(Event(f"u{u}", ITEMS[i], label, 100 * n, *rating))
     for user in ("u0", "u1", "u3"):
         _same(live, dataset, user, ITEMS)
     _same(live, dataset, "nobody", ITEMS[:2])
@@ -115,17 +120,33 @@ def test_a_visitor_leaves_no_trace() -> None:
     rows = [(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]
     live, other = (Live(_dataset(rows, frozen=False)) for _ in range(2))
     before = live.scope("u0", ITEMS, now=NOW)[1]
-    profile = Newcomer("A young one.", {"age": "young"})
-    scope, samples = live.scope(None, ["i2", "i5"], profile, [("i1", 1), ("i0", 0)], now=NOW)
+    profile, past = Newcomer("A young one.", {"age": "young"}), [HistoryEntry("i1", 1), HistoryEntry("i0", 0)]
+    scope, samples = live.scope(None, ["i2", "i5"], profile, past, now=NOW)
     assert scope.events.label.tolist() == [1, 0] and scope.new_user is profile
     names = live.dataset.count_names
     assert samples.counts[0, names.index("user_answers")] == pytest.approx(np.log(3))
     assert samples.counts[0, names.index("user_last_2_share")] == pytest.approx((1 + 3 / 5) / 3)
     assert samples.popularity.tolist() == [[1, 1], [0, 0]]
     np.testing.assert_array_equal(live.scope("u0", ITEMS, now=NOW)[1].counts, before.counts)
-    again = live.scope(None, ["i2", "i5"], profile, [("i1", 1), ("i0", 0)], now=NOW)[1]
+    again = live.scope(None, ["i2", "i5"], profile, past, now=NOW)[1]
     np.testing.assert_array_equal(again.counts, samples.counts)
     assert other.counts.total == live.counts.total
+
+
+def test_ratings_of_visitors_and_answers_without_one() -> None:
+    """Stars from 1 to 5; a like without stars counts as the liked training rows do on average, .75."""
+    live = Live(_dataset([*SCALE, (0, 2, 1, 0, 3)], frozen=False))
+    place = live.dataset.count_names.index("user_rating")
+    average = (1 + 0 + 0.5 + 1) / 5
+    for rating, counted in ((2, 0.25), (9, 1), (None, 0.75)):
+        past = [HistoryEntry("i3", 1, rating)]
+        _, samples = live.scope(None, ["i4"], None, past, now=NOW)
+        assert samples.counts[0, place] == pytest.approx((counted + 5 * average) / 6)
+    live.add(Event("u2", "i3", 1, 500))
+    live.add(Event("u2", "i4", 0, 600, 5))
+    average = (1 + 0 + 0.5 + 0.75 + 1 + 1) / 7
+    _, samples = live.scope("u2", ["i5"], now=NOW)
+    assert samples.counts[0, place] == pytest.approx((1.75 + 5 * average) / 7)
 
 
 def test_items_that_have_only_a_text() -> None:

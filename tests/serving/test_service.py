@@ -15,7 +15,7 @@ from corella.data.dataset import Dataset
 from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.serving.engine import Answer
-from corella.serving.live import Event
+from corella.serving.live import Event, HistoryEntry
 from corella.serving.service import Asker, Scored, Service
 
 Make = Callable[..., Service]
@@ -108,7 +108,7 @@ def test_candidates_are_retrieved_or_most_liked(make_service: Make, tiny_dataset
     assert [most[item] for item in liked] == sorted((most[i] for i in liked), reverse=True)
     assert engine.retrieved[0][:2] == ("u03", [item for item, label in answered if label == 1])
     engine.found = ["i07", "not in this catalogue", "i03"]
-    assert asyncio.run(service.candidates(Asker(None, None, [("i01", 1)]), 4, soon)) == ["i07", "i03"]
+    assert asyncio.run(service.candidates(Asker(None, None, [HistoryEntry("i01", 1)]), 4, soon)) == ["i07", "i03"]
     assert engine.retrieved[1] == ("", ["i01"], ["i01"], 4)
 
 
@@ -118,7 +118,7 @@ def test_somebody_described(make_service: Make, tiny_system: CoReLLa) -> None:
     found = _score(service, Asker(None, None, []), ITEMS, 1.0)
     unknown = _score(service, Asker("never seen"), ITEMS, 1.0)
     np.testing.assert_allclose(found.probability, unknown.probability, atol=1e-6)
-    man = Asker(None, Newcomer("M", {"gender": "M"}), [("i00", 0), ("i01", 1)])
+    man = Asker(None, Newcomer("M", {"gender": "M"}), [HistoryEntry("i00", 0), HistoryEntry("i01", 1)])
     told = _score(service, man, ITEMS, 0.0)
     assert not np.allclose(told.crm, found.crm)
 

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from corella.errors import UserError
 from corella.serving.live import Event
 from corella.serving.store import Store, StoreError, open_store
 
-A, B, C = Event("u", "i", 1, 5), Event("v\u00e9\U0001f600", "j'; DROP TABLE x", 0, 7), Event("u", "k", 0, 2**40)
+A, B, C = Event("u", "i", 1, 5), Event("v\u00e9\U0001f600", "j'; DROP TABLE x", 0, 7), Event("u", "k", 0, 2**40, 3.5)
 
 
 def _free_port() -> int:
@@ -116,6 +117,31 @@ def test_two_servers_see_each_other(url: str) -> None:
     assert one.since(cursor)[0] == other.since(cursor)[0] == [B, C]
     one.close()
     other.close()
+
+
+def test_a_store_of_an_earlier_version_learns_of_ratings(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    with sqlite3.connect(path) as old:
+        columns = "user_id TEXT NOT NULL, item_id TEXT NOT NULL, label INTEGER NOT NULL, timestamp INTEGER NOT NULL"
+        old.execute(f"CREATE TABLE corella_events (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
+        old.execute("INSERT INTO corella_events (user_id, item_id, label, timestamp) VALUES ('u', 'i', 1, 5)")
+    for _ in range(2):
+        open_store(str(path)).close()
+    store = open_store(str(path))
+    store.append(C)
+    assert store.since("")[0] == [A, C]
+    store.close()
+
+
+def test_a_table_of_an_earlier_version_learns_of_ratings(postgres_url: str) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("ALTER TABLE IF EXISTS corella_events DROP COLUMN IF EXISTS rating")
+    store = open_store(postgres_url)
+    cursor = _drained(store)
+    store.append(C)
+    assert store.since(cursor)[0] == [C]
+    store.close()
 
 
 def test_it_is_there_after_opening_again(url: str) -> None:

@@ -98,8 +98,10 @@ class CountsConfig(Section):
     """Each group is a list of keys: `user`, `item`, or a user or item column (at most one list column)."""
     last: list[Annotated[int, Field(ge=1)]] = [5, 15]
     """Shares of positives among the user's last k answers, one feature for each k."""
+    ratings: bool = True
+    """Where the interactions have ratings, take the means of those beside the shares of positives. [ours]"""
     smoothing: float = Field(default=5.0, gt=0)
-    """How many answers at the running average every share of positives starts with. [ours]"""
+    """How many answers at the running average every mean starts with. [ours]"""
     frozen: bool | None = None
     """Freeze everything but the user's own counts at the end of training. Unset: only where the split is not in the
     order of time (by user, within each user, leave-last-out, a column that mixes them), since a test row may stand
@@ -114,7 +116,8 @@ class DataConfig(Section):
     path: Path | None = None
     """Folder of the raw files of a built-in dataset (not needed for `ml-100k`)."""
     interactions: TableConfig | None = None
-    """Your interactions: user_id, item_id, and rating or label; timestamp and review (a text) where there are any."""
+    """Your interactions: user_id, item_id, rating or label (or both); timestamp and review (a text) where there are
+    any."""
     users: TableConfig | None = None
     """Your users: user_id and any fields."""
     items: TableConfig | None = None

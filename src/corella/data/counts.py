@@ -6,7 +6,8 @@ kept up to date one event at a time (serving). A property test holds them equal.
 For a group, a row's keys are the values of its columns (one list column multiplies them). With n answers and
 s positives of all its keys before the row, and the running average answer r, the features are log(1+n) and
 (s + k r) / (n + k). The user's bias is the smoothed mean of what each of the user's answers was above the share of
-positives that its item had at the time: who likes what everybody likes is not easily pleased.
+positives that its item had at the time: who likes what everybody likes is not easily pleased. Where the answers have
+ratings, the same means are taken of them too: they say how much something was liked.
 """
 
 import math
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from corella.config import CountsConfig
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
@@ -35,14 +37,17 @@ class Keys:
     """Whether the user is part of the key; such counts stay up to date where others are frozen."""
 
 
-def feature_names(config: CountsConfig) -> list[str]:
-    """Names of the features, in the order of the columns."""
-    names = []
-    for group in config.groups:
-        key = "_x_".join(group)
-        names += [f"{key}_answers", f"{key}_share"]
+def feature_names(config: CountsConfig, rated: bool) -> list[str]:
+    """Names of the features, in the order of the columns; `rated`: with those of the ratings."""
+    groups = ["_x_".join(group) for group in config.groups]
+    names = [f"{group}_{what}" for group in groups for what in ("answers", "share")]
     names += [f"user_last_{k}_share" for k in config.last]
-    return [*names, "user_bias", "user_log_seconds", "item_log_seconds"]
+    names += ["user_bias", "user_log_seconds", "item_log_seconds"]
+    if rated:
+        names += [f"{group}_rating" for group in groups]
+        names += [f"user_last_{k}_rating" for k in config.last]
+        names.append("user_rating_bias")
+    return names
 
 
 @dataclass(frozen=True)
@@ -52,52 +57,52 @@ class Log:
     user: Ints
     item: Ints
     time: Ints
-    label: Ints
+    values: Doubles
+    """[rows, 1 or 2]: the answer, 0 or 1, and, where ratings are counted, the rating, from 0 to 1."""
     known: Ints
     shared: Ints
     """1 where groups without the user may count the row too (fewer than `known` if counts are frozen)."""
 
 
-def running_average(label: Ints, known: Ints) -> npt.NDArray[np.float64]:
-    """The share of positives before each row, starting from one positive and one negative answer."""
+def running_average(value: Doubles, known: Ints) -> Doubles:
+    """The mean of a value before each row, starting from a 1 and a 0."""
     answers = np.cumsum(known) - known
-    positives = np.cumsum(label * known) - label * known
-    return (positives + 1.0) / (answers + 2.0)
+    total = np.cumsum(value * known) - value * known
+    return np.asarray((total + 1.0) / (answers + 2.0))
 
 
 def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig) -> Floats:
     """Features of every row, float32 [rows, len(feature_names)]."""
-    rows = len(log.user)
-    average = running_average(log.label, log.shared)
-    columns: list[npt.NDArray[np.float64]] = []
-    for group in keys:
-        known = log.known if group.by_user else log.shared
-        answers, positives = _before(group, rows, log.label, known)
-        columns.append(np.log1p(answers))
-        columns.append((positives + config.smoothing * average) / (answers + config.smoothing))
-    columns += _recent(log, average, config)
-    columns.append(_user_bias(log, config))
-    for code, known in ((log.user, log.known), (log.item, log.shared)):
-        columns.append(_log_seconds(code, log.time, known))
+    columns: list[Doubles] = []
+    for place, value in enumerate(log.values.T):
+        average = running_average(value, log.shared)
+        for group in keys:
+            answers, total = _before(group, value, log.known if group.by_user else log.shared)
+            if place == 0:
+                columns.append(np.log1p(answers))
+            columns.append((total + config.smoothing * average) / (answers + config.smoothing))
+        columns += _recent(log, value, average, config)
+        columns.append(_user_bias(log, value, config))
+        if place == 0:
+            columns += [_log_seconds(log.user, log.time, log.known), _log_seconds(log.item, log.time, log.shared)]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def before(code: Ints, label: Ints, known: Ints) -> tuple[Ints, Ints]:
-    """Answers and positives of each row's key before the row; int64 [rows] each."""
-    keys = Keys("", np.arange(len(code)), code, by_user=True)
-    return _before(keys, len(code), label, known)
+def before(code: Ints, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
+    """Number of answers and total of a value of each row's key before the row; float64 [rows] each."""
+    return _before(Keys("", np.arange(len(code)), code, by_user=True), value, known)
 
 
-def _before(keys: Keys, rows: int, label: Ints, known: Ints) -> tuple[Ints, Ints]:
+def _before(keys: Keys, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
     order = np.argsort(keys.code, kind="stable")
     row = keys.row[order]
     first = _group_start(keys.code[order])
     sums = []
-    for weight in (known[row], known[row] * label[row]):
+    for weight in (known[row].astype(np.float64), known[row] * value[row]):
         exclusive = np.cumsum(weight) - weight
-        entry = np.empty(len(order), dtype=np.int64)
+        entry = np.empty(len(order))
         entry[order] = exclusive - exclusive[first]
-        sums.append(np.bincount(keys.row, weights=entry, minlength=rows).astype(np.int64))
+        sums.append(np.asarray(np.bincount(keys.row, weights=entry, minlength=len(value)), dtype=np.float64))
     return sums[0], sums[1]
 
 
@@ -109,36 +114,36 @@ def _group_start(sorted_code: Ints) -> Ints:
     return np.maximum.accumulate(np.where(new, np.arange(len(sorted_code)), 0))
 
 
-def _recent(log: Log, average: npt.NDArray[np.float64], config: CountsConfig) -> list[npt.NDArray[np.float64]]:
-    """Smoothed share of positives among the user's last k answers."""
+def _recent(log: Log, value: Doubles, average: Doubles, config: CountsConfig) -> list[Doubles]:
+    """Smoothed mean of a value over the user's last k answers."""
     order = np.argsort(log.user, kind="stable")
-    known, label = log.known[order], log.label[order] * log.known[order]
+    known = log.known[order]
     first = _group_start(log.user[order])
     answers = np.cumsum(known) - known
-    events = np.r_[0, np.cumsum(label[known == 1])]
+    total = np.r_[0, np.cumsum(value[order][known == 1])]
     columns = []
     for k in config.last:
         begin = np.maximum(answers - k, answers[first])
-        share = (events[answers] - events[begin] + average[order]) / (answers - begin + 1.0)
+        mean = (total[answers] - total[begin] + average[order]) / (answers - begin + 1.0)
         column = np.empty(len(order))
-        column[order] = share
+        column[order] = mean
         columns.append(column)
     return columns
 
 
-def above_expected(log: Log, config: CountsConfig) -> npt.NDArray[np.float64]:
-    """For every row its answer less the item's share of positives at the time; 0 where the answer is not known."""
-    answers, positives = before(log.item, log.label, log.shared)
-    average = running_average(log.label, log.shared)
-    expected = (positives + config.smoothing * average) / (answers + config.smoothing)
-    return np.asarray((log.label - expected) * log.known, dtype=np.float64)
+def above_expected(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
+    """A value of every row less the item's mean at the time; 0 where the answer is not known."""
+    answers, total = before(log.item, value, log.shared)
+    average = running_average(value, log.shared)
+    expected = (total + config.smoothing * average) / (answers + config.smoothing)
+    return np.asarray((value - expected) * log.known, dtype=np.float64)
 
 
-def _user_bias(log: Log, config: CountsConfig) -> npt.NDArray[np.float64]:
-    """Smoothed mean of the user's earlier answers less their items' shares of positives at the time."""
+def _user_bias(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
+    """Smoothed mean of a value of the user's earlier answers less their items' means at the time."""
     order = np.argsort(log.user, kind="stable")
     known = log.known[order]
-    above = above_expected(log, config)[order]
+    above = above_expected(log, value, config)[order]
     first = _group_start(log.user[order])
     answers, total = np.cumsum(known) - known, np.cumsum(above) - above
     column = np.empty(len(order))
@@ -163,29 +168,31 @@ class CountState:
     """The same features, one event at a time.
 
     Keys are given by the caller as hashable values, a sequence for each group, in the order of
-    `config.groups`.
+    `config.groups`. Where a number of answers and totals of the values are kept, they are a list `[n, total, ...]`.
     """
 
-    def __init__(self, config: CountsConfig) -> None:
-        self.config = config
-        self.tallies: list[dict[object, list[int]]] = [defaultdict(lambda: [0, 0]) for _ in config.groups]
-        self.total = [0, 0]
-        self.last: dict[object, deque[int]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
-        self.bias: dict[object, list[float]] = defaultdict(lambda: [0, 0.0])
-        self.item: dict[object, list[int]] = defaultdict(lambda: [0, 0])
+    def __init__(self, config: CountsConfig, rated: bool) -> None:
+        """`rated`: whether an answer's values are its label and its rating, or the label alone."""
+        self.config, self.rated = config, rated
+        none = [0.0] * (3 if rated else 2)
+        self.tallies: list[dict[object, list[float]]] = [defaultdict(none.copy) for _ in config.groups]
+        self.total = none.copy()
+        self.last: dict[object, deque[Sequence[float]]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
+        self.bias: dict[object, list[float]] = defaultdict(none.copy)
+        """Totals of what the values were above the item's mean at the time."""
+        self.item: dict[object, list[float]] = defaultdict(none.copy)
         self.user_time: dict[object, int] = {}
         self.item_time: dict[object, int] = {}
         self.frozen = False
         """When true, events still count for the user's own keys but for nothing else."""
 
-    @property
-    def _average(self) -> float:
-        return (self.total[1] + 1.0) / (self.total[0] + 2.0)
+    def _average(self, place: int) -> float:
+        return (self.total[1 + place] + 1.0) / (self.total[0] + 2.0)
 
     def with_visitor(self) -> "CountState":
         """The same state with room for one more user, who leaves no trace in it: what shares this one's totals is read
         only."""
-        other = CountState(self.config)
+        other = CountState(self.config, self.rated)
         groups = zip(self.tallies, other.tallies, self.config.groups, strict=True)
         other.tallies = [new if "user" in columns else old for old, new, columns in groups]
         other.total, other.item, other.item_time = self.total, self.item, self.item_time
@@ -197,49 +204,68 @@ class CountState:
     ) -> Floats:
         """Features of samples of one user at `time`, float32 [items, features]; changes nothing. `keys`: for each item,
         for each group its keys."""
-        average, smoothing = self._average, self.config.smoothing
-        found = np.zeros((len(items), len(self.tallies), 2))
+        smoothing = self.config.smoothing
+        found = np.zeros((len(items), len(self.tallies), len(self.total)))
         for row, groups in zip(found, keys, strict=True):
             for place, (tally, group) in enumerate(zip(self.tallies, groups, strict=True)):
                 for key in group if len(group) == 1 else set(group):
                     known = tally.get(key)
                     if known is not None:
-                        row[place, 0] += known[0]
-                        row[place, 1] += known[1]
-        answers, positives = found[:, :, 0], found[:, :, 1]
-        shares = (positives + smoothing * average) / (answers + smoothing)
-        tallied = np.stack([np.log1p(answers), shares], axis=2).reshape(len(items), -1)
-        recent = list(self.last.get(user, ()))
-        own: list[float] = []
+                        row[place] += known
+        answers = found[:, :, 0]
+        ages = [[_elapsed(self.item_time.get(item), time)] for item in items]
+        columns = []
+        for place in range(len(self.total) - 1):
+            average = self._average(place)
+            means = (found[:, :, 1 + place] + smoothing * average) / (answers + smoothing)
+            own = self._own(user, place, average)
+            if place == 0:
+                means = np.stack([np.log1p(answers), means], axis=2).reshape(len(items), -1)
+                own.append(_elapsed(self.user_time.get(user), time))
+            columns += [means, np.tile(own, (len(items), 1))]
+            if place == 0:
+                columns.append(np.array(ages).reshape(-1, 1))
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+    def _own(self, user: object, place: int, average: float) -> list[float]:
+        """Means of a value over the user's last answers, and its bias."""
+        recent = [values[place] for values in self.last.get(user, ())]
+        own = []
         for k in self.config.last:
             newest = recent[-k:]
             own.append((sum(newest) + average) / (len(newest) + 1.0))
-        number, above = self.bias.get(user, (0, 0.0))
-        own += [above / (number + smoothing), _elapsed(self.user_time.get(user), time)]
-        ages = [[_elapsed(self.item_time.get(item), time)] for item in items]
-        columns = [tallied, np.tile(own, (len(items), 1)), np.array(ages).reshape(-1, 1)]
-        return np.concatenate(columns, axis=1).astype(np.float32)
+        known = self.bias.get(user)
+        above = 0.0 if known is None else known[1 + place] / (known[0] + self.config.smoothing)
+        return [*own, above]
 
-    def update(self, user: object, item: object, time: int, label: int, keys: Sequence[Sequence[object]]) -> None:
-        """Count one answer (label 0 or 1)."""
+    def update(
+        self, user: object, item: object, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]
+    ) -> None:
+        """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1."""
+        one = (1, *values)
         for tally, group, columns in zip(self.tallies, keys, self.config.groups, strict=True):
             if self.frozen and "user" not in columns:
                 continue
             for key in set(group):
-                tally[key][0] += 1
-                tally[key][1] += label
-        answers, positives = self.item.get(item, (0, 0))
-        expected = (positives + self.config.smoothing * self._average) / (answers + self.config.smoothing)
-        self.bias[user][0] += 1
-        self.bias[user][1] += label - expected
-        self.last[user].append(label)
+                _add(tally[key], one)
+        known = self.item.get(item, [0.0] * len(one))
+        smoothing = self.config.smoothing
+        expected = [
+            (known[1 + place] + smoothing * self._average(place)) / (known[0] + smoothing)
+            for place in range(len(values))
+        ]
+        _add(self.bias[user], (1, *(value - e for value, e in zip(values, expected, strict=True))))
+        self.last[user].append(values)
         self.user_time[user] = time
         if not self.frozen:
-            self.total[0] += 1
-            self.total[1] += label
-            self.item[item][0] += 1
-            self.item[item][1] += label
+            _add(self.total, one)
+            _add(self.item[item], one)
             self.item_time[item] = time
+
+
+def _add(total: list[float], more: Sequence[float]) -> None:
+    for place, value in enumerate(more):
+        total[place] += value
 
 
 def _elapsed(last: int | None, now: int) -> float:

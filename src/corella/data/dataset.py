@@ -15,13 +15,14 @@ import polars as pl
 
 from corella.config import DataConfig
 from corella.data.counts import Keys, Log, batch_counts, before, feature_names
+from corella.data.ratings import RatingScale, answer_values, rating_scale
 from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 from corella.errors import UserError, suggest
 from corella.files import verify_manifest
 
 Ints = npt.NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the files of a prepared dataset change their meaning."""
 
 USER_CODE = "user"
@@ -91,7 +92,12 @@ class Dataset:
 
     @cached_property
     def count_names(self) -> list[str]:
-        return feature_names(self.config.counts)
+        return feature_names(self.config.counts, self.rating_scale is not None)
+
+    @cached_property
+    def rating_scale(self) -> RatingScale | None:
+        """How ratings are counted; None where they are not."""
+        return rating_scale(self.log, self.config)
 
     @cached_property
     def label(self) -> Ints:
@@ -163,15 +169,16 @@ class Dataset:
         shown = np.where(now == end_of_time, log_time.max(initial=0), now)
         order = _insert(log_time, now)
         none = np.zeros_like(user)
+        values = answer_values(self.log, self.rating_scale)
         columns = (
-            (self.user, user), (self.item, item), (log_time, shown), (self.label, none),
+            (self.user, user), (self.item, item), (log_time, shown), (values, np.zeros((len(user), values.shape[1]))),
             (np.ones_like(self.user), none), (shared_rows(self.log, self.config), none),
         )  # fmt: skip
         mixed = Log(*(np.concatenate(pair)[order] for pair in columns))
         keys = group_keys(mixed.user, mixed.item, self.users, self.items, self.config)
         counts = batch_counts(mixed, keys, self.config.counts)
         popularity = _popularity(mixed)
-        own, _ = before(mixed.user, mixed.label, mixed.known)
+        own = before(mixed.user, mixed.values[:, 0], mixed.known)[0].astype(np.int64)
         back = np.argsort(order)[len(self.user) :]
         begin = np.where(user >= 0, self.events.start[np.maximum(user, 0)], 0)
         return Samples(
@@ -222,8 +229,8 @@ def make_dataset(
         pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
     )
     user, item = log[USER_CODE].to_numpy(), log[ITEM_CODE].to_numpy()
-    label = log[LABEL].to_numpy().astype(np.int64)
-    arrays = Log(user, item, _times(log), label, np.ones(log.height, dtype=np.int64), shared_rows(log, config))
+    values = answer_values(log, rating_scale(log, config))
+    arrays = Log(user, item, _times(log), values, np.ones(log.height, dtype=np.int64), shared_rows(log, config))
     keys = group_keys(user, item, users, items, config)
     counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
     dataset = Dataset(log, users, items, config, counts, popularity, manifest)
@@ -282,7 +289,7 @@ def _rank(column: pl.Series) -> Ints:
 
 
 def _popularity(log: Log) -> Ints:
-    return np.stack(before(log.item, log.label, log.shared), axis=1)
+    return np.stack(before(log.item, log.values[:, 0], log.shared), axis=1).astype(np.int64)
 
 
 def shared_rows(log: pl.DataFrame, config: DataConfig) -> Ints:

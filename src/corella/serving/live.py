@@ -17,7 +17,8 @@ import polars as pl
 
 from corella.data.counts import CountState, Log, above_expected
 from corella.data.dataset import Dataset, Events, Samples, shared_rows
-from corella.data.schema import ITEM, LABEL, TIME, USER
+from corella.data.ratings import answer_values
+from corella.data.schema import ITEM, TIME, USER
 from corella.data.scope import Newcomer, Scope
 from corella.errors import UserError
 
@@ -37,6 +38,17 @@ class Event:
     label: int
     timestamp: int
     """Seconds since 1970."""
+    rating: float | None = None
+    """On the scale of the training data, where the user gave one."""
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """An answer of somebody who is described in a request."""
+
+    item_id: str
+    label: int
+    rating: float | None = None
 
 
 @dataclass
@@ -77,17 +89,17 @@ class Live:
         user_id: str | None,
         items: Sequence[str | Newcomer],
         profile: Newcomer | None = None,
-        history: Sequence[tuple[str, int]] = (),
+        history: Sequence[HistoryEntry] = (),
         now: int | None = None,
     ) -> tuple[Scope, Samples]:
         """The world of a request, and the samples of its items in their order.
 
-        `user_id` None is somebody described by `profile` and `history` (item id, label), oldest first. Items are ids or
-        newcomers. Raises `UserError` for an item id that the catalogue does not have.
+        `user_id` None is somebody described by `profile` and `history`, oldest first. Items are ids or newcomers.
+        Raises `UserError` for an item id that the catalogue does not have.
         """
         if user_id is None:
-            seen = [self._item(name) for name, _ in history]
-            labels = [label for _, label in history]
+            seen = [self._item(answer.item_id) for answer in history]
+            labels = [answer.label for answer in history]
             popularity = np.array([self._popularity(i) for i in seen], dtype=np.int64).reshape(-1, 2)
         else:
             seen, labels, popularity = self._history(user_id)
@@ -103,7 +115,7 @@ class Live:
         )  # fmt: skip
         known = -1 if user_id is None else self.users.get(user_id, -1)
         scope = Scope(known, codes, events, popularity, profile if known < 0 else None, new_items)
-        counts = self._features(user_id, known, asked, items, profile, list(history), now)
+        counts = self._features(user_id, known, asked, items, profile, history, now)
         shown = np.array([self._popularity(code) for code in asked], dtype=np.int64).reshape(-1, 2)
         return scope, scope.samples(np.array([numbers[c] for c in asked], dtype=np.int64), counts, shown)
 
@@ -158,7 +170,7 @@ class Live:
 
     def _features(
         self, user_id: str | None, user: int, asked: Sequence[int], items: Sequence[str | Newcomer],
-        profile: Newcomer | None, history: Sequence[tuple[str, int]], now: int | None,
+        profile: Newcomer | None, history: Sequence[HistoryEntry], now: int | None,
     ) -> npt.NDArray[np.float32]:  # fmt: skip
         state, key = self.counts, user_id
         moment = int(time.time()) if now is None else now
@@ -169,9 +181,9 @@ class Live:
             key = _UNKNOWN
             user_values[USER] = (key,)
             state = state.with_visitor()
-            for name, label in history:
-                code = self._item(name)
-                state.update(key, code, moment, label, self._keys(user_values, self._row(code)))
+            for answer in history:
+                code = self._item(answer.item_id)
+                state.update(key, code, moment, self._values(answer), self._keys(user_values, self._row(code)))
         else:
             user_values[USER] = (user_id,)
         keys = []
@@ -183,6 +195,11 @@ class Live:
             )
             keys.append(self._keys(user_values, values))
         return state.features(key, [code if code >= 0 else None for code in asked], moment, keys)
+
+    def _values(self, answer: Event | HistoryEntry) -> tuple[float, ...]:
+        """What is counted of an answer."""
+        scale = self.dataset.rating_scale
+        return (answer.label,) if scale is None else (answer.label, scale(answer.rating, answer.label))
 
     def _row(self, code: int) -> dict[str, Key]:
         return {ITEM: (self._names[code],), **{name: values[code] for name, values in self._item_values.items()}}
@@ -217,7 +234,7 @@ class Live:
         keys = self._keys(user_values, self._row(code))
         times = ((self.counts.user_time, event.user_id), (self.counts.item_time, code))
         before = [known.get(key, moment) for known, key in times]
-        self.counts.update(event.user_id, code, moment, event.label, keys)
+        self.counts.update(event.user_id, code, moment, self._values(event), keys)
         for (known, key), earlier in zip(times, before, strict=True):
             if key in known:  # answers may come late, but a last answer is the last
                 known[key] = max(known[key], earlier)
@@ -230,37 +247,38 @@ class Live:
     def _start(self, shared: Ints) -> CountState:
         """The log's totals, as if its rows had come one by one."""
         dataset, config = self.dataset, self.dataset.config.counts
-        state = CountState(config)
+        values = answer_values(dataset.log, dataset.rating_scale)
+        state = CountState(config, rated=dataset.rating_scale is not None)
         state.frozen = bool((shared == 0).any())
+        names = [f"value:{place}" for place in range(values.shape[1])]
         log = dataset.log.select(
-            USER, ITEM, "user", "item", LABEL, shared=pl.Series(shared),
-            time=pl.col(TIME) if TIME in dataset.log.columns else pl.lit(0),
+            USER, ITEM, "user", "item", *(pl.Series(n, v) for n, v in zip(names, values.T, strict=True)),
+            shared=pl.Series(shared), time=pl.col(TIME) if TIME in dataset.log.columns else pl.lit(0),
         )  # fmt: skip
         for tally, group in zip(state.tallies, self._groups, strict=True):
             rows = log if "user" in group else log.filter(pl.col("shared") == 1)
-            tally.update(self._tally(rows, group))
+            tally.update(self._tally(rows, group, names))
         users = dataset.users[USER].cast(pl.String).to_list()
-        seen = log.filter(pl.col("shared") == 1)
-        state.total = [seen.height, int(seen[LABEL].sum())]
-        state.item.update(
-            {i: [int(n), int(s)] for i, (n, s) in enumerate(zip(self._answers, self._likes, strict=True))}
-        )
+        state.total = [float(shared.sum()), *(shared @ values).tolist()]
+        state.item.update(enumerate(_totals(dataset.item, shared, shared[:, None] * values, dataset.items.height)))
         arrays = Log(
-            dataset.user, dataset.item, log["time"].to_numpy().astype(np.int64), dataset.label,
+            dataset.user, dataset.item, log["time"].to_numpy().astype(np.int64), values,
             np.ones(log.height, np.int64), shared,
         )  # fmt: skip
-        above = above_expected(arrays, config)
-        number = np.bincount(dataset.user, minlength=len(users))
-        total = np.bincount(dataset.user, weights=above, minlength=len(users))
-        state.bias.update({u: [int(n), float(t)] for u, n, t in zip(users, number, total, strict=True)})
-        last = log.group_by("user").agg(pl.col("time").last(), pl.col(LABEL).tail(max(config.last, default=1)))
-        for code, moment, labels in last.iter_rows():
+        above = np.stack([above_expected(arrays, value, config) for value in values.T], axis=1)
+        state.bias.update(zip(users, _totals(dataset.user, arrays.known, above, len(users)), strict=True))
+        most = max(config.last, default=1)
+        last = log.group_by("user").agg(pl.col("time").last(), *(pl.col(name).tail(most) for name in names))
+        for code, moment, *newest in last.iter_rows():
             state.user_time[users[code]] = moment
-            state.last[users[code]] = deque(labels, maxlen=max(config.last, default=1))
+            state.last[users[code]] = deque(zip(*newest, strict=True), maxlen=most)
+        seen = log.filter(pl.col("shared") == 1)
         state.item_time.update(seen.group_by("item").agg(pl.col("time").last()).iter_rows())
         return state
 
-    def _tally(self, rows: pl.DataFrame, group: Sequence[str]) -> Iterable[tuple[Key, list[int]]]:
+    def _tally(
+        self, rows: pl.DataFrame, group: Sequence[str], values: Sequence[str]
+    ) -> Iterable[tuple[Key, list[float]]]:
         columns = []
         for n, name in enumerate(group):
             column = f"key:{n}"
@@ -268,12 +286,20 @@ class Live:
             if name in ("user", "item"):
                 rows = rows.with_columns(pl.col(USER if name == "user" else ITEM).cast(pl.String).alias(column))
                 continue
-            code, values = ("item", self._item_values) if name in self._item_values else ("user", self._user_values)
-            lists = pl.Series(column, [list(v) for v in values[name]], dtype=pl.List(pl.String))
+            code, table_values = (
+                ("item", self._item_values) if name in self._item_values else ("user", self._user_values)
+            )
+            lists = pl.Series(column, [list(v) for v in table_values[name]], dtype=pl.List(pl.String))
             table = pl.DataFrame({code: np.arange(len(lists)), column: lists})
             rows = rows.join(table, on=code, how="left").explode(column).drop_nulls(column)
-        found = rows.group_by(columns).agg(pl.len(), pl.col(LABEL).cast(pl.Int64).sum())
-        return ((tuple(row[:-2]), [row[-2], row[-1]]) for row in found.iter_rows())
+        found = rows.group_by(columns).agg(pl.len(), pl.col(values).sum())
+        return ((tuple(row[: len(columns)]), list(row[len(columns) :])) for row in found.iter_rows())
+
+
+def _totals(code: Ints, known: Ints, values: npt.NDArray[np.float64], size: int) -> list[list[float]]:
+    """For each code the number of known answers and the totals of their values."""
+    columns = [np.bincount(code, weights=column, minlength=size) for column in (known, *values.T)]
+    return np.stack(columns, axis=1).tolist()
 
 
 def _codes(ids: pl.Series) -> dict[str, int]:

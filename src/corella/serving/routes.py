@@ -15,7 +15,7 @@ from corella.serving.catalogue import Catalogue
 from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key, find_key
 from corella.serving.limits import Lag, RateLimit
-from corella.serving.live import Event
+from corella.serving.live import Event, HistoryEntry
 from corella.serving.metrics import Metrics
 from corella.serving.schema import (
     Accepted,
@@ -131,7 +131,7 @@ async def events(new: NewEvent, context: Shared) -> Accepted:
     moment = int(time.time()) if new.timestamp is None else new.timestamp
     if moment > time.time() + _FUTURE_SECONDS:
         raise UserError(f"timestamp: {moment} is in the future")
-    await context.service.add(Event(new.user_id, new.item_id, int(new.liked), moment))
+    await context.service.add(Event(new.user_id, new.item_id, int(new.liked), moment, new.rating))
     context.metrics.events.inc()
     return Accepted(user_id=new.user_id, answers=len(live.answered(new.user_id)))
 
@@ -233,7 +233,7 @@ def _who(context: Context, asking: Asking) -> Asker:
     most = context.service.settings.max_history
     if len(asking.history) > most:
         raise UserError(f"history: {len(asking.history)} answers; at most {most}")
-    past = [(answer.item_id, int(answer.liked)) for answer in asking.history]
+    past = [HistoryEntry(answer.item_id, int(answer.liked), answer.rating) for answer in asking.history]
     return Asker(asking.user_id, _newcomer(asking.profile) if asking.profile else None, past)
 
 

@@ -15,6 +15,12 @@ Value = (
 )
 
 
+Rating = Annotated[
+    float | None,
+    Field(allow_inf_nan=False, description="On the scale of the training data, where the user gave one."),
+]
+
+
 class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -34,6 +40,7 @@ class PastAnswer(_Given):
 
     item_id: Identifier
     liked: bool
+    rating: Rating = None
 
 
 class Asking(_Given):
@@ -107,6 +114,7 @@ class NewEvent(_Given):
     user_id: Identifier
     item_id: Identifier
     liked: bool
+    rating: Rating = None
     timestamp: int | None = Field(default=None, ge=0, le=1 << 40, description="Seconds since 1970; unset: now.")
 
 

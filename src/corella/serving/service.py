@@ -21,7 +21,7 @@ from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.llm.timeline import TimelinePrompts
 from corella.serving.engine import Answer, Engine
-from corella.serving.live import Event, Live
+from corella.serving.live import Event, HistoryEntry, Live
 from corella.serving.settings import ServingSettings
 from corella.serving.store import PAGE, Store, StoreError
 
@@ -36,7 +36,7 @@ class Asker:
 
     user_id: str | None
     profile: Newcomer | None = None
-    history: Sequence[tuple[str, int]] = ()
+    history: Sequence[HistoryEntry] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ class Service:
         """Ids of items that the asker has not answered: what CLLM4Rec retrieves, or, where there is none or it has no
         time, what most people like. Half of the time goes to retrieval at most."""
         await self.sync()
-        answered = list(asker.history) if asker.user_id is None else self.live.answered(asker.user_id)
+        described = [(answer.item_id, answer.label) for answer in asker.history]
+        answered = described if asker.user_id is None else self.live.answered(asker.user_id)
         seen = {item for item, _ in answered}
         found: list[str] = []
         if self.engine is not None:

@@ -65,14 +65,19 @@ class SQLiteStore:
             self._writer.execute("PRAGMA synchronous=FULL")
             self._writer.execute(
                 "CREATE TABLE IF NOT EXISTS corella_events (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
-                "user_id TEXT NOT NULL, item_id TEXT NOT NULL, label INTEGER NOT NULL, timestamp INTEGER NOT NULL)"
+                "user_id TEXT NOT NULL, item_id TEXT NOT NULL, label INTEGER NOT NULL, timestamp INTEGER NOT NULL, "
+                "rating REAL)"
             )
+            self._writer.execute("BEGIN IMMEDIATE")  # of servers that start at once, one brings an old table up to date
+            if not any(row[1] == "rating" for row in self._writer.execute("PRAGMA table_info(corella_events)")):
+                self._writer.execute("ALTER TABLE corella_events ADD COLUMN rating REAL")
+            self._writer.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path}: {error}") from None
 
     def append(self, event: Event) -> None:
         """Safe on disk when it returns."""
-        statement = "INSERT INTO corella_events (user_id, item_id, label, timestamp) VALUES (?, ?, ?, ?)"
+        statement = "INSERT INTO corella_events (user_id, item_id, label, timestamp, rating) VALUES (?, ?, ?, ?, ?)"
         try:
             self._writer.execute(statement, _row(event))
         except sqlite3.Error as error:
@@ -81,7 +86,8 @@ class SQLiteStore:
     def since(self, cursor: str) -> tuple[list[Event], str]:
         """Answers behind the cursor, and the next cursor."""
         statement = (
-            "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > ? ORDER BY seq LIMIT ?"
+            "SELECT seq, user_id, item_id, label, timestamp, rating FROM corella_events WHERE seq > ? "
+            "ORDER BY seq LIMIT ?"
         )
         try:
             rows = self._reader.execute(statement, (int(cursor or 0), PAGE)).fetchall()
@@ -110,9 +116,10 @@ class RedisStore:
 
     def append(self, event: Event) -> None:
         """Accepted by the server when it returns."""
-        names = ("user_id", "item_id", "label", "timestamp")
+        names = ("user_id", "item_id", "label", "timestamp", "rating")
+        given: Any = {name: value for name, value in zip(names, _row(event), strict=True) if value is not None}
         try:
-            self._client.xadd(_STREAM, dict(zip(names, _row(event), strict=True)))
+            self._client.xadd(_STREAM, given)
         except self._errors as error:
             raise StoreError(str(error)) from None
 
@@ -122,7 +129,13 @@ class RedisStore:
             rows: Any = self._client.xrange(_STREAM, min=f"({cursor}" if cursor else "-", count=PAGE)
         except self._errors as error:
             raise StoreError(str(error)) from None
-        events = [Event(r["user_id"], r["item_id"], int(r["label"]), int(r["timestamp"])) for _, r in rows]
+        events = [
+            Event(
+                r["user_id"], r["item_id"], int(r["label"]), int(r["timestamp"]),
+                float(r["rating"]) if "rating" in r else None,
+            )
+            for _, r in rows
+        ]  # fmt: skip
         return events, rows[-1][0] if rows else cursor
 
     def close(self) -> None:
@@ -142,23 +155,31 @@ class PostgresStore:
         self._run(
             "append",
             "CREATE TABLE IF NOT EXISTS corella_events (seq BIGSERIAL PRIMARY KEY, user_id TEXT NOT NULL, "
-            "item_id TEXT NOT NULL, label SMALLINT NOT NULL, timestamp BIGINT NOT NULL)",
+            "item_id TEXT NOT NULL, label SMALLINT NOT NULL, timestamp BIGINT NOT NULL, rating DOUBLE PRECISION)",
             (),
         )
+        columns = (
+            "SELECT 1 FROM pg_attribute WHERE attrelid = 'corella_events'::regclass AND attname = 'rating' "
+            "AND NOT attisdropped"
+        )
+        if not self._run("append", columns, ()):  # a table of an earlier version; only its owner may change it
+            self._run("append", "ALTER TABLE corella_events ADD COLUMN IF NOT EXISTS rating DOUBLE PRECISION", ())
 
     def append(self, event: Event) -> None:
         """Committed when it returns. Appends wait for each other, so that numbers become visible in their order and no
         reader passes one by."""
         statement = (
             "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(727274)) "
-            "INSERT INTO corella_events (user_id, item_id, label, timestamp) SELECT %s, %s, %s, %s FROM turn"
+            "INSERT INTO corella_events (user_id, item_id, label, timestamp, rating) "
+            "SELECT %s, %s, %s, %s, %s::double precision FROM turn"
         )
         self._run("append", statement, _row(event))
 
     def since(self, cursor: str) -> tuple[list[Event], str]:
         """Answers behind the cursor, and the next cursor."""
         statement = (
-            "SELECT seq, user_id, item_id, label, timestamp FROM corella_events WHERE seq > %s ORDER BY seq LIMIT %s"
+            "SELECT seq, user_id, item_id, label, timestamp, rating FROM corella_events WHERE seq > %s "
+            "ORDER BY seq LIMIT %s"
         )
         rows = self._run("read", statement, (int(cursor or 0), PAGE))
         return [Event(*row[1:]) for row in rows], str(rows[-1][0]) if rows else cursor
@@ -185,5 +206,5 @@ class PostgresStore:
             raise StoreError(str(error).strip()) from None
 
 
-def _row(event: Event) -> tuple[str, str, int, int]:
-    return event.user_id, event.item_id, event.label, event.timestamp
+def _row(event: Event) -> tuple[str, str, int, int, float | None]:
+    return event.user_id, event.item_id, event.label, event.timestamp, event.rating

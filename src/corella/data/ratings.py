@@ -1,0 +1,58 @@
+"""Ratings as numbers from 0 to 1, by a scale that training rows set, so that they can be counted beside the answers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from corella.config import DataConfig
+from corella.data.schema import LABEL, RATING, SPLIT
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RatingScale:
+    """From a rating to a number from 0 (the lowest of the training rows) to 1 (the highest)."""
+
+    low: float
+    high: float
+    typical: tuple[float, float]
+    """What a negative and a positive answer without a rating count as: the means of such training rows."""
+
+    def __call__(self, rating: float | None, label: int) -> float:
+        """The number for an answer; what is beyond the scale counts as its end.
+
+        >>> RatingScale(1, 5, (0.25, 0.8))(4, 1), RatingScale(1, 5, (0.25, 0.8))(None, 0)
+        (0.75, 0.25)
+        """
+        if rating is None:
+            return self.typical[label]
+        return min(max((rating - self.low) / (self.high - self.low), 0.0), 1.0)
+
+
+def rating_scale(log: pl.DataFrame, config: DataConfig) -> RatingScale | None:
+    """The scale of a split log; None where ratings are not counted, or the training rows have no two of them."""
+    if not config.counts.ratings or RATING not in log.columns:
+        return None
+    train = log.filter((pl.col(SPLIT) == "train") & pl.col(RATING).is_finite()).select(RATING, LABEL)
+    values, label = train[RATING].to_numpy(), train[LABEL].to_numpy()
+    if len(values) == 0 or values.min() == values.max():
+        return None
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / (high - low)
+    means = [float(scaled[label == answer].mean()) if (label == answer).any() else float(answer) for answer in (0, 1)]
+    return RatingScale(low, high, (means[0], means[1]))
+
+
+def answer_values(log: pl.DataFrame, scale: RatingScale | None) -> Doubles:
+    """What is counted of every row's answer, float64 [rows, 1 or 2]: its label and, with a scale, its rating."""
+    label = log[LABEL].to_numpy().astype(np.float64)
+    if scale is None:
+        return label[:, None]
+    rating = log[RATING].to_numpy().astype(np.float64)
+    scaled = np.clip((rating - scale.low) / (scale.high - scale.low), 0.0, 1.0)
+    missing = ~np.isfinite(rating)
+    scaled[missing] = np.array(scale.typical)[label[missing].astype(np.int64)]
+    return np.stack([label, scaled], axis=1)
