@@ -47,14 +47,15 @@ difference of the logits: a guide, not a policy."""
 
 MAIN = "the main run"
 REFERENCE = "nothing left out, at the ablations' size"
-ANSWERS_ONLY = "likes and dislikes alone, no ratings"
-_NO_RATINGS: Settings = {"counts": {"ratings": False}}
+PLAIN_COUNTS = "counts of likes and dislikes alone"
+_PLAIN: Settings = {"counts": {"ratings": False, "neighbours": 0}}
+"""Counting features without ratings and neighbours."""
 _SMALL = {
-    "data": _NO_RATINGS,
+    "data": _PLAIN,
     "joint": {"stage2_targets": 3_600, "stage3_targets": 8_400},
     "evaluation": {"max_valid": 2000, "max_test": 3000},
 }
-"""What an ablation learns and reads in the quick form, and `REFERENCE` too. The language model reads no ratings."""
+"""What an ablation learns and reads in the quick form, and `REFERENCE` too."""
 _ALL_PARTS = ("neural", "llm", "blend")
 _ABLATIONS = {
     REFERENCE: Variant({}, _ALL_PARTS, _SMALL),
@@ -74,21 +75,21 @@ _COLLM_ONLY = {
         {
             "data": {
                 "history_answers": "likes", "user_fields": [], "item_fields": [], "list_fields": [],
-                "item_text": "{title}", "user_text": "A user. Likes it?", **_NO_RATINGS,
+                "item_text": "{title}", "user_text": "A user. Likes it?", **_PLAIN,
             },
             "crm": {"counts": False, "trees": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
         },
         ("neural", "llm", "blend"),
     ),
-    ANSWERS_ONLY: Variant(
-        {"data": _NO_RATINGS}, ("lightgbm", "neural", "crm", "llm", "blend", "final"), against=MAIN
+    PLAIN_COUNTS: Variant(
+        {"data": _PLAIN}, ("lightgbm", "neural", "crm", "llm", "blend", "final"), against=MAIN
     ),
     "strict time": Variant(
-        {"data": {"strict_time": True, **_NO_RATINGS}}, ("neural", "crm", "llm", "blend"), against=ANSWERS_ONLY
+        {"data": {"strict_time": True, **_PLAIN}}, ("neural", "crm", "llm", "blend"), against=PLAIN_COUNTS
     ),
 }  # fmt: skip
-"""What the published models read, what ratings are worth, and what is left when answers of the same second are
-hidden."""
+"""What the published models read, what ratings and neighbours are worth, and what is left when answers of the same
+second are hidden."""
 
 _BOOKS_ONLY = {
     "targets only": Variant(
@@ -102,13 +103,13 @@ _BOOKS_ONLY = {
 _FEW = {"max_valid": 500, "max_test": 1000}
 _ONE_TARGET = {
     "TALLRec": Variant(
-        {"recipe": "tallrec", "data": _NO_RATINGS, "llm": {"lora_first_layer": 0}},
+        {"recipe": "tallrec", "data": _PLAIN, "llm": {"lora_first_layer": 0}},
         quick={"joint": {"stage3_targets": 512}, "evaluation": _FEW},
     ),
     "CoReLLa as in the paper": Variant(
         {
             "recipe": "paper",
-            "data": _NO_RATINGS,
+            "data": _PLAIN,
             "crm": {"id_dropout": 0.0},
             "llm": {"lora_first_layer": 0},
         },
@@ -154,8 +155,8 @@ BENCHMARKS = {
         text="The slice of MovieLens-1M that the CoLLM paper published: its last 20 months, split by time into 33,891\n"
         "training, 10,401 validation and 7,331 test rows; positive: rating > 3. Language model: SmolLM2-135M-Instruct\n"
         "with LoRA, timeline prompts. Published rows are other people's, with 7B models, and read titles and liked\n"
-        "items only; ours also read dislikes, genres, demographics and past counts, and the conventional ones past\n"
-        "ratings where the row does not say otherwise; ablations read none. " + _READING,
+        "items only; ours also read dislikes, genres, demographics and past counts, and the conventional ones past ratings and\n"
+        "nearest neighbours, but for ablations and rows that say so. " + _READING,
         settings={"data": {"source": "ml-1m-collm"}, "crm": {"id_dropout": 0.8}},
         quick={
             "llm": {"lora_first_layer": 10},

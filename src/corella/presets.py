@@ -56,6 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "groups": [["user"], ["item"], ["author"], ["publisher"], ["title"], ["user", "author"]],
             "frozen": True,
             "ratings": False,  # a rating of 0 there means that none was given
+            "neighbours": 0,  # hardly two readers share two books: nothing gained on validation rows
         },
     },
     "amazon": {

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corella.config import CountsConfig, DataConfig
-from corella.data.counts import CountState, Log, batch_counts, feature_names
+from corella.data.counts import CountState, Log, batch_counts, feature_names, residuals
 from corella.data.dataset import Dataset, group_keys
+from corella.data.neighbours import pair_table
 from corella.data.ratings import answer_values, rating_scale
 from corella.errors import UserError
 
@@ -31,7 +32,7 @@ def test_by_hand(build: Callable[..., Dataset]) -> None:
         log,
         duplicates="keep",
         split={"by": "column"},
-        counts={"groups": [["user"], ["item"]], "smoothing": 1, "last": [2], "frozen": False},
+        counts={"groups": [["user"], ["item"]], "smoothing": 1, "last": [2], "frozen": False, "neighbours": 0},
     )
     assert dataset.count_names == [
         "user_answers", "user_share", "item_answers", "item_share", "user_last_2_share", "user_bias",
@@ -59,7 +60,7 @@ def test_ratings_by_hand(build: Callable[..., Dataset]) -> None:
             "split": ["train", "train", "train", "train", "valid", "valid", "test", "test"],
         }
     )
-    counts = {"groups": [["user"], ["item"]], "smoothing": 1, "last": [2], "frozen": False}
+    counts = {"groups": [["user"], ["item"]], "smoothing": 1, "last": [2], "frozen": False, "neighbours": 0}
     dataset = build(log, duplicates="keep", split={"by": "column"}, counts=counts)
     names = ["user_rating", "item_rating", "user_last_2_rating", "user_rating_bias"]
     assert dataset.count_names[-4:] == names
@@ -102,6 +103,7 @@ ROW = st.tuples(
     smoothing=st.floats(0.1, 20),
     last=st.lists(st.integers(1, 6), max_size=2),
     rated=st.booleans(),
+    neighbours=st.integers(0, 5),
 )
 def test_batch_equals_one_event_at_a_time(
     rows: list[tuple[int, ...]],
@@ -110,9 +112,11 @@ def test_batch_equals_one_event_at_a_time(
     smoothing: float,
     last: list[int],
     rated: bool,
+    neighbours: int,
 ) -> None:
-    """Rows are answers that all may count (2), that only the user's own counts see (1), or queries (0)."""
-    counts = CountsConfig(groups=GROUPS, smoothing=smoothing, last=last)
+    """Rows are answers that all may count and neighbours are learned from (2), that only the user's own counts see (1),
+    or queries (0)."""
+    counts = CountsConfig(groups=GROUPS, smoothing=smoothing, last=last, neighbours=neighbours)
     config = DataConfig(list_fields=["genres"], counts=counts)
     schema: dict[str, Any] = {"item_id": pl.String, "genres": pl.List(pl.String), "brand": pl.String}
     items = pl.DataFrame({"item_id": list("abcde"), "genres": genres, "brand": brands}, schema=schema)
@@ -120,12 +124,16 @@ def test_batch_equals_one_event_at_a_time(
     user, item, time, label, visible, stars = np.array(rows, dtype=np.int64).T
     values = np.stack([label, stars / 4], axis=1)[:, : 2 if rated else 1]
     visible = np.where((user < 0) | (item < 0), 0, visible)  # unknown ids are only ever asked about
-    log = Log(user, item, time, values, (visible >= 1).astype(np.int64), (visible == 2).astype(np.int64))
+    known, shared = (visible >= 1).astype(np.int64), (visible == 2).astype(np.int64)
+    log = Log(user, item, time, values, known, shared, shared)
     batch = batch_counts(log, group_keys(user, item, users, items, config), counts)
 
-    state = CountState(counts, rated)
+    state = CountState(counts, rated, None)
     for r in range(len(rows)):
         u, i = int(user[r]), int(item[r])
+        if neighbours:
+            before = Log(*(getattr(log, name)[:r] for name in Log.__dataclass_fields__))
+            state.pairs = pair_table(residuals(before, counts), neighbours)
         mine = (genres[i] or []) if i >= 0 else []
         brand = (brands[i] or "") if i >= 0 else "unknown item"
         keys: list[list[Any]] = [[u], [i], mine, [(u, g) for g in mine], [(u, i)], [brand], [(u, brand)]]

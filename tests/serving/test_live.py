@@ -69,13 +69,14 @@ def _same(live: Live, dataset: Dataset, user: str, ask: list[str]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(rows=st.lists(ROW, min_size=1, max_size=30), cut=st.integers(2, 30), frozen=st.booleans(), rated=st.booleans())
 def test_features_are_those_of_a_query(rows: list[tuple[int, ...]], cut: int, frozen: bool, rated: bool) -> None:
-    """From the whole log at once, and from a part of it with the rest appended."""
+    """From the whole log at once, and from a part of it with the rest, test rows, appended."""
     rows = [row[: 5 if rated else 4] for row in SCALE + rows]
     if frozen:
         live, dataset = Live(_dataset(rows, frozen=True)), _dataset(rows, frozen=True)
     else:
+        rows[cut:] = [(*row[:3], 2, *row[4:]) for row in rows[cut:]]
         dataset = _dataset(rows, frozen=False)
-        part = rows[: min(cut, len(rows))]
+        part = rows[:cut]
         live = Live(_dataset(part, frozen=False))
         for n, (u, i, label, _, *rating) in list(enumerate(rows))[len(part) :]:
             live.add(Event(f"u{u}", ITEMS[i], label, 100 * n, *rating))

@@ -100,6 +100,9 @@ class CountsConfig(Section):
     """Shares of positives among the user's last k answers, one feature for each k."""
     ratings: bool = True
     """Where the interactions have ratings, take the means of those beside the shares of positives. [ours]"""
+    neighbours: int = Field(default=50, ge=0)
+    """How many of the user's last answers speak for an item by how the same users answered both (item-based nearest
+    neighbours, learned from training rows); 0: none."""
     smoothing: float = Field(default=5.0, gt=0)
     """How many answers at the running average every mean starts with. [ours]"""
     frozen: bool | None = None

@@ -7,7 +7,8 @@ For a group, a row's keys are the values of its columns (one list column multipl
 s positives of all its keys before the row, and the running average answer r, the features are log(1+n) and
 (s + k r) / (n + k). The user's bias is the smoothed mean of what each of the user's answers was above the share of
 positives that its item had at the time: who likes what everybody likes is not easily pleased. Where the answers have
-ratings, the same means are taken of them too: they say how much something was liked.
+ratings, the same means are taken of them too: they say how much something was liked. What is left of an answer then,
+its residual, speaks for items that the same users answered, see `neighbours.py`.
 """
 
 import math
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.config import CountsConfig
+from corella.data.neighbours import NAMES as NEIGHBOURS
+from corella.data.neighbours import Answers, PairTable, neighbour_features, on_grid
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -47,7 +50,7 @@ def feature_names(config: CountsConfig, rated: bool) -> list[str]:
         names += [f"{group}_rating" for group in groups]
         names += [f"user_last_{k}_rating" for k in config.last]
         names.append("user_rating_bias")
-    return names
+    return names + list(NEIGHBOURS if config.neighbours else ())
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Log:
     known: Ints
     shared: Ints
     """1 where groups without the user may count the row too (fewer than `known` if counts are frozen)."""
+    learned: Ints
+    """1 for training rows and the histories of their users: what neighbours are learned from."""
 
 
 def running_average(value: Doubles, known: Ints) -> Doubles:
@@ -85,6 +90,8 @@ def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig) -> Floats
         columns.append(_user_bias(log, value, config))
         if place == 0:
             columns += [_log_seconds(log.user, log.time, log.known), _log_seconds(log.item, log.time, log.shared)]
+    if config.neighbours:
+        columns += neighbour_features(residuals(log, config), config.neighbours, config.smoothing)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -151,6 +158,14 @@ def _user_bias(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
     return column
 
 
+def residuals(log: Log, config: CountsConfig) -> Answers:
+    """What is left of every known answer (of its rating, where ratings are counted) without the item's mean and the
+    user's bias at the time."""
+    value = log.values[:, -1]
+    left = (above_expected(log, value, config) - _user_bias(log, value, config)) * log.known
+    return Answers(log.user, log.item, on_grid(left), log.known, log.learned)
+
+
 def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:
     """log(1 + seconds since the key's last known row); -1 where there is none."""
     order = np.argsort(code, kind="stable")
@@ -167,13 +182,15 @@ def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]
 class CountState:
     """The same features, one event at a time.
 
-    Keys are given by the caller as hashable values, a sequence for each group, in the order of
-    `config.groups`. Where a number of answers and totals of the values are kept, they are a list `[n, total, ...]`.
+    Keys are given by the caller as hashable values, a sequence for each group, in the order of `config.groups`; items
+    are numbers, None an unknown one. Where a number of answers and totals of the values are kept, they are a list
+    `[n, total, ...]`.
     """
 
-    def __init__(self, config: CountsConfig, rated: bool) -> None:
-        """`rated`: whether an answer's values are its label and its rating, or the label alone."""
-        self.config, self.rated = config, rated
+    def __init__(self, config: CountsConfig, rated: bool, pairs: PairTable | None) -> None:
+        """`rated`: whether an answer's values are its label and its rating, or the label alone. `pairs`: what is known
+        of neighbours, by the numbers that stand for items here; None where `config.neighbours` is 0."""
+        self.config, self.rated, self.pairs = config, rated, pairs
         none = [0.0] * (3 if rated else 2)
         self.tallies: list[dict[object, list[float]]] = [defaultdict(none.copy) for _ in config.groups]
         self.total = none.copy()
@@ -181,6 +198,8 @@ class CountState:
         self.bias: dict[object, list[float]] = defaultdict(none.copy)
         """Totals of what the values were above the item's mean at the time."""
         self.item: dict[object, list[float]] = defaultdict(none.copy)
+        self.said: dict[object, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=config.neighbours))
+        """Items and residuals of the user's last answers."""
         self.user_time: dict[object, int] = {}
         self.item_time: dict[object, int] = {}
         self.frozen = False
@@ -192,7 +211,7 @@ class CountState:
     def with_visitor(self) -> "CountState":
         """The same state with room for one more user, who leaves no trace in it: what shares this one's totals is read
         only."""
-        other = CountState(self.config, self.rated)
+        other = CountState(self.config, self.rated, self.pairs)
         groups = zip(self.tallies, other.tallies, self.config.groups, strict=True)
         other.tallies = [new if "user" in columns else old for old, new, columns in groups]
         other.total, other.item, other.item_time = self.total, self.item, self.item_time
@@ -200,7 +219,7 @@ class CountState:
         return other
 
     def features(
-        self, user: object, items: Sequence[object], time: int, keys: Sequence[Sequence[Sequence[object]]]
+        self, user: object, items: Sequence[int | None], time: int, keys: Sequence[Sequence[Sequence[object]]]
     ) -> Floats:
         """Features of samples of one user at `time`, float32 [items, features]; changes nothing. `keys`: for each item,
         for each group its keys."""
@@ -225,6 +244,8 @@ class CountState:
             columns += [means, np.tile(own, (len(items), 1))]
             if place == 0:
                 columns.append(np.array(ages).reshape(-1, 1))
+        if self.pairs is not None:
+            columns.append(self.pairs.features(items, self.said.get(user, ()), smoothing))
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def _own(self, user: object, place: int, average: float) -> list[float]:
@@ -234,12 +255,14 @@ class CountState:
         for k in self.config.last:
             newest = recent[-k:]
             own.append((sum(newest) + average) / (len(newest) + 1.0))
+        return [*own, self._bias(user, place)]
+
+    def _bias(self, user: object, place: int) -> float:
         known = self.bias.get(user)
-        above = 0.0 if known is None else known[1 + place] / (known[0] + self.config.smoothing)
-        return [*own, above]
+        return 0.0 if known is None else known[1 + place] / (known[0] + self.config.smoothing)
 
     def update(
-        self, user: object, item: object, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]
+        self, user: object, item: int, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]
     ) -> None:
         """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1."""
         one = (1, *values)
@@ -254,7 +277,11 @@ class CountState:
             (known[1 + place] + smoothing * self._average(place)) / (known[0] + smoothing)
             for place in range(len(values))
         ]
-        _add(self.bias[user], (1, *(value - e for value, e in zip(values, expected, strict=True))))
+        above = [value - e for value, e in zip(values, expected, strict=True)]
+        if self.pairs is not None:
+            left = on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1)))
+            self.said[user].append((item, float(left)))
+        _add(self.bias[user], (1, *above))
         self.last[user].append(values)
         self.user_time[user] = time
         if not self.frozen:

@@ -173,6 +173,7 @@ class Dataset:
         columns = (
             (self.user, user), (self.item, item), (log_time, shown), (values, np.zeros((len(user), values.shape[1]))),
             (np.ones_like(self.user), none), (shared_rows(self.log, self.config), none),
+            (learned_rows(self.log), none),
         )  # fmt: skip
         mixed = Log(*(np.concatenate(pair)[order] for pair in columns))
         keys = group_keys(mixed.user, mixed.item, self.users, self.items, self.config)
@@ -229,8 +230,8 @@ def make_dataset(
         pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
     )
     user, item = log[USER_CODE].to_numpy(), log[ITEM_CODE].to_numpy()
-    values = answer_values(log, rating_scale(log, config))
-    arrays = Log(user, item, _times(log), values, np.ones(log.height, dtype=np.int64), shared_rows(log, config))
+    values, known = answer_values(log, rating_scale(log, config)), np.ones(log.height, dtype=np.int64)
+    arrays = Log(user, item, _times(log), values, known, shared_rows(log, config), learned_rows(log))
     keys = group_keys(user, item, users, items, config)
     counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
     dataset = Dataset(log, users, items, config, counts, popularity, manifest)
@@ -295,15 +296,19 @@ def _popularity(log: Log) -> Ints:
 def shared_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
     """1 for the rows that counts without the user may see.
 
-    All of them; or, where counts are frozen, training rows and the histories of users who have training rows.
-    Frozen is the default where the split is not in the order of time: there a test row can stand before a
-    training row.
+    All of them; or, where counts are frozen, those of `learned_rows`. Frozen is the default where the split is not in
+    the order of time: there a test row can stand before a training row.
     """
     frozen = config.counts.frozen
     if frozen is None:
         frozen = config.split.by in ("user", "each-user", "leave-last-out") or not in_order(log)
     if not frozen:
         return np.ones(log.height, dtype=np.int64)
+    return learned_rows(log)
+
+
+def learned_rows(log: pl.DataFrame) -> Ints:
+    """1 for training rows and the histories of users who have training rows."""
     train = pl.col(SPLIT) == "train"
     history = (pl.col(SPLIT) == "history") & train.any().over(USER)
     return log.select(train | history).to_series().to_numpy().astype(np.int64)

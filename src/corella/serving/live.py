@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.data.counts import CountState, Log, above_expected
-from corella.data.dataset import Dataset, Events, Samples, shared_rows
+from corella.data.counts import CountState, Log, above_expected, residuals
+from corella.data.dataset import Dataset, Events, Samples, learned_rows, shared_rows
+from corella.data.neighbours import pair_table
 from corella.data.ratings import answer_values
 from corella.data.schema import ITEM, TIME, USER
 from corella.data.scope import Newcomer, Scope
@@ -248,12 +249,19 @@ class Live:
         """The log's totals, as if its rows had come one by one."""
         dataset, config = self.dataset, self.dataset.config.counts
         values = answer_values(dataset.log, dataset.rating_scale)
-        state = CountState(config, rated=dataset.rating_scale is not None)
+        time = dataset.log[TIME].to_numpy() if TIME in dataset.log.columns else np.zeros(len(values))
+        arrays = Log(
+            dataset.user, dataset.item, time.astype(np.int64), values, np.ones_like(shared), shared,
+            learned_rows(dataset.log),
+        )  # fmt: skip
+        answers = residuals(arrays, config)
+        pairs = pair_table(answers, config.neighbours) if config.neighbours else None
+        state = CountState(config, dataset.rating_scale is not None, pairs)
         state.frozen = bool((shared == 0).any())
         names = [f"value:{place}" for place in range(values.shape[1])]
         log = dataset.log.select(
             USER, ITEM, "user", "item", *(pl.Series(n, v) for n, v in zip(names, values.T, strict=True)),
-            shared=pl.Series(shared), time=pl.col(TIME) if TIME in dataset.log.columns else pl.lit(0),
+            shared=pl.Series(shared), time=pl.Series(arrays.time), residual=pl.Series(answers.residual),
         )  # fmt: skip
         for tally, group in zip(state.tallies, self._groups, strict=True):
             rows = log if "user" in group else log.filter(pl.col("shared") == 1)
@@ -261,10 +269,6 @@ class Live:
         users = dataset.users[USER].cast(pl.String).to_list()
         state.total = [float(shared.sum()), *(shared @ values).tolist()]
         state.item.update(enumerate(_totals(dataset.item, shared, shared[:, None] * values, dataset.items.height)))
-        arrays = Log(
-            dataset.user, dataset.item, log["time"].to_numpy().astype(np.int64), values,
-            np.ones(log.height, np.int64), shared,
-        )  # fmt: skip
         above = np.stack([above_expected(arrays, value, config) for value in values.T], axis=1)
         state.bias.update(zip(users, _totals(dataset.user, arrays.known, above, len(users)), strict=True))
         most = max(config.last, default=1)
@@ -272,6 +276,10 @@ class Live:
         for code, moment, *newest in last.iter_rows():
             state.user_time[users[code]] = moment
             state.last[users[code]] = deque(zip(*newest, strict=True), maxlen=most)
+        if config.neighbours:
+            said = log.group_by("user").agg(pl.col("item", "residual").tail(config.neighbours))
+            for code, items, left in said.iter_rows():
+                state.said[users[code]].extend(zip(items, left, strict=True))
         seen = log.filter(pl.col("shared") == 1)
         state.item_time.update(seen.group_by("item").agg(pl.col("time").last()).iter_rows())
         return state

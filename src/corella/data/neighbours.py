@@ -1,0 +1,161 @@
+"""Item-based nearest neighbours as counting features: what a user's earlier answers say of an item, by how the same
+users answered both items.
+
+The residual e of an answer is what neither the item's mean nor the user's bias explained at the time. For a pair of
+items, n is how often a user answered one after the other, and c the sum of the products of both residuals. For a row
+with item i, over the user's last answers j before it,
+
+    agreement = sum_j e_j c_ij / (n_ij + k)          (a covariance, shrunk where it is known from few answers)
+    mean      = sum_j e_j n_ij / (k + sum_j n_ij)
+
+n and c are learned from training rows strictly before the row, and stay as they are behind the last of them, like the
+weights of a model; the user's answers are those up to date. (Sarwar et al., Item-based collaborative filtering
+recommendation algorithms, WWW 2001; shrinking as in Bell and Koren, ICDM 2007.)
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+NAMES = ("neighbours_agreement", "neighbours_mean")
+_MOST_PAIRS = 8_000_000
+"""That are in memory at a time."""
+_BLOCK = 100_000
+_GRID = 2.0**15
+
+
+def on_grid(residual: Doubles | np.float64) -> Doubles:
+    """Residuals as multiples of 2^-15: sums of their products are exact then, whatever else is summed before."""
+    return np.asarray(np.rint(residual * _GRID) / _GRID)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The ordered log, one entry a row."""
+
+    user: Ints
+    item: Ints
+    """-1: unknown, which has no neighbours."""
+    residual: Doubles
+    """On the grid, see `on_grid`."""
+    known: Ints
+    """1 where the answer is part of the user's history later."""
+    learned: Ints
+    """1 where n and c learn from the answer."""
+
+
+def neighbour_features(answers: Answers, last: int, smoothing: float) -> list[Doubles]:
+    """The features `NAMES` of every row, float64 [rows] each; `last`: how many of the user's answers speak."""
+    rows = len(answers.user)
+    agreement, total, together = np.zeros(rows), np.zeros(rows), np.zeros(rows)
+    for row, earlier, key in _pairs(answers, last):
+        new = _changes(key)
+        # A row's own answer is not before it, even where the user answered this neighbour twice.
+        begin, here = _latest(new), _latest(new | _changes(row))
+        learned = (answers.learned[row] * answers.learned[earlier]).astype(np.float64)
+        said = answers.residual[earlier]
+        count = _total(learned, begin, here)
+        product = _total(learned * answers.residual[row] * said, begin, here)
+        agreement += np.bincount(row, weights=said * product / (count + smoothing), minlength=rows)
+        total += np.bincount(row, weights=said * count, minlength=rows)
+        together += np.bincount(row, weights=count, minlength=rows)
+    return [agreement, total / (together + smoothing)]
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """n and c of all pairs of items that have any, by ascending key."""
+
+    size: int
+    """Items from this number on have no neighbours."""
+    key: Ints
+    count: Doubles
+    product: Doubles
+
+    def features(self, items: Sequence[int | None], said: Sequence[tuple[int, float]], smoothing: float) -> Doubles:
+        """The features `NAMES` of items, float64 [items, 2]; `said`: items and residuals of the user's last answers."""
+        if not said or not len(self.key):
+            return np.zeros((len(items), 2))
+        asked = np.array([-1 if item is None else item for item in items], dtype=np.int64)[:, None]
+        other = np.array([item for item, _ in said], dtype=np.int64)
+        residual = np.array([value for _, value in said])
+        key = _key(asked, other, self.size)
+        place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
+        found = self.key[place] == key
+        count, product = (np.where(found, values[place], 0.0) for values in (self.count, self.product))
+        agreement = (residual * product / (count + smoothing)).sum(axis=1)
+        return np.stack([agreement, (residual * count).sum(axis=1) / (count.sum(axis=1) + smoothing)], axis=1)
+
+
+def pair_table(answers: Answers, last: int) -> PairTable:
+    """What all learned answers say of pairs of items."""
+    tables = []
+    for row, earlier, key in _pairs(answers, last):
+        learned = np.flatnonzero(answers.learned[row] * answers.learned[earlier])
+        unique, place = np.unique(key[learned], return_inverse=True)
+        product = answers.residual[row[learned]] * answers.residual[earlier[learned]]
+        tables.append((unique, np.bincount(place).astype(np.float64), np.bincount(place, weights=product)))
+    key, count, product = (np.concatenate(columns) for columns in zip(*tables, strict=True))
+    order = np.argsort(key)
+    return PairTable(int(answers.item.max(initial=-1)) + 1, key[order], count[order], product[order])
+
+
+def _pairs(answers: Answers, last: int) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Every row with each of the user's last answers before it: rows, those answers' rows, and keys of the two items,
+    by ascending key and row. In parts that hold every pair of their keys, so that not all have to be in memory."""
+    answered, begin, end = _histories(answers, last)
+    size = int(answers.item.max(initial=-1)) + 1
+    parts = max(1, -(-int((end - begin).sum()) // _MOST_PAIRS))
+    back = np.arange(last, 0, -1)
+    for part in range(parts):
+        found = []
+        for first in range(0, max(len(end), 1), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            place = end[block, None] - back
+            n, k = np.nonzero(place >= begin[block, None])
+            row, earlier = n + first, answered[place[n, k]]
+            key = _key(answers.item[row], answers.item[earlier], size)
+            mine = (key >= 0) & (key % parts == part)
+            found.append((row[mine], earlier[mine], key[mine]))
+        row, earlier, key = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        order = np.argsort(key, kind="stable")
+        yield row[order], earlier[order], key[order]
+
+
+def _histories(answers: Answers, last: int) -> tuple[Ints, Ints, Ints]:
+    """Rows of known answers, user by user, and for every row where its user's last ones before it begin and end among
+    those."""
+    order = np.argsort(answers.user, kind="stable")
+    user, known = answers.user[order], answers.known[order]
+    before = np.cumsum(known) - known
+    first = before[_latest(_changes(user))]
+    begin, end = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
+    begin[order], end[order] = np.maximum(before - last, first), before
+    return order[known == 1], begin, end
+
+
+def _changes(values: Ints) -> npt.NDArray[np.bool_]:
+    """Where an entry is not the one before it."""
+    return np.r_[True, values[1:] != values[:-1]][: len(values)]
+
+
+def _latest(marked: npt.NDArray[np.bool_]) -> Ints:
+    """For every entry the place of the latest marked one, itself included."""
+    return np.maximum.accumulate(np.where(marked, np.arange(len(marked)), 0))
+
+
+def _total(values: Doubles, begin: Ints, end: Ints) -> Doubles:
+    """For every entry the sum of the values from one place to before another."""
+    before = np.cumsum(values) - values
+    return np.asarray(before[end] - before[begin])
+
+
+def _key(one: Ints, other: Ints, size: int) -> Ints:
+    """The number of a pair of items, whichever comes first; -1 where they are the same or one is unknown."""
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    return np.where((low >= 0) & (low != high) & (high < size), low * size + high, -1)
