@@ -155,8 +155,8 @@ BENCHMARKS = {
         text="The slice of MovieLens-1M that the CoLLM paper published: its last 20 months, split by time into 33,891\n"
         "training, 10,401 validation and 7,331 test rows; positive: rating > 3. Language model: SmolLM2-135M-Instruct\n"
         "with LoRA, timeline prompts. Published rows are other people's, with 7B models, and read titles and liked\n"
-        "items only; ours also read dislikes, genres, demographics and past counts, and the conventional ones past ratings and\n"
-        "nearest neighbours, but for ablations and rows that say so. " + _READING,
+        "items only; ours also read dislikes, genres, demographics and past counts, and the conventional ones past\n"
+        "ratings and nearest neighbours, but for ablations and rows that say so. " + _READING,
         settings={"data": {"source": "ml-1m-collm"}, "crm": {"id_dropout": 0.8}},
         quick={
             "llm": {"lora_first_layer": 10},
