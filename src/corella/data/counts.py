@@ -224,13 +224,16 @@ class CountState:
         """Features of samples of one user at `time`, float32 [items, features]; changes nothing. `keys`: for each item,
         for each group its keys."""
         smoothing = self.config.smoothing
-        found = np.zeros((len(items), len(self.tallies), len(self.total)))
-        for row, groups in zip(found, keys, strict=True):
-            for place, (tally, group) in enumerate(zip(self.tallies, groups, strict=True)):
-                for key in group if len(group) == 1 else set(group):
-                    known = tally.get(key)
-                    if known is not None:
-                        row[place] += known
+        none = [0.0] * len(self.total)
+        tallied = []
+        for groups in keys:
+            for tally, group in zip(self.tallies, groups, strict=True):
+                if len(group) == 1:
+                    tallied.append(tally.get(group[0], none))
+                else:
+                    all_keys = [tally.get(key, none) for key in set(group)]
+                    tallied.append([sum(column) for column in zip(none, *all_keys, strict=True)])
+        found = np.array(tallied).reshape(len(items), len(self.tallies), len(none))
         answers = found[:, :, 0]
         ages = [[_elapsed(self.item_time.get(item), time)] for item in items]
         columns = []
