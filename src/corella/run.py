@@ -30,7 +30,7 @@ from corella.pipeline import Recommender
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
 
-_CHUNK = 50_000
+_CHUNK = 250_000
 
 
 def start_run(run: Path, config: Config) -> None:

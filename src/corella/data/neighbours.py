@@ -15,16 +15,19 @@ recommendation algorithms, WWW 2001; shrinking as in Bell and Koren, ICDM 2007.)
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.signedinteger[Any]]
+"""Of 32 bits where that is enough: half the memory."""
 
 NAMES = ("neighbours_agreement", "neighbours_mean")
 _MOST_PAIRS = 8_000_000
-"""That are in memory at a time."""
+"""That are sorted at a time."""
 _BLOCK = 100_000
 _GRID = 2.0**15
 
@@ -110,23 +113,27 @@ def pair_table(answers: Answers, last: int) -> PairTable:
 
 def _pairs(answers: Answers, last: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Every row with each of the user's last answers before it: rows, those answers' rows, and keys of the two items,
-    by ascending key and row. In parts that hold every pair of their keys, so that not all have to be in memory."""
+    by ascending key and row. In parts that hold every pair of their keys, so that memory is bounded."""
     answered, begin, end = _histories(answers, last)
     size = int(answers.item.max(initial=-1)) + 1
     parts = max(1, -(-int((end - begin).sum()) // _MOST_PAIRS))
-    back = np.arange(last, 0, -1)
-    for part in range(parts):
-        found = []
-        for first in range(0, max(len(end), 1), _BLOCK):
-            block = slice(first, first + _BLOCK)
-            place = end[block, None] - back
-            n, k = np.nonzero(place >= begin[block, None])
-            row, earlier = n + first, answered[place[n, k]]
-            key = _key(answers.item[row], answers.item[earlier], size)
-            mine = (key >= 0) & (key % parts == part)
-            found.append((row[mine], earlier[mine], key[mine]))
-        row, earlier, key = (np.concatenate(columns) for columns in zip(*found, strict=True))
-        order = np.argsort(key, kind="stable")
+    found: list[list[tuple[Ints, Ints, Ints]]] = [[] for _ in range(parts)]
+    for first in range(0, max(len(end), 1), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        number = (end - begin)[block]
+        before = np.cumsum(number) - number
+        row = np.repeat(np.arange(first, first + len(number), dtype=np.int32), number)
+        earlier = answered[np.arange(len(row)) + np.repeat(begin[block] - before, number)]
+        key = _key(answers.item[row], answers.item[earlier], size)
+        part = np.where(key < 0, parts, key % parts)
+        order = np.argsort(part.astype(np.uint16), kind="stable")
+        ends = np.cumsum(np.bincount(part, minlength=parts))[:parts]
+        for mine, chosen in zip(found, np.split(order, ends)[:parts], strict=True):
+            mine.append((row[chosen], earlier[chosen], key[chosen]))
+    for mine in found:
+        row, earlier, key = (np.concatenate(columns) for columns in zip(*mine, strict=True))
+        mine.clear()
+        order = pl.DataFrame({"key": key}).with_row_index().sort("key", maintain_order=True)["index"].to_numpy()
         yield row[order], earlier[order], key[order]
 
 
@@ -139,7 +146,7 @@ def _histories(answers: Answers, last: int) -> tuple[Ints, Ints, Ints]:
     first = before[_latest(_changes(user))]
     begin, end = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
     begin[order], end[order] = np.maximum(before - last, first), before
-    return order[known == 1], begin, end
+    return order[known == 1].astype(np.int32), begin, end
 
 
 def _changes(values: Ints) -> npt.NDArray[np.bool_]:
@@ -149,7 +156,7 @@ def _changes(values: Ints) -> npt.NDArray[np.bool_]:
 
 def _latest(marked: npt.NDArray[np.bool_]) -> Ints:
     """For every entry the place of the latest marked one, itself included."""
-    return np.maximum.accumulate(np.where(marked, np.arange(len(marked)), 0))
+    return np.maximum.accumulate(np.where(marked, np.arange(len(marked), dtype=np.int32), np.int32(0)))
 
 
 def _total(values: Doubles, begin: Ints, end: Ints) -> Doubles:
@@ -161,4 +168,6 @@ def _total(values: Doubles, begin: Ints, end: Ints) -> Doubles:
 def _key(one: Ints, other: Ints, size: int) -> Ints:
     """The number of a pair of items, whichever comes first; -1 where they are the same or one is unknown."""
     low, high = np.minimum(one, other), np.maximum(one, other)
-    return np.where((low >= 0) & (low != high) & (high < size), low * size + high, -1)
+    key = low * size + high
+    key[(low < 0) | (low == high) | (high >= size)] = -1
+    return key if size * size >= 2**31 else key.astype(np.int32)
