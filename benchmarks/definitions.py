@@ -46,7 +46,7 @@ that share of the test samples to the language model and blends (or replaces) th
 difference of the logits: a guide, not a policy."""
 
 MAIN = "the main run"
-REFERENCE = "nothing left out, at the ablations' size"
+REFERENCE = "the ablations' reference"
 PLAIN_COUNTS = "counts of likes and dislikes alone"
 _PLAIN: Settings = {"counts": {"ratings": False, "neighbours": 0}}
 """Counting features without ratings and neighbours."""
@@ -140,7 +140,8 @@ BENCHMARKS = {
         title="MovieLens-100K, split by time",
         text="MovieLens-100K (100,000 ratings), ordered by time, first 80 % of the rows for training, next 10 % for\n"
         "validation, last 10 % for test; positive: rating >= 4. Language model: SmolLM2-135M-Instruct with LoRA,\n"
-        "timeline prompts. " + _READING,
+        "timeline prompts. Conventional models with counting features also read past ratings and nearest neighbours,\n"
+        "but for the ablations, TALLRec and CoReLLa as in the paper. " + _READING,
         settings={"crm": {"id_dropout": 0.8}},
         quick={
             "llm": {"lora_first_layer": 10},
@@ -155,8 +156,9 @@ BENCHMARKS = {
         text="The slice of MovieLens-1M that the CoLLM paper published: its last 20 months, split by time into 33,891\n"
         "training, 10,401 validation and 7,331 test rows; positive: rating > 3. Language model: SmolLM2-135M-Instruct\n"
         "with LoRA, timeline prompts. Published rows are other people's, with 7B models, and read titles and liked\n"
-        "items only; ours also read dislikes, genres, demographics and past counts, and the conventional ones past\n"
-        "ratings and nearest neighbours, but for ablations and rows that say so. " + _READING,
+        "items only; ours also read dislikes, genres, demographics and past counts. The conventional ones also read\n"
+        "past ratings and nearest neighbours, but for the ablations, TALLRec, CoReLLa as in the paper, and rows that\n"
+        "say so. " + _READING,
         settings={"data": {"source": "ml-1m-collm"}, "crm": {"id_dropout": 0.8}},
         quick={
             "llm": {"lora_first_layer": 10},

@@ -192,6 +192,20 @@ def test_query_equals_the_prepared_row_where_times_differ(
     assert set(asked.label) == {-1}
 
 
+def test_a_query_behind_the_training_rows_learns_nothing_anew(
+    build: Callable[..., Dataset], random_log: pl.DataFrame
+) -> None:
+    """What is known of neighbours is kept; the numbers are those of counting the whole log with the query in it."""
+    log = random_log.with_columns(timestamp=pl.int_range(pl.len()) * 3, rating=pl.int_range(pl.len()) % 5)
+    dataset = build(log, split={"by": "time"})
+    rows = dataset.log.filter(pl.col("split") == "test").select("user_id", "item_id", "timestamp")
+    late = dataset.query(rows)
+    early = dataset.query(pl.concat([rows, rows.head(1).with_columns(timestamp=pl.lit(5, pl.Int64))]))
+    np.testing.assert_allclose(late.counts, early.counts[:-1], rtol=1e-6, atol=1e-12)
+    assert np.any(late.counts[:, -2:] != 0) and dataset.count_names[-1] == "neighbours_mean"
+    np.testing.assert_allclose(late.counts, dataset.samples("test").counts, rtol=1e-6, atol=1e-12)
+
+
 def test_query_without_time_sees_everything_and_unknown_ids_nothing(
     build: Callable[..., Dataset], random_log: pl.DataFrame
 ) -> None:

@@ -29,7 +29,8 @@ def seen(dataset: Dataset, rows: npt.NDArray[np.int64]) -> list[Any]:
         list(zip(dataset.events.item[a:b], dataset.events.label[a:b], strict=True))
         for a, b in zip(starts, samples.history_end, strict=True)
     ]
-    return [samples.counts.tolist(), samples.popularity.tolist(), histories, samples.user.tolist()]
+    counts = np.round(samples.counts.astype(np.float64), 6) + 0.0  # sums of other rows leave their last bits in these
+    return [counts.tolist(), samples.popularity.tolist(), histories, samples.user.tolist()]
 
 
 def maker(
@@ -40,10 +41,11 @@ def maker(
     log = log.sort("timestamp", maintain_order=True)
     parts = rng.choice(["history", "train", "valid", "test"], log.height)
     log = log.with_columns(split=pl.Series(parts.astype(str)))
+    stars = rng.integers(1, 4, log.height)  # from 1 to 5 with two more for a like
 
     def make(labels: npt.NDArray[np.int64]) -> Dataset:
         return build(
-            log.with_columns(label=pl.Series(labels)),
+            log.with_columns(label=pl.Series(labels), rating=pl.Series(stars + 2 * labels)),
             items,
             list_fields=["genres"],
             split=SPLITS[split],
@@ -85,6 +87,22 @@ def test_test_answers_reach_no_training_or_validation_row(
     after = make(labels)
     for part in ("train", "valid"):
         assert seen(after, before.rows(part)) == seen(before, before.rows(part))
+
+
+def test_test_answers_reach_no_other_user_where_splits_are_mixed(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame
+) -> None:
+    """Test rows may stand before training rows of their user there, and are history to these; but to nobody else's."""
+    make, before = maker(build, random_log, genre_items, "column")
+    users = 0
+    for user in range(12):
+        mine = before.user == user
+        test = mine & (before.log["split"] == "test").to_numpy()
+        labels = np.where(test, 1 - before.label, before.label)
+        others = np.flatnonzero(~mine)
+        assert seen(make(labels), others) == seen(before, others)
+        users += test.any()
+    assert users > 5
 
 
 @pytest.mark.parametrize("split", ["user", "leave-last-out"])

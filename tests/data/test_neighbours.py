@@ -15,7 +15,7 @@ A, B, C = 0, 1, 2
 def _answers(rows: list[tuple[int, int, float, int, int]]) -> Answers:
     user, item, residual, known, learned = np.array(rows, dtype=np.float64).T
     whole = [column.astype(np.int64) for column in (user, item, known, learned)]
-    return Answers(whole[0], whole[1], residual, whole[2], whole[3])
+    return Answers(whole[0], whole[1], residual, residual * learned, whole[2], whole[3])
 
 
 def test_by_hand() -> None:
@@ -45,7 +45,8 @@ def _slow(answers: Answers, last: int, smoothing: float) -> npt.NDArray[np.float
     pairs: dict[frozenset[int], list[float]] = {}
     said: dict[int, list[int]] = {}
     found = []
-    rows = list(zip(*(getattr(answers, name).tolist() for name in Answers.__dataclass_fields__), strict=True))
+    columns = (answers.user, answers.item, answers.residual, answers.known, answers.learned)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
     for user, item, residual, known, learned in rows:
         mine = said.setdefault(user, [])[-last:]
         others = [j for j in mine if item >= 0 and rows[j][1] not in (-1, item)]
@@ -72,9 +73,12 @@ def test_the_same_pair_by_pair_and_in_parts(rows: list[tuple[int, ...]], last: i
     given_rows = [(u, i, e / 8, int(v >= 1 and i >= 0), int(v == 2 and i >= 0)) for u, i, e, v in rows]
     answers = _answers(given_rows) if rows else _answers([(0, 0, 0, 0, 0)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_MOST_PAIRS", most)
+        patch.setattr(neighbours, "_MOST_SORTED", most)
+        patch.setattr(neighbours, "_MOST_HELD", 3 * most)
         patch.setattr(neighbours, "_BLOCK", block)
         found = np.stack(neighbour_features(answers, last, 2.0), axis=1)
         table = pair_table(answers, last)
     np.testing.assert_allclose(found, _slow(answers, last, 2.0), atol=1e-12)
+    late = np.arange(int(np.flatnonzero(np.r_[1, answers.learned])[-1]), len(answers.user))  # behind the learned rows
+    np.testing.assert_allclose(table.rows(answers, late, last, 2.0), found[late], atol=1e-12)
     assert np.all(np.diff(table.key) > 0) and np.all(table.count > 0)

@@ -62,7 +62,7 @@ def test_an_event_is_seen_by_the_next_request(serve: Serve) -> None:
     assert sent["item_id"] not in {item["item_id"] for item in after}
 
 
-@pytest.mark.parametrize("rating", ["NaN", "1e999", '"five"', "[5]", "1" + 400 * "0"])
+@pytest.mark.parametrize("rating", ["NaN", "1e999", '"five"', '"4.5"', "true", "[5]"])
 def test_a_rating_is_a_number(serve: Serve, rating: str) -> None:
     body = f'{{"user_id": "guest", "item_id": "i01", "liked": true, "rating": {rating}}}'
     answer = serve().post("/v1/events", content=body, headers={"content-type": "application/json"})

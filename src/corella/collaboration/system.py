@@ -52,7 +52,7 @@ from corella.threads import set_threads
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the files of a saved model change their meaning."""
 
 _TIMED_ROWS = 64

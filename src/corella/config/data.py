@@ -99,10 +99,12 @@ class CountsConfig(Section):
     last: list[Annotated[int, Field(ge=1)]] = [5, 15]
     """Shares of positives among the user's last k answers, one feature for each k."""
     ratings: bool = True
-    """Where the interactions have ratings, take the means of those beside the shares of positives. [ours]"""
+    """Where the interactions have ratings, take the means of those beside the shares of positives. Not for data where a
+    rating of 0 means that none was given. [ours]"""
     neighbours: int = Field(default=50, ge=0)
     """How many of the user's last answers speak for an item by how the same users answered both (item-based nearest
-    neighbours, learned from training rows); 0: none."""
+    neighbours, learned from pairs of answers as near in training rows); 0: none, for instance where a log is so large
+    that some 20 bytes for every pair of items that anybody answered are too much."""
     smoothing: float = Field(default=5.0, gt=0)
     """How many answers at the running average every mean starts with. [ours]"""
     frozen: bool | None = None

@@ -1,7 +1,7 @@
 """Counting features: what was known of a key (user, item, user x genre) strictly before each row.
 
 Two ways to the same numbers: `batch_counts` in one vectorised pass over the ordered log, and `CountState`,
-kept up to date one event at a time (serving). A property test holds them equal.
+kept up to date one event at a time (serving), but for what it is given of neighbours. A property test holds them equal.
 
 For a group, a row's keys are the values of its columns (one list column multiplies them). With n answers and
 s positives of all its keys before the row, and the running average answer r, the features are log(1+n) and
@@ -76,8 +76,9 @@ def running_average(value: Doubles, known: Ints) -> Doubles:
     return np.asarray((total + 1.0) / (answers + 2.0))
 
 
-def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig) -> Floats:
-    """Features of every row, float32 [rows, len(feature_names)]."""
+def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig, pairs: PairTable | None = None) -> Floats:
+    """Features of every row, float32 [rows, len(feature_names)]. With `pairs`, what all learned rows say of neighbours,
+    those of the neighbours are right for queries behind all learned rows alone: a log need not be learned again."""
     columns: list[Doubles] = []
     for place, value in enumerate(log.values.T):
         average = running_average(value, log.shared)
@@ -87,11 +88,15 @@ def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig) -> Floats
                 columns.append(np.log1p(answers))
             columns.append((total + config.smoothing * average) / (answers + config.smoothing))
         columns += _recent(log, value, average, config)
-        columns.append(_user_bias(log, value, config))
+        columns.append(_user_bias(log, above_expected(log, value, config), log.known, config))
         if place == 0:
             columns += [_log_seconds(log.user, log.time, log.known), _log_seconds(log.item, log.time, log.shared)]
-    if config.neighbours:
+    if config.neighbours and pairs is None:
         columns += neighbour_features(residuals(log, config), config.neighbours, config.smoothing)
+    elif config.neighbours and pairs is not None:
+        queries, found = np.flatnonzero(log.known == 0), np.zeros((len(log.user), 2))
+        found[queries] = pairs.rows(residuals(log, config), queries, config.neighbours, config.smoothing)
+        columns += list(found.T)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -146,11 +151,10 @@ def above_expected(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
     return np.asarray((value - expected) * log.known, dtype=np.float64)
 
 
-def _user_bias(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
-    """Smoothed mean of a value of the user's earlier answers less their items' means at the time."""
+def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> Doubles:
+    """Smoothed mean of what the user's earlier `known` answers were above their items' means at the time."""
     order = np.argsort(log.user, kind="stable")
-    known = log.known[order]
-    above = above_expected(log, value, config)[order]
+    above, known = (above * known)[order], known[order]
     first = _group_start(log.user[order])
     answers, total = np.cumsum(known) - known, np.cumsum(above) - above
     column = np.empty(len(order))
@@ -161,9 +165,11 @@ def _user_bias(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
 def residuals(log: Log, config: CountsConfig) -> Answers:
     """What is left of every known answer (of its rating, where ratings are counted) without the item's mean and the
     user's bias at the time."""
-    value = log.values[:, -1]
-    left = (above_expected(log, value, config) - _user_bias(log, value, config)) * log.known
-    return Answers(log.user, log.item, on_grid(left), log.known, log.learned)
+    above = above_expected(log, log.values[:, -1], config)
+    left, taught = (
+        on_grid((above - _user_bias(log, above, known, config)) * known) for known in (log.known, log.learned)
+    )
+    return Answers(log.user, log.item, left, taught, log.known, log.learned)
 
 
 def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.config import DataConfig
-from corella.data.counts import Keys, Log, batch_counts, before, feature_names
+from corella.data.counts import Keys, Log, batch_counts, before, feature_names, residuals
+from corella.data.neighbours import PairTable, pair_table
 from corella.data.ratings import RatingScale, answer_values, rating_scale
 from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 from corella.errors import UserError, suggest
@@ -100,6 +101,15 @@ class Dataset:
         return rating_scale(self.log, self.config)
 
     @cached_property
+    def pairs(self) -> PairTable | None:
+        """What is learned of neighbours; None where they are not counted."""
+        if not self.config.counts.neighbours:
+            return None
+        return pair_table(
+            residuals(log_arrays(self.log, self.config), self.config.counts), self.config.counts.neighbours
+        )
+
+    @cached_property
     def label(self) -> Ints:
         return self.log[LABEL].to_numpy().astype(np.int64)
 
@@ -177,7 +187,9 @@ class Dataset:
         )  # fmt: skip
         mixed = Log(*(np.concatenate(pair)[order] for pair in columns))
         keys = group_keys(mixed.user, mixed.item, self.users, self.items, self.config)
-        counts = batch_counts(mixed, keys, self.config.counts)
+        learned = np.flatnonzero(mixed.learned)
+        late = not len(learned) or not len(now) or int(learned[-1]) < int(np.flatnonzero(mixed.known == 0)[0])
+        counts = batch_counts(mixed, keys, self.config.counts, self.pairs if late else None)
         popularity = _popularity(mixed)
         own = before(mixed.user, mixed.values[:, 0], mixed.known)[0].astype(np.int64)
         back = np.argsort(order)[len(self.user) :]
@@ -204,7 +216,8 @@ def load_prepared(folder: Path) -> Dataset:
     manifest = verify_manifest(folder)
     if manifest.get("format") != FORMAT:
         raise UserError(
-            f"{folder} was prepared in format {manifest.get('format')}, this version reads {FORMAT}; prepare it again"
+            f"{folder} was prepared in format {manifest.get('format')}, this version reads {FORMAT}; prepare it again, "
+            "or train the model again that it belongs to"
         )
     log = pl.read_parquet(folder / "log.parquet")
     names = [c for c in log.columns if c.startswith("count:")]
@@ -229,18 +242,23 @@ def make_dataset(
         pl.Series(USER_CODE, _codes(log[USER], users[USER])),
         pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
     )
-    user, item = log[USER_CODE].to_numpy(), log[ITEM_CODE].to_numpy()
-    values, known = answer_values(log, rating_scale(log, config)), np.ones(log.height, dtype=np.int64)
-    arrays = Log(user, item, _times(log), values, known, shared_rows(log, config), learned_rows(log))
-    keys = group_keys(user, item, users, items, config)
+    if config.strict_time:
+        if TIME not in log.columns or config.order[:1] != [TIME]:
+            raise UserError("data.strict_time needs a timestamp, and a log in its order")
+        nothing = Dataset(log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), manifest)
+        asked = nothing.query(log.select(USER, ITEM, TIME))  # a query sees strictly earlier answers only
+        return Dataset(log, users, items, config, asked.counts, asked.popularity, manifest)
+    arrays = log_arrays(log, config)
+    keys = group_keys(arrays.user, arrays.item, users, items, config)
     counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
-    dataset = Dataset(log, users, items, config, counts, popularity, manifest)
-    if not config.strict_time:
-        return dataset
-    if TIME not in log.columns or config.order[:1] != [TIME]:
-        raise UserError("data.strict_time needs a timestamp, and a log in its order")
-    asked = dataset.query(log.select(USER, ITEM, TIME))  # a query sees strictly earlier answers only
-    return Dataset(log, users, items, config, asked.counts, asked.popularity, manifest)
+    return Dataset(log, users, items, config, counts, popularity, manifest)
+
+
+def log_arrays(log: pl.DataFrame, config: DataConfig) -> Log:
+    """A log with codes as arrays."""
+    user, item = (log[name].to_numpy().astype(np.int64) for name in (USER_CODE, ITEM_CODE))
+    values, known = answer_values(log, rating_scale(log, config)), np.ones(log.height, dtype=np.int64)
+    return Log(user, item, _times(log), values, known, shared_rows(log, config), learned_rows(log))
 
 
 def group_keys(user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig) -> list[Keys]:

@@ -2,15 +2,16 @@
 users answered both items.
 
 The residual e of an answer is what neither the item's mean nor the user's bias explained at the time. For a pair of
-items, n is how often a user answered one after the other, and c the sum of the products of both residuals. For a row
-with item i, over the user's last answers j before it,
+items, n is how often a user who answered one had the other among the last `last` answers before it, and c the sum of
+the products of both residuals. For a row with item i, over the user's last answers j before it,
 
     agreement = sum_j e_j c_ij / (n_ij + k)          (a covariance, shrunk where it is known from few answers)
     mean      = sum_j e_j n_ij / (k + sum_j n_ij)
 
-n and c are learned from training rows strictly before the row, and stay as they are behind the last of them, like the
-weights of a model; the user's answers are those up to date. (Sarwar et al., Item-based collaborative filtering
-recommendation algorithms, WWW 2001; shrinking as in Bell and Koren, ICDM 2007.)
+n and c are learned from training rows, and the histories of their users, strictly before the row. Behind the last of
+them they stay as they are, like the weights of a model, also in a server; the user's answers are those up to date.
+(Sarwar et al., Item-based collaborative filtering recommendation algorithms, WWW 2001; shrinking as in Bell and Koren,
+ICDM 2007.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,14 +27,15 @@ Ints = npt.NDArray[np.signedinteger[Any]]
 """Of 32 bits where that is enough: half the memory."""
 
 NAMES = ("neighbours_agreement", "neighbours_mean")
-_MOST_PAIRS = 8_000_000
-"""That are sorted at a time."""
+_MOST_SORTED, _MOST_HELD = 8_000_000, 64_000_000
+"""Pairs of answers in memory, at 12 to 16 bytes each."""
 _BLOCK = 100_000
 _GRID = 2.0**15
 
 
 def on_grid(residual: Doubles | np.float64) -> Doubles:
-    """Residuals as multiples of 2^-15: sums of their products are exact then, whatever else is summed before."""
+    """Residuals as multiples of 2^-15: sums of their products are exact then (as long as they are below 2^23), whatever
+    else is summed before."""
     return np.asarray(np.rint(residual * _GRID) / _GRID)
 
 
@@ -46,6 +48,9 @@ class Answers:
     """-1: unknown, which has no neighbours."""
     residual: Doubles
     """On the grid, see `on_grid`."""
+    taught: Doubles
+    """The residual where the user's bias knows of learned answers only: what c learns from, so that no answer of the
+    test rows comes to other users through it. 0 where the answer is not learned."""
     known: Ints
     """1 where the answer is part of the user's history later."""
     learned: Ints
@@ -63,7 +68,7 @@ def neighbour_features(answers: Answers, last: int, smoothing: float) -> list[Do
         learned = (answers.learned[row] * answers.learned[earlier]).astype(np.float64)
         said = answers.residual[earlier]
         count = _total(learned, begin, here)
-        product = _total(learned * answers.residual[row] * said, begin, here)
+        product = _total(answers.taught[row] * answers.taught[earlier], begin, here)
         agreement += np.bincount(row, weights=said * product / (count + smoothing), minlength=rows)
         total += np.bincount(row, weights=said * count, minlength=rows)
         together += np.bincount(row, weights=count, minlength=rows)
@@ -72,7 +77,7 @@ def neighbour_features(answers: Answers, last: int, smoothing: float) -> list[Do
 
 @dataclass(frozen=True)
 class PairTable:
-    """n and c of all pairs of items that have any, by ascending key."""
+    """n and c of all pairs of items that have any, by ascending key; 20 to 24 bytes a pair."""
 
     size: int
     """Items from this number on have no neighbours."""
@@ -82,20 +87,42 @@ class PairTable:
 
     def features(self, items: Sequence[int | None], said: Sequence[tuple[int, float]], smoothing: float) -> Doubles:
         """The features `NAMES` of items, float64 [items, 2]; `said`: items and residuals of the user's last answers."""
-        if not said or not len(self.key):
+        if not said:
             return np.zeros((len(items), 2))
         asked = np.array([-1 if item is None else item for item in items], dtype=np.int64)
         order = np.argsort(asked)  # looking up neighbouring places is several times as fast
         other = np.array([item for item, _ in said], dtype=np.int64)[:, None]
         residual = np.array([value for _, value in said])
-        key = _key(other, asked[order], self.size)
-        place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
-        found = self.key[place] == key
-        count, product = (np.where(found, values[place], 0.0) for values in (self.count, self.product))
+        count, product = self._find(other, asked[order])
         columns = np.empty((len(items), 2))
         columns[order, 0] = residual @ (product / (count + smoothing))
         columns[order, 1] = residual @ count / (count.sum(axis=0) + smoothing)
         return columns
+
+    def rows(self, answers: Answers, rows: Ints, last: int, smoothing: float) -> Doubles:
+        """The same of rows of a log, all of them behind the last learned one; float64 [rows, 2]."""
+        answered, begin, end = _histories(answers, last)
+        columns = np.zeros((len(rows), 2))
+        for first in range(0, len(rows), _BLOCK):
+            some = rows[first : first + _BLOCK]
+            place, earlier = _earlier(answered, begin[some], end[some])
+            count, product = self._find(answers.item[some[place]], answers.item[earlier])
+            said = answers.residual[earlier]
+            agreement, total, together = (
+                np.bincount(place, weights=part, minlength=len(some))
+                for part in (said * product / (count + smoothing), said * count, count)
+            )
+            columns[first : first + _BLOCK] = np.stack([agreement, total / (together + smoothing)], axis=1)
+        return columns
+
+    def _find(self, one: Ints, other: Ints) -> tuple[Doubles, Doubles]:
+        """n and c of pairs of items; 0 where there is nothing."""
+        key = _key(one, other, self.size)
+        if not len(self.key):
+            return np.zeros(key.shape), np.zeros(key.shape)
+        place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
+        found = self.key[place] == key
+        return np.where(found, self.count[place], 0.0), np.where(found, self.product[place], 0.0)
 
 
 def pair_table(answers: Answers, last: int) -> PairTable:
@@ -104,7 +131,7 @@ def pair_table(answers: Answers, last: int) -> PairTable:
     for row, earlier, key in _pairs(answers, last):
         learned = np.flatnonzero(answers.learned[row] * answers.learned[earlier])
         unique, place = np.unique(key[learned], return_inverse=True)
-        product = answers.residual[row[learned]] * answers.residual[earlier[learned]]
+        product = answers.taught[row[learned]] * answers.taught[earlier[learned]]
         tables.append((unique, np.bincount(place).astype(np.float64), np.bincount(place, weights=product)))
     key, count, product = (np.concatenate(columns) for columns in zip(*tables, strict=True))
     order = np.argsort(key)
@@ -113,28 +140,36 @@ def pair_table(answers: Answers, last: int) -> PairTable:
 
 def _pairs(answers: Answers, last: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Every row with each of the user's last answers before it: rows, those answers' rows, and keys of the two items,
-    by ascending key and row. In parts that hold every pair of their keys, so that memory is bounded."""
+    by ascending key and row. In parts that hold every pair of their keys."""
     answered, begin, end = _histories(answers, last)
-    size = int(answers.item.max(initial=-1)) + 1
-    parts = max(1, -(-int((end - begin).sum()) // _MOST_PAIRS))
-    found: list[list[tuple[Ints, Ints, Ints]]] = [[] for _ in range(parts)]
-    for first in range(0, max(len(end), 1), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        number = (end - begin)[block]
-        before = np.cumsum(number) - number
-        row = np.repeat(np.arange(first, first + len(number), dtype=np.int32), number)
-        earlier = answered[np.arange(len(row)) + np.repeat(begin[block] - before, number)]
-        key = _key(answers.item[row], answers.item[earlier], size)
-        part = np.where(key < 0, parts, key % parts)
-        order = np.argsort(part.astype(np.uint16), kind="stable")
-        ends = np.cumsum(np.bincount(part, minlength=parts))[:parts]
-        for mine, chosen in zip(found, np.split(order, ends)[:parts], strict=True):
-            mine.append((row[chosen], earlier[chosen], key[chosen]))
-    for mine in found:
-        row, earlier, key = (np.concatenate(columns) for columns in zip(*mine, strict=True))
-        mine.clear()
-        order = pl.DataFrame({"key": key}).with_row_index().sort("key", maintain_order=True)["index"].to_numpy()
-        yield row[order], earlier[order], key[order]
+    size, total = int(answers.item.max(initial=-1)) + 1, int((end - begin).sum())
+    passes = max(1, -(-total // _MOST_HELD))  # what does not fit into memory is made again
+    parts = max(1, -(-total // (passes * _MOST_SORTED)))
+    for turn in range(passes):
+        found: list[list[tuple[Ints, Ints, Ints]]] = [[] for _ in range(parts)]
+        for first in range(0, max(len(end), 1), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            row, earlier = _earlier(answered, begin[block], end[block])
+            row += np.int32(first)
+            key = _key(answers.item[row], answers.item[earlier], size)
+            part = np.where((key >= 0) & (key % passes == turn), key // passes % parts, parts)
+            order = np.argsort(part.astype(np.uint16), kind="stable")
+            ends = np.cumsum(np.bincount(part, minlength=parts))[:parts]
+            for mine, chosen in zip(found, np.split(order, ends)[:parts], strict=True):
+                mine.append((row[chosen], earlier[chosen], key[chosen]))
+        for mine in found:
+            row, earlier, key = (np.concatenate(columns) for columns in zip(*mine, strict=True))
+            mine.clear()
+            order = pl.DataFrame({"key": key}).with_row_index().sort("key", maintain_order=True)["index"].to_numpy()
+            yield row[order], earlier[order], key[order]
+
+
+def _earlier(answered: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """Pairs of the place of a row and the row of one of its user's last answers, by ascending place."""
+    number = end - begin
+    place = np.repeat(np.arange(len(number), dtype=np.int32), number)
+    before = np.cumsum(number) - number
+    return place, answered[np.arange(len(place)) + np.repeat(begin - before, number)]
 
 
 def _histories(answers: Answers, last: int) -> tuple[Ints, Ints, Ints]:

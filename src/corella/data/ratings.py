@@ -1,5 +1,6 @@
 """Ratings as numbers from 0 to 1, by a scale that training rows set, so that they can be counted beside the answers."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,31 +20,31 @@ class RatingScale:
     low: float
     high: float
     typical: tuple[float, float]
-    """What a negative and a positive answer without a rating count as: the means of such training rows."""
+    """What a negative and a positive answer without a rating count as: what such training rows have on average."""
 
     def __call__(self, rating: float | None, label: int) -> float:
-        """The number for an answer; what is beyond the scale counts as its end.
+        """The number for an answer; what is beyond the scale counts as its end, and what is no number as missing.
 
         >>> RatingScale(1, 5, (0.25, 0.8))(4, 1), RatingScale(1, 5, (0.25, 0.8))(None, 0)
         (0.75, 0.25)
         """
-        if rating is None:
+        if rating is None or not math.isfinite(rating):
             return self.typical[label]
         return min(max((rating - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
 def rating_scale(log: pl.DataFrame, config: DataConfig) -> RatingScale | None:
-    """The scale of a split log; None where ratings are not counted, or the training rows have no two of them."""
+    """The scale of a split log; None where ratings are not counted, or the training rows do not have two of them, and
+    some for both answers."""
     if not config.counts.ratings or RATING not in log.columns:
         return None
     train = log.filter((pl.col(SPLIT) == "train") & pl.col(RATING).is_finite()).select(RATING, LABEL)
     values, label = train[RATING].to_numpy(), train[LABEL].to_numpy()
-    if len(values) == 0 or values.min() == values.max():
+    if len(np.unique(label)) < 2 or values.min() == values.max():
         return None
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) / (high - low)
-    means = [float(scaled[label == answer].mean()) if (label == answer).any() else float(answer) for answer in (0, 1)]
-    return RatingScale(low, high, (means[0], means[1]))
+    return RatingScale(low, high, (float(scaled[label == 0].mean()), float(scaled[label == 1].mean())))
 
 
 def answer_values(log: pl.DataFrame, scale: RatingScale | None) -> Doubles:

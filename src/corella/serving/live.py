@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.data.counts import CountState, Log, above_expected, residuals
-from corella.data.dataset import Dataset, Events, Samples, learned_rows, shared_rows
-from corella.data.neighbours import pair_table
-from corella.data.ratings import answer_values
+from corella.data.counts import CountState, above_expected, residuals
+from corella.data.dataset import Dataset, Events, Samples, log_arrays, shared_rows
 from corella.data.schema import ITEM, TIME, USER
 from corella.data.scope import Newcomer, Scope
 from corella.errors import UserError
@@ -248,20 +246,15 @@ class Live:
     def _start(self, shared: Ints) -> CountState:
         """The log's totals, as if its rows had come one by one."""
         dataset, config = self.dataset, self.dataset.config.counts
-        values = answer_values(dataset.log, dataset.rating_scale)
-        time = dataset.log[TIME].to_numpy() if TIME in dataset.log.columns else np.zeros(len(values))
-        arrays = Log(
-            dataset.user, dataset.item, time.astype(np.int64), values, np.ones_like(shared), shared,
-            learned_rows(dataset.log),
-        )  # fmt: skip
-        answers = residuals(arrays, config)
-        pairs = pair_table(answers, config.neighbours) if config.neighbours else None
-        state = CountState(config, dataset.rating_scale is not None, pairs)
+        arrays = log_arrays(dataset.log, dataset.config)
+        values = arrays.values
+        state = CountState(config, dataset.rating_scale is not None, dataset.pairs)
         state.frozen = bool((shared == 0).any())
         names = [f"value:{place}" for place in range(values.shape[1])]
         log = dataset.log.select(
             USER, ITEM, "user", "item", *(pl.Series(n, v) for n, v in zip(names, values.T, strict=True)),
-            shared=pl.Series(shared), time=pl.Series(arrays.time), residual=pl.Series(answers.residual),
+            shared=pl.Series(shared), time=pl.Series(arrays.time),
+            residual=pl.Series(residuals(arrays, config).residual),
         )  # fmt: skip
         for tally, group in zip(state.tallies, self._groups, strict=True):
             rows = log if "user" in group else log.filter(pl.col("shared") == 1)

@@ -17,8 +17,12 @@ Value = (
 
 Rating = Annotated[
     float | None,
-    Field(allow_inf_nan=False, description="On the scale of the training data, where the user gave one."),
-]
+    Field(
+        strict=True, allow_inf_nan=False,
+        description="Where the user gave one, on the scale of the training data; what is beyond it counts as its end. "
+        "Not used where the training data have none.",
+    ),
+]  # fmt: skip
 
 
 class _Given(BaseModel):

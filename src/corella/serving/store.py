@@ -68,12 +68,16 @@ class SQLiteStore:
                 "user_id TEXT NOT NULL, item_id TEXT NOT NULL, label INTEGER NOT NULL, timestamp INTEGER NOT NULL, "
                 "rating REAL)"
             )
-            self._writer.execute("BEGIN IMMEDIATE")  # of servers that start at once, one brings an old table up to date
-            if not any(row[1] == "rating" for row in self._writer.execute("PRAGMA table_info(corella_events)")):
-                self._writer.execute("ALTER TABLE corella_events ADD COLUMN rating REAL")
-            self._writer.execute("COMMIT")
+            if not self._knows_ratings():  # a table of an earlier version
+                self._writer.execute("BEGIN IMMEDIATE")  # of servers that start at once, one changes it
+                if not self._knows_ratings():
+                    self._writer.execute("ALTER TABLE corella_events ADD COLUMN rating REAL")
+                self._writer.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path}: {error}") from None
+
+    def _knows_ratings(self) -> bool:
+        return any(row[1] == "rating" for row in self._writer.execute("PRAGMA table_info(corella_events)"))
 
     def append(self, event: Event) -> None:
         """Safe on disk when it returns."""
