@@ -27,7 +27,7 @@ Ints = npt.NDArray[np.signedinteger[Any]]
 """Of 32 bits where that is enough: half the memory."""
 
 NAMES = ("neighbours_agreement", "neighbours_mean")
-_MOST_SORTED, _MOST_HELD = 8_000_000, 64_000_000
+_MOST_SORTED, _MOST_HELD = 4_000_000, 64_000_000
 """Pairs of answers in memory, at 12 to 16 bytes each."""
 _BLOCK = 100_000
 _GRID = 2.0**15
@@ -122,7 +122,7 @@ class PairTable:
             return np.zeros(key.shape), np.zeros(key.shape)
         place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
         found = self.key[place] == key
-        return np.where(found, self.count[place], 0.0), np.where(found, self.product[place], 0.0)
+        return self.count[place] * found, self.product[place] * found
 
 
 def pair_table(answers: Answers, last: int) -> PairTable:
