@@ -134,7 +134,8 @@ def test_a_store_of_an_earlier_version_learns_of_ratings(tmp_path: Path) -> None
 
 
 def test_a_table_of_an_earlier_version_learns_of_ratings(postgres_url: str) -> None:
-    psycopg = pytest.importorskip("psycopg")
+    import psycopg
+
     with psycopg.connect(postgres_url) as connection:
         connection.execute("ALTER TABLE IF EXISTS corella_events DROP COLUMN IF EXISTS rating")
     store = open_store(postgres_url)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from corella.config import CountsConfig
 from corella.data.neighbours import NAMES as NEIGHBOURS
-from corella.data.neighbours import Answers, PairTable, neighbour_features, on_grid
+from corella.data.neighbours import Answers, PairTable, group_start, neighbour_features, on_grid
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -108,7 +108,7 @@ def before(code: Ints, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
 def _before(keys: Keys, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
     order = np.argsort(keys.code, kind="stable")
     row = keys.row[order]
-    first = _group_start(keys.code[order])
+    first = group_start(keys.code[order])
     sums = []
     for weight in (known[row].astype(np.float64), known[row] * value[row]):
         exclusive = np.cumsum(weight) - weight
@@ -118,19 +118,11 @@ def _before(keys: Keys, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
     return sums[0], sums[1]
 
 
-def _group_start(sorted_code: Ints) -> Ints:
-    """For every entry of a sorted array, the position of its key's first entry."""
-    if len(sorted_code) == 0:
-        return np.zeros(0, dtype=np.int64)
-    new = np.r_[True, sorted_code[1:] != sorted_code[:-1]]
-    return np.maximum.accumulate(np.where(new, np.arange(len(sorted_code)), 0))
-
-
 def _recent(log: Log, value: Doubles, average: Doubles, config: CountsConfig) -> list[Doubles]:
     """Smoothed mean of a value over the user's last k answers."""
     order = np.argsort(log.user, kind="stable")
     known = log.known[order]
-    first = _group_start(log.user[order])
+    first = group_start(log.user[order])
     answers = np.cumsum(known) - known
     total = np.r_[0, np.cumsum(value[order][known == 1])]
     columns = []
@@ -155,7 +147,7 @@ def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> D
     """Smoothed mean of what the user's earlier `known` answers were above their items' means at the time."""
     order = np.argsort(log.user, kind="stable")
     above, known = (above * known)[order], known[order]
-    first = _group_start(log.user[order])
+    first = group_start(log.user[order])
     answers, total = np.cumsum(known) - known, np.cumsum(above) - above
     column = np.empty(len(order))
     column[order] = (total - total[first]) / (answers - answers[first] + config.smoothing)
@@ -175,7 +167,7 @@ def residuals(log: Log, config: CountsConfig) -> Answers:
 def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:
     """log(1 + seconds since the key's last known row); -1 where there is none."""
     order = np.argsort(code, kind="stable")
-    first = _group_start(code[order])
+    first = group_start(code[order])
     position = np.where(known[order] == 1, np.arange(len(order)), -1)
     latest = np.r_[-1, np.maximum.accumulate(position)[:-1]] if len(order) else position
     seen = latest >= first

@@ -178,10 +178,15 @@ def _histories(answers: Answers, last: int) -> tuple[Ints, Ints, Ints]:
     order = np.argsort(answers.user, kind="stable")
     user, known = answers.user[order], answers.known[order]
     before = np.cumsum(known) - known
-    first = before[_latest(_changes(user))]
+    first = before[group_start(user)]
     begin, end = np.empty(len(order), dtype=np.int64), np.empty(len(order), dtype=np.int64)
     begin[order], end[order] = np.maximum(before - last, first), before
     return order[known == 1].astype(np.int32), begin, end
+
+
+def group_start(ordered: Ints) -> Ints:
+    """For every entry of an ordered array, the place of the first one like it."""
+    return _latest(_changes(ordered))
 
 
 def _changes(values: Ints) -> npt.NDArray[np.bool_]:
