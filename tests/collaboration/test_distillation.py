@@ -76,5 +76,5 @@ def test_a_system_distils(tiny_system_config: Callable[..., Config], tiny_datase
     model = CoReLLa(tiny_system_config(joint={"distil": 0.5, "distil_pairs": 20})).fit(tiny_dataset)
     before = max(v for k, v in model.facts.crm_valid_auc.items() if k != "distilled")
     valid = tiny_dataset.samples("valid")
-    now = roc_auc_score(valid.label, crm_logits(model.crm, model.encoder, valid))
+    now = roc_auc_score(valid.label, crm_logits(model.neural, model.encoder, valid))
     assert now == pytest.approx(max(before, model.facts.crm_valid_auc["distilled"]))

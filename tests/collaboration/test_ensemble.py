@@ -46,10 +46,10 @@ def test_with_and_without(
     alone = CoReLLa(tiny_system_config(crm={"trees": False})).fit(tiny_dataset)
     test = tiny_dataset.samples("test")
     assert alone.ensemble is None
-    neural = crm_logits(alone.crm, alone.encoder, test)
+    neural = crm_logits(alone.neural, alone.encoder, test)
     np.testing.assert_array_equal(alone.conventional(test)[0], neural)
     # The trees change no other model.
-    np.testing.assert_array_equal(neural, crm_logits(tiny_system.crm, tiny_system.encoder, test))
+    np.testing.assert_array_equal(neural, crm_logits(tiny_system.neural, tiny_system.encoder, test))
     np.testing.assert_array_equal(alone.llm_logits(test), tiny_system.llm_logits(test))
     assert tiny_system.ensemble is not None
     expected = tiny_system.ensemble(neural, tiny_system.encoder, test)

@@ -193,7 +193,7 @@ def test_the_better_crm_is_kept(tiny_system_config: Configure, tiny_dataset: Dat
     auc = model.facts.crm_valid_auc
     assert auc["stage 2"] < auc["stage 1"]
     valid = tiny_dataset.samples("valid")
-    logits = crm_logits(model.crm, model.encoder, valid)
+    logits = crm_logits(model.neural, model.encoder, valid)
     assert roc_auc_score(valid.label, logits) == pytest.approx(auc["stage 1"])
 
 

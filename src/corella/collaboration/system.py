@@ -78,8 +78,10 @@ class CoReLLa:
     dataset: Dataset
     spec: CRMSpec
     encoder: CRMEncoder
-    crm: nn.Module
+    neural: nn.Module
+    """The neural model of the conventional half."""
     ensemble: Ensemble | None
+    """What makes it and boosted trees that half; without it the neural model is all of it."""
     backbone: Backbone
     prompts: Prompts
     injection: Injection | None
@@ -104,14 +106,14 @@ class CoReLLa:
         build = partial(self._build, self.spec, self.config.crm)
         stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
         if 1 in self.config.joint.stages:
-            stages.stage1(self.crm)
+            stages.stage1(self.neural)
         trees = stages.trees() if self.config.crm.trees else None
         self._joint(stages, checkpoints, reporter)
         self._read_validation(checkpoints, reporter)
         with self._timed("router"):
             if trees is not None:
                 valid = dataset.samples("valid")
-                self.ensemble = fit_ensemble(trees, crm_logits(self.crm, self.encoder, valid), self.encoder, valid)
+                self.ensemble = fit_ensemble(trees, crm_logits(self.neural, self.encoder, valid), self.encoder, valid)
             self._fit_router()
         return self
 
@@ -154,7 +156,7 @@ class CoReLLa:
     def conventional(self, samples: Samples) -> tuple[Floats, Floats]:
         """Raw logits of the conventional half, float32 [n], and the neural model's last hidden layer,
         float32 [n, width]."""
-        logits, hidden = crm_outputs(self.crm, self.encoder, samples)
+        logits, hidden = crm_outputs(self.neural, self.encoder, samples)
         return (self.ensemble(logits, self.encoder, samples) if self.ensemble else logits), hidden
 
     def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
@@ -178,7 +180,7 @@ class CoReLLa:
         if limit == float("inf"):  # nothing may be routed: nobody needs to ask the router, which takes its time
             return self.router.crm(raw), np.zeros(len(samples)), np.zeros(len(samples), dtype=bool)
         if hidden is None:
-            hidden = crm_outputs(self.crm, self.encoder, samples)[1]
+            hidden = crm_outputs(self.neural, self.encoder, samples)[1]
         inputs = self.router.inputs(raw, *self.router_features(samples, hidden))
         priority = self.router.priority(inputs)
         if self.config.routing.budget_unit == "requests":
@@ -214,7 +216,7 @@ class CoReLLa:
         self.spec = make_spec(dataset)
         self.encoder = CRMEncoder(self.spec, dataset)
         torch.manual_seed(self.config.seed)
-        self.crm = self._build(self.spec, self.config.crm)
+        self.neural = self._build(self.spec, self.config.crm)
         self.ensemble = None
 
     def _attach_llm(self, backbone: Backbone | None = None, text: Projection | None = None) -> None:
@@ -231,8 +233,9 @@ class CoReLLa:
         older, train = None, self.dataset.samples("train")
         if self.injection is not None:
             older, train = stages.viewer(self.injection)
-        stage1 = {name: value.clone() for name, value in self.crm.state_dict().items()}
-        trainer = JointTrainer(self.backbone, self.prompts, self.crm, self.encoder, train, self.config, self.injection)
+        stage1 = {name: value.clone() for name, value in self.neural.state_dict().items()}
+        models = (self.backbone, self.prompts, self.neural, self.encoder)
+        trainer = JointTrainer(*models, train, self.config, self.injection)
         if not trainer.steps:
             self.head = None
             return
@@ -249,7 +252,7 @@ class CoReLLa:
 
             def stage_end(stage: int) -> None:
                 if stage == 2 and self.config.joint.keep_better_crm:
-                    stages.keep_better(self.crm, stage1)
+                    stages.keep_better(self.neural, stage1)
 
             result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show, stage_end)
         self.facts.llm_targets, self.facts.llm_tokens = result.targets, result.tokens
@@ -258,7 +261,7 @@ class CoReLLa:
         self.head = fit_distilled_head(features, train, result.first_logits, result.first_step, self.config.seed)
         if self.config.joint.distil > 0:
             pairs = checkpoints / "pairs.safetensors" if checkpoints else None
-            self.crm = stages.distilled(self.crm, self._lesson(train, older, result, pairs, reporter))
+            self.neural = stages.distilled(self.neural, self._lesson(train, older, result, pairs, reporter))
 
     def _lesson(
         self, train: Samples, older: Samples | None, result: JointResult, path: Path | None, reporter: Reporter
@@ -342,7 +345,7 @@ class CoReLLa:
         with new_folder(folder) as new:
             write_text(new / "config.yaml", to_yaml(self.config))
             write_json(new / "crm.json", asdict(self.spec))
-            save_tensors(new / "crm.safetensors", self.crm.state_dict(), {})
+            save_tensors(new / "crm.safetensors", self.neural.state_dict(), {})
             save_tensors(new / LORA, lora_weights(self.backbone), {})
             if self.injection is not None:
                 save_tensors(new / "injection.safetensors", self.injection.state_dict(), {})
@@ -367,8 +370,8 @@ class CoReLLa:
         self._attach(dataset or load_prepared(folder / "dataset"))
         self.spec = CRMSpec(**read_json(folder / "crm.json"))
         self.encoder = CRMEncoder(self.spec, self.dataset)
-        self.crm = self._build(self.spec, self.config.crm)
-        self.crm.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
+        self.neural = self._build(self.spec, self.config.crm)
+        self.neural.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
         if (folder / "ensemble.json").is_file():
             self.ensemble = Ensemble.from_state(read_json(folder / "ensemble.json"))
         state: dict[str, Any] = read_json(folder / "router.json")

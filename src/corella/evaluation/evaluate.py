@@ -154,7 +154,7 @@ def _conventional(model: CoReLLa, valid: Samples, test: Samples, neural: str, ma
     if neural != PLAIN_NAME:
         plain = plain_crm(PLAIN_NAME, encoder, train, whole_valid, CRMConfig(), seed)
         result[PLAIN_NAME] = _scores(lambda part: crm_outputs(plain, encoder, part), valid, test)
-    ours = _scores(lambda part: crm_outputs(model.crm, encoder, part), valid, test)
+    ours = _scores(lambda part: crm_outputs(model.neural, encoder, part), valid, test)
     result[neural] = ours
     if (both := model.ensemble) is not None:
         result[main] = replace(ours, valid=both(ours.valid, encoder, valid), test=both(ours.test, encoder, test))
