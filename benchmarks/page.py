@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common import auc, sentences, stamp, table
+from pictures import PICTURES
 
 Row = dict[str, Any]
 
@@ -27,7 +28,10 @@ _SHARES = (0.1, 0.2, 0.3, 0.5)
 def ranking_page(title: str, text: str, result: Row) -> str:
     """The page of a result as `ranking.py` writes it."""
     rows: list[Row] = result["rows"]
-    lines = [f"# {title}", "", text, "", stamp(result), "", "## What it says", ""]
+    lines = [f"# {title}", "", text, "", stamp(result), ""]
+    for picture, caption in PICTURES.items():
+        lines += [f"![{caption}]({result['benchmark']}-{picture}.svg)", "", f"*{caption}.*", ""]
+    lines += ["## What it says", ""]
     lines += [f"- {sentence}" for sentence in sentences(result)]
     for part, (heading, note) in _PARTS.items():
         chosen = [row for row in rows if row["part"] == part]

@@ -1,4 +1,5 @@
-"""A ranking benchmark from raw files to docs/benchmarks/NAME.{json,md}: every baseline, control, variant and curve.
+"""A ranking benchmark from raw files to docs/benchmarks/NAME.{json,md} and its pictures: every baseline, control,
+variant and curve.
 
     python benchmarks/ranking.py ml-100k
     python benchmarks/ranking.py ml-1m-collm --path FOLDER --form full
@@ -14,16 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import run, write_result
+from common import DOCS, run, write_result
 from conventional import conventional_rows
 from corella.collaboration.system import FORMAT
 from corella.config import Config
 from corella.errors import UserError, suggest
-from corella.files import new_folder, read_json
+from corella.files import new_folder, read_json, write_text
 from corella.run import evaluate_run, start_run, train_run
 from corella.settings import load_config
 from definitions import BENCHMARKS, MAIN, Benchmark, Settings
 from page import ranking_page
+from pictures import pictures
 from summary import ROLES, cost, differences, figures, groups, rows, variant_differences, variant_rows
 
 
@@ -64,11 +66,13 @@ def main() -> None:
     table += [{"part": "published", **row} for row in bench.published]
     facts = {
         "form": arguments.form, "seeds": seeds, "variant_seeds": variant_seeds,
-        "conventional_seeds": arguments.conventional_seeds,
+        "conventional_seeds": arguments.conventional_seeds if "conventional" in parts else [],
         "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # without paths
         "overrides": arguments.overrides, "cost": cost(results), "differences": compared, "groups": groups(results),
     }  # fmt: skip
     write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts, ranking_page)
+    for name, svg in pictures(read_json(DOCS / f"{arguments.name}.json")).items():
+        write_text(DOCS / f"{arguments.name}-{name}.svg", svg)
 
 
 @dataclass

@@ -10,13 +10,14 @@ from sklearn.metrics import roc_auc_score
 
 from corella.config import Config
 from corella.errors import UserError
-from corella.files import write_json, write_text
+from corella.files import read_json, write_json, write_text
 from corella.settings import to_yaml
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
-from common import sentences
+from common import DOCS, auc, sentences
 from definitions import BENCHMARKS, MAIN, REFERENCE
+from pictures import PICTURES, pictures
 from ranking import Runs, start_from
 from summary import variant_differences
 
@@ -103,3 +104,17 @@ def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
         same = int(form == "full")  # nothing left out: there the reference is the main run
         assert len(places) == 1 + len(bench.variants) - same
         assert (runs.place(REFERENCE, 1) == runs.place(MAIN, 1)) is (form == "full")
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_pages_pictures_are_those_of_its_result(name: str) -> None:
+    """The systems' figures stand in the picture, and the page shows every picture there is."""
+    result, page = read_json(DOCS / f"{name}.json"), (DOCS / f"{name}.md").read_text()
+    drawn = pictures(result)
+    assert list(drawn) == list(PICTURES)
+    for picture in PICTURES:
+        assert f"]({name}-{picture}.svg)" in page
+        assert (DOCS / f"{name}-{picture}.svg").is_file()
+    for row in result["rows"]:
+        if row["part"] == "systems":
+            assert f">{auc(row['auc'])}</text>" in drawn["systems"]

@@ -1,0 +1,28 @@
+"""The pictures of a ranking benchmark's page, drawn from its result by the charts of the report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from corella.evaluation.charts import routing_chart, systems_chart
+
+PLAIN = "dcnv2"
+"""The paper's conventional model, from which routing is drawn."""
+
+PICTURES = {
+    "systems": "Test AUC of the systems with 95 % intervals; the dashed line is at the best without a language model",
+    "routing": f"Test AUC from {PLAIN} alone (0 %) to its blend with the language model on every sample (100 %)",
+}
+"""Ends of the files' names, and captions."""
+
+
+def pictures(result: Mapping[str, Any]) -> dict[str, str]:
+    """SVG by the end of the file's name, see `PICTURES`."""
+    rows = result["rows"]
+    systems = sorted((row for row in rows if row["part"] == "systems"), key=lambda row: -row["auc"])
+    auc = {row["system"]: row["auc"] for row in systems}
+    best = max((name for name in auc if "llm" not in name), key=lambda name: float(auc[name]))
+    curves = [{**row, "share": row["routed"]} for row in rows if row["part"] == "routing" and row["crm"] == PLAIN]
+    ways = dict.fromkeys((row["policy"], row["combine"]) for row in curves)
+    curves += [{"policy": policy, "combine": way, "share": 0.0, "auc": auc[PLAIN]} for policy, way in ways]
+    charts = {"systems": systems_chart(systems, best), "routing": routing_chart(curves, PLAIN, None)}
+    return {name: svg.replace("<svg ", '<svg style="background:#fff" ', 1) for name, svg in charts.items()}
