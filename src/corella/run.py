@@ -205,7 +205,7 @@ def demo_config(overrides: Sequence[str] = ()) -> Config:
     settings = {
         "crm": {"id_dropout": 0.8},
         "llm": {"lora_first_layer": 20},
-        "joint": {"stage2_targets": 8000, "stage3_targets": 12_500},
+        "joint": {"stage2_targets": 7000, "stage3_targets": 10_000},
         "evaluation": {"max_valid": 2000, "max_test": 2500},
     }
     return load_config(overrides=overrides, settings=settings)
