@@ -157,6 +157,7 @@ def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corella.run, "train_run", stops)
     code, _, err = call("train", "--run", "x")
     assert code == 130
+    assert "no --config: a new run on ml-100k with the defaults" in err
     assert "interrupted; the same command goes on where it was" in err
 
 
@@ -176,7 +177,7 @@ def test_train_again_and_with_other_settings(call: Call, project: Path) -> None:
     assert (run / "model" / "manifest.json").read_bytes() == before
     code, _, err = call("train", "--run", run, "--config", settings, "--set", "crm.epochs=4")
     assert code == 2
-    assert "was started with another configuration" in err
+    assert "was started with another configuration (" in err
 
 
 def test_evaluate_in_another_process_than_train(call: Call, project: Path) -> None:

@@ -196,7 +196,11 @@ def explain_config(
 def _run_config(run: Path, config: Path | None, overrides: list[str] | None) -> Config:
     """The given configuration, or without one that of the run folder that is being resumed."""
     kept = run / "config.yaml"
-    return load_config(kept if config is None and kept.is_file() else config, overrides or ())
+    chosen = kept if config is None and kept.is_file() else config
+    found = load_config(chosen, overrides or ())
+    if chosen is None:
+        print(f"no --config: a new run on {found.data.source} with the defaults", file=sys.stderr)
+    return found
 
 
 def _summary(metrics: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from corella.evaluation.examples import example_recommendations
 from corella.files import atomic_path, read_json, write_json, write_text
 from corella.pipeline import Recommender
 from corella.progress import Reporter
-from corella.settings import load_config, to_yaml
+from corella.settings import changed, load_config, to_yaml
 
 _CHUNK = 250_000
 
@@ -39,8 +39,12 @@ def start_run(run: Path, config: Config) -> None:
     """
     path = run / "config.yaml"
     if path.is_file():
-        if load_config(path) != config:
-            raise UserError(f"{run} was started with another configuration; choose another folder or delete it")
+        other = changed(load_config(path), config)
+        if other:
+            shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+            raise UserError(
+                f"{run} was started with another configuration ({shown}); choose another folder or delete it"
+            )
         return
     write_text(path, to_yaml(config))
 

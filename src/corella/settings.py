@@ -83,6 +83,22 @@ def load_config(
         raise UserError(hide_passwords(_explain(error))) from None
 
 
+def changed(one: Section, other: Section, prefix: str = "") -> list[str]:
+    """Names of the settings that differ.
+
+    >>> changed(load_config(), load_config(overrides=["seed=7", "llm.layers=4"]))
+    ['seed', 'llm.layers']
+    """
+    names: list[str] = []
+    for name in type(one).model_fields:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if isinstance(mine, Section) and isinstance(theirs, Section):
+            names += changed(mine, theirs, f"{prefix}{name}.")
+        elif mine != theirs:
+            names.append(prefix + name)
+    return names
+
+
 def hide_passwords(text: str) -> str:
     """The text without what looks like a password in a URI.
 

@@ -10,11 +10,14 @@ import polars as pl
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import nn
 
 from corella.collaboration import router_inputs, system
 from corella.collaboration.results import Predictions
 from corella.collaboration.system import FORMAT, CoReLLa
-from corella.config import Config
+from corella.config import Config, CRMConfig
+from corella.crm.inputs import CRMSpec
+from corella.crm.models import build_crm
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, make_dataset, sample_users
 from corella.errors import UserError
@@ -195,6 +198,20 @@ def test_the_better_crm_is_kept(tiny_system_config: Configure, tiny_dataset: Dat
     valid = tiny_dataset.samples("valid")
     logits = crm_logits(model.neural, model.encoder, valid)
     assert roc_auc_score(valid.label, logits) == pytest.approx(auc["stage 1"])
+
+
+def test_a_conventional_model_of_ones_own(tiny_system_config: Configure, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """It is saved, and loaded by the same `build`."""
+
+    def build(spec: CRMSpec, config: CRMConfig) -> nn.Module:
+        return build_crm(spec, config.model_copy(update={"model": "lr"}))
+
+    model = CoReLLa(tiny_system_config(), build).fit(tiny_dataset)
+    model.save(tmp_path / "model")
+    test = tiny_dataset.samples("test")
+    _same(CoReLLa.load(tmp_path / "model", build=build).predict(test, 0.5), model.predict(test, 0.5))
+    with pytest.raises(UserError, match="the `build` that the model was made with"):
+        CoReLLa.load(tmp_path / "model")
 
 
 def test_same_seed_same_system(tiny_system_config: Configure, tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:

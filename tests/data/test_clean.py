@@ -52,6 +52,16 @@ def test_label_rules(run: Clean, log: pl.DataFrame, rule: str, labels: list[int]
     assert ledger.dropped == []
 
 
+def test_a_label_column_is_not_passed_over_in_silence(run: Clean, log: pl.DataFrame) -> None:
+    labelled = log.with_columns(label=pl.Series([1, 0, 0, 1]))
+    cleaned, _, _, ledger = run(labelled, label="rating >= 4")
+    assert cleaned["label"].to_list() == run(log, label="rating >= 4")[0]["label"].to_list()
+    (warning,) = [w for w in ledger.warnings if "label" in w]
+    assert "'label' is not read, since data.label is 'rating >= 4'" in warning
+    with pytest.raises(UserError, match=r"set data\.label: label to take the answers from the column 'label'"):
+        run(labelled.drop("rating"), label="rating >= 4")
+
+
 def test_label_column(run: Clean, log: pl.DataFrame) -> None:
     labelled = log.with_columns(label=pl.Series(["1", "0", "2", "1"]))
     cleaned, _, _, ledger = run(labelled, label="label")

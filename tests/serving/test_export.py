@@ -1,11 +1,15 @@
 """Exported runs: the same answers, merged weights, hashes that hold."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.system import CoReLLa
+from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.serving.export import export
@@ -29,6 +33,35 @@ def test_an_exported_run_answers_the_same(tiny_system: CoReLLa, tiny_dataset: Da
     service = build_service(tmp_path / "twice", ServingSettings(clock="log"))
     assert service.engine is not None
     service.store.close()
+
+
+def test_an_exported_retrieval_brings_its_language_model(
+    tiny_system: CoReLLa, tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """It must load where the backbone that it was trained with is not."""
+    run, backbone = tmp_path / "run", tmp_path / "backbone"
+    tiny_system.save(run / "model")
+    shutil.copytree(tiny_system.config.llm.backbone, backbone)
+    quick = {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "layers": 1, "llm_weight": 1.0}
+    config = tiny_system_config(llm={"backbone": str(backbone)}, retrieval=quick)
+    model = CLLM4Rec(config).fit(tiny_dataset)
+    model.save(run / "retrieval")
+    export(run, tmp_path / "exported")
+    export(tmp_path / "exported", tmp_path / "twice")
+    shutil.rmtree(backbone)
+    with pytest.raises(UserError, match="backbone"):
+        CLLM4Rec.load(run / "retrieval")
+    again = CLLM4Rec.load(tmp_path / "twice" / "retrieval")
+    assert again.recommend(["u05", "u06"], 10) == model.recommend(["u05", "u06"], 10)
+
+
+def test_a_run_without_a_trained_conventional_model_is_not_served(
+    tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    config = tiny_system_config(crm={"trees": False}, joint={"stages": [3]})
+    CoReLLa(config).fit(tiny_dataset).save(tmp_path / "model")
+    with pytest.raises(UserError, match=r"joint\.stages \[3\]"):
+        build_service(tmp_path, ServingSettings())
 
 
 def test_what_cannot_be_exported(tiny_system: CoReLLa, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from corella.data.prepare import write_dataset
 from corella.data.schema import LABEL, REVIEW, SPLIT, USER
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
-from corella.llm.backbone import cut_layers, load_backbone, untrained
+from corella.llm.backbone import Backbone, cut_layers, load_backbone, untrained
+from corella.llm.saved import load_base
 from corella.progress import Reporter
 from corella.settings import load_config, to_yaml
 from corella.threads import set_threads
@@ -64,7 +65,7 @@ class CLLM4Rec:
         checkpoints = run / "checkpoints" / "retrieval" if run else None
         if checkpoints is not None:
             claim(checkpoints, to_yaml(self.config), (dataset.user, dataset.item, dataset.label))
-        self._attach(dataset)
+        self._attach(dataset, load_backbone(self.config.llm))
         config = self.config.retrieval
         liked = training_likes(dataset)
         if config.from_words:
@@ -208,12 +209,11 @@ class CLLM4Rec:
             raise UserError(f"no {column} '{unknown[0]}' in the dataset ({len(unknown)} of {len(names)} are unknown)")
         return np.array([known[str(name)] for name in names], dtype=np.int64)
 
-    def _attach(self, dataset: Dataset) -> None:
+    def _attach(self, dataset: Dataset, backbone: Backbone) -> None:
         config = self.config.retrieval
         set_threads(self.config)
         self.dataset = dataset
         torch.manual_seed(self.config.seed)
-        backbone = load_backbone(self.config.llm)
         if config.layers is not None:
             cut_layers(backbone, config.layers)
         if config.backbone != "frozen" and backbone.model.dtype != torch.float32:
@@ -248,7 +248,7 @@ class CLLM4Rec:
         if manifest.get("format") != FORMAT:
             raise UserError(f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}")
         self = cls(load_config(folder / "config.yaml"))
-        self._attach(load_prepared(folder / "dataset"))
+        self._attach(load_prepared(folder / "dataset"), load_base(folder, self.config))
         self.model.load_state_dict(load_tensors(folder / "retrieval.safetensors")[0])
         if (folder / EASE).is_file():
             tensors, facts = load_tensors(folder / EASE)

@@ -360,18 +360,30 @@ class CoReLLa:
             write_manifest(new, {"format": FORMAT})
 
     @classmethod
-    def load(cls, folder: Path | str, dataset: Dataset | None = None) -> "CoReLLa":
-        """Read a saved model after checking its hashes, with the dataset that it was saved with or another one."""
+    def load(
+        cls,
+        folder: Path | str,
+        dataset: Dataset | None = None,
+        build: Callable[[CRMSpec, CRMConfig], nn.Module] = build_crm,
+    ) -> "CoReLLa":
+        """Read a saved model after checking its hashes, with the dataset that it was saved with or another one, and the
+        `build` that it was made with."""
         folder = Path(folder)
         manifest = verify_manifest(folder)
         if manifest.get("format") != FORMAT:
             raise UserError(f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}")
-        self = cls(load_config(folder / "config.yaml"))
+        self = cls(load_config(folder / "config.yaml"), build)
         self._attach(dataset or load_prepared(folder / "dataset"))
         self.spec = CRMSpec(**read_json(folder / "crm.json"))
         self.encoder = CRMEncoder(self.spec, self.dataset)
         self.neural = self._build(self.spec, self.config.crm)
-        self.neural.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
+        try:
+            self.neural.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
+        except RuntimeError:
+            raise UserError(
+                f"the weights in {folder} do not fit {self.config.crm.model}; give `load` the `build` that the model "
+                "was made with"
+            ) from None
         if (folder / "ensemble.json").is_file():
             self.ensemble = Ensemble.from_state(read_json(folder / "ensemble.json"))
         state: dict[str, Any] = read_json(folder / "router.json")

@@ -156,8 +156,18 @@ def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) ->
     if match is None:
         raise UserError(f"label rule '{config.label}' is not of the form `rating >= 4`")
     column, sign, value = match.groups()
+    if column not in log.columns and LABEL in log.columns:
+        raise UserError(
+            f"{table}: no column '{column}', which data.label '{config.label}' needs; set data.label: {LABEL} to take "
+            f"the answers from the column '{LABEL}'"
+        )
     _require(log, [column], table)
     log = _number(log, column, ledger, table)
+    if LABEL in log.columns and column != LABEL:
+        ledger.warnings.append(
+            f"{table}: the column '{LABEL}' is not read, since data.label is '{config.label}'; set data.label: {LABEL} "
+            "to take the answers from it"
+        )
     if column != RATING:
         log = _optional_rating(log)
     return log.with_columns(_COMPARE[sign](pl.col(column), float(value)).cast(pl.Int8).alias(LABEL))

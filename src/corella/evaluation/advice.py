@@ -34,5 +34,5 @@ def advice(gain: Difference, share: float) -> str:
     if gain.low > 0:
         return f"{said}."
     if gain.high < 0:
-        return f"{said}: the language model does harm there; set routing.budget=0."
-    return f"{said}: that cannot be told from nothing; compare routing.budget=0."
+        return f"{said}: the language model does harm there; score and serve with share 0."
+    return f"{said}: that cannot be told from nothing; compare with share 0."

@@ -1,13 +1,16 @@
-"""One folder that serves elsewhere: the trained system with LoRA merged into the language model."""
+"""One folder that serves elsewhere: the trained system with its language models, LoRA merged into them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest
-from corella.llm.saved import LORA, MERGED, load_language_model
+from corella.llm.backbone import cut_layers
+from corella.llm.saved import LORA, WHOLE, load_base, load_language_model, save_whole
+from corella.settings import load_config
 
 
 def export(run: Path, folder: Path) -> None:
@@ -28,13 +31,25 @@ def export(run: Path, folder: Path) -> None:
             backbone = load_language_model(source)
             dtype = backbone.model.dtype
             merged = backbone.model.to(torch.float32).merge_and_unload().to(dtype)
-            merged.save_pretrained(new / "model" / MERGED)
-            backbone.tokenizer.save_pretrained(new / "model" / MERGED)
+            save_whole(replace(backbone, model=merged), new / "model")
         write_manifest(new / "model", {"format": manifest["format"]})
-        for path in (new / "model").rglob("*"):
+        if (run / "retrieval").is_dir():
+            _export_retrieval(run / "retrieval", new / "retrieval")
+        for path in new.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # it may be served by somebody else
         for name in ("metrics.json", "config.yaml"):
             if (run / name).is_file():
                 shutil.copy(run / name, new / name)
-        if (run / "retrieval").is_dir():
-            shutil.copytree(run / "retrieval", new / "retrieval")
+
+
+def _export_retrieval(source: Path, folder: Path) -> None:
+    """The retrieval with as much of its language model as it reads: that may be missing elsewhere."""
+    manifest = verify_manifest(source)
+    shutil.copytree(source, folder)
+    if not (source / WHOLE).is_dir():
+        config = load_config(source / "config.yaml")
+        backbone = load_base(source, config)
+        if config.retrieval.layers is not None:
+            cut_layers(backbone, config.retrieval.layers)
+        save_whole(backbone, folder)
+    write_manifest(folder, {"format": manifest["format"]})

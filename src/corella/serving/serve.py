@@ -65,6 +65,11 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     if not (folder / "manifest.json").is_file():
         raise UserError(f"{run} holds no trained ranking; run `corella train` first")
     model = CoReLLa.load(folder)
+    if not {1, 2} & set(model.config.joint.stages) and model.ensemble is None:
+        raise UserError(
+            f"{run} was trained with joint.stages {model.config.joint.stages}: without 1 or 2 its conventional model "
+            "has learned nothing, and a service answers with it whenever there is no time for the language model"
+        )
     if (run / "retrieval" / "manifest.json").is_file():
         verify_manifest(run / "retrieval")
     torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
