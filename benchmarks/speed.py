@@ -41,7 +41,7 @@ TEXT = """\
 splitting and counting 1,000,209 MovieLens-1M ratings from Parquet. `crm_rows_per_second`: training rows of
 DCNv2 with counting features, history of 30, target attention, on those rows. `timeline_speedup`: training
 targets a second of the timeline prompt over the pointwise prompt, same backbone, LoRA and machine, in one
-process, alternating; both see 20 items of history on average (see the rows)."""
+process, alternating; both see some 20 items of history on average (see the rows)."""
 
 HISTORY = 20
 

@@ -16,7 +16,7 @@ from torch import nn
 from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.collaboration.calibration import probability
 from corella.collaboration.crm_stages import CRMStages, labels_of
-from corella.collaboration.distillation import Lesson, check_pairs, draw_pairs, joined, lesson_of_training
+from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesson_of_training
 from corella.collaboration.ensemble import Ensemble, fit_ensemble
 from corella.collaboration.injection import Injection
 from corella.collaboration.joint import JointProgress, JointResult, JointTrainer
@@ -31,6 +31,7 @@ from corella.collaboration.router_inputs import (
     fit_projection,
 )
 from corella.collaboration.routing import budget_share, request_means
+from corella.collaboration.trainable import check_trainable
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.lightgbm import Trees
@@ -399,18 +400,3 @@ class CoReLLa:
         valid = load_tensors(folder / "valid.safetensors")[0]
         self.valid_rows, self.valid_llm = valid["rows"].numpy(), valid["logits"].numpy()
         return self
-
-
-def check_trainable(dataset: Dataset, config: Config) -> None:
-    """Raise `UserError`, before any training, for what could only fail or deceive after it."""
-    if dataset.config.split.by == "each-user":
-        raise UserError(
-            "data.split.by is each-user: a training row's history would hold validation and test answers; that "
-            "split is for retrieval, use another one for ranking"
-        )
-    if dataset.config.only_likes:
-        raise UserError("data.only_likes leaves no negative answers: there is nothing to rank, only to retrieve")
-    if config.joint.distil_pairs and config.joint.distil == 0:
-        raise UserError("joint.distil_pairs needs joint.distil above 0")
-    if config.joint.distil_pairs:
-        check_pairs(dataset)
