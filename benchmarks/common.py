@@ -71,7 +71,9 @@ def sentences(result: dict[str, Any]) -> list[str]:
     """Every comparison of the runs, a sentence each, with its interval."""
     found = []
     for d in result["differences"]:
-        if d["low"] > 0:
+        if d["low"] == d["high"] == 0:
+            verdict = f"`{d['b']}` and `{d['a']}` say the same"
+        elif d["low"] > 0:
             verdict = f"`{d['b']}` is above `{d['a']}`"
         elif d["high"] < 0:
             verdict = f"`{d['b']}` is below `{d['a']}`"
@@ -93,7 +95,10 @@ def signed(value: float) -> str:
 
 def stamp(result: dict[str, Any]) -> str:
     """What the figures come from: form, seeds, machine, commit, cost."""
-    parts = [f"Seeds {', '.join(map(str, result['seeds']))}", f"commit `{result['commit']}`"]
+    measured = result.get("commits") or {}
+    each = ", ".join(f"{part} `{at}`" for part, at in measured.items())
+    said = f"commits of the parts: {each}" if each else f"commit `{result['commit']}`"
+    parts = [f"Seeds {', '.join(map(str, result['seeds']))}", said]
     if "form" in result:
         parts.insert(0, f"{result['form'].capitalize()} form")
     cost = result.get("cost")
@@ -117,5 +122,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
     return str(value)

@@ -277,6 +277,8 @@ def page(title: str, text: str, result: dict[str, Any]) -> str:
 def _sentence(row: dict[str, Any]) -> str:
     low, high = row["behind_full_ndcg100_low"], row["behind_full_ndcg100_high"]
     verdict = "is above" if low > 0 else "is below" if high < 0 else "cannot be told from"
+    if low == high == 0:
+        return f"CLLM4Rec and {row['system']} are the same: the language model's weight is 0."
     less = signed(row["behind_full_ndcg100"])
     return f"CLLM4Rec {verdict} {row['system']}: NDCG@100 {less} [{signed(low)}, {signed(high)}]."
 

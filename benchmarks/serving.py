@@ -27,7 +27,7 @@ from typing import Any
 
 import polars as pl
 
-from common import run, write_result
+from common import commit, run, write_result
 from corella.errors import UserError
 from corella.files import read_json, write_json
 from malformed import requests as malformed_requests
@@ -40,7 +40,8 @@ prompts with transformers (the same history, bfloat16, best of three batch sizes
 seconds for the same as one timeline with 100 branches; nothing kept before. `warm`: with the history kept. Rounds
 alternate, medians. `llamacpp_ratio`: seconds of llama.cpp at the fastest of the settings tried (the rows: precision,
 flash attention, batch, kind of cache; compiled for this processor) over seconds here, for the same tokens of the same
-merged model, one prefix shared by 100 branches in both, rounds alternate, medians. `crm_p99_ms`: a real server, 50
+merged model, one prefix shared by 100 branches in both, rounds alternate, medians; `*_logits_apart`: the largest
+difference of its logits from ours. `crm_p99_ms`: a real server, 50
 requests a second for 100 items each, nothing routed, at even intervals over one connection, measured by `hey` over
 HTTP. `overload_*`: the same server asked for the language model's opinion on all 100 items of eight users in turn at
 five times the speed it can read them, deadline 400 ms, while 20 requests a second take the conventional path alone.
@@ -61,18 +62,20 @@ def main() -> None:
         raise UserError("the load generator `hey` is not installed: apt-get install hey")
     arguments.work.mkdir(parents=True, exist_ok=True)
     figures: dict[str, float] = {}
+    commits: dict[str, str] = {}
     table: list[dict[str, Any]] = []
     for name, part in PARTS.items():
         path = arguments.work / f"{name}.json"
         if name == "llamacpp" and arguments.llamacpp is None and not path.is_file():
             continue
         if name in arguments.parts and not path.is_file():
-            write_json(path, part(arguments))
+            write_json(path, {"commit": commit(), **part(arguments)})
         if path.is_file():
             found = read_json(path)
             figures |= found["figures"]
             table += [{"part": name, **row} for row in found["rows"]]
-    write_result("serving", "Serving", TEXT, table, figures, {"seeds": [1]})
+            commits[name] = found["commit"]
+    write_result("serving", "Serving", TEXT, table, figures, {"seeds": [1], "commits": commits})
 
 
 def latency(arguments: argparse.Namespace) -> dict[str, Any]:
