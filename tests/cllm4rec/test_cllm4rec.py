@@ -338,7 +338,7 @@ def test_reviews_move_the_users_content(tiny_system_config: Configure, tiny_data
     config = tiny_system_config(retrieval={**QUICK, "reviews_per_epoch": 40, "lambda_c": 5.0})
     plain, told = (CLLM4Rec(config).fit(d) for d in (tiny_dataset, with_reviews(tiny_dataset)))
     start = CLLM4Rec(config)
-    start._attach(tiny_dataset)
+    start._attach(tiny_dataset, load_backbone(config.llm))
     start.model.start_from_words(tiny_dataset)
     assert torch.equal(plain.model.content.user.weight, start.model.content.user.weight)
     moved = (told.model.content.user.weight != start.model.content.user.weight).any(1)
