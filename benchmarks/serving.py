@@ -202,6 +202,8 @@ def server(arguments: argparse.Namespace, **settings: Any) -> Iterator[str]:
                     break
                 except OSError:
                     time.sleep(0.1)
+            else:
+                raise UserError(f"the server of {arguments.run} does not answer within a minute or more")
             yield address
         finally:
             process.terminate()
