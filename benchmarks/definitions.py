@@ -77,8 +77,7 @@ _COLLM_ONLY = {
                 "history_answers": "likes", "user_fields": [], "item_fields": [], "list_fields": [],
                 "item_text": "{title}", "user_text": "A user. Likes it?", **_PLAIN,
             },
-            "crm": {"counts": False, "trees": False, "id_dropout": 0.0},
-            "llm": {"counts_in_words": False, "crm_tokens": True},
+            "crm": {"counts": False, "trees": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
         },
         ("neural", "llm", "blend"),
     ),
@@ -157,10 +156,9 @@ BENCHMARKS = {
         text="The slice of MovieLens-1M that the CoLLM paper published: its last 20 months, split by time into 33,891\n"
         "training, 10,401 validation and 7,331 test rows; positive: rating > 3. Language model: SmolLM2-135M-Instruct\n"
         "with LoRA, timeline prompts. Published rows are other people's, with 7B models, and read titles and liked\n"
-        "items only; ours also read dislikes, genres, demographics and past counts, but for the rows of that name,\n"
-        "whose language model has the conventional model's view as soft tokens, as CoLLM's. The conventional ones\n"
-        "also read past ratings and nearest neighbours, but for the ablations, TALLRec, CoReLLa as in the paper, and\n"
-        "rows that say so. " + _READING,
+        "items only; ours also read dislikes, genres, demographics and past counts. The conventional ones also read\n"
+        "past ratings and nearest neighbours, but for the ablations, TALLRec, CoReLLa as in the paper, and rows that\n"
+        "say so. " + _READING,
         settings={"data": {"source": "ml-1m-collm"}, "crm": {"id_dropout": 0.8}},
         quick={
             "llm": {"lora_first_layer": 10},
