@@ -47,12 +47,13 @@ def write_result(
     figures: dict[str, float],
     facts: dict[str, Any],
     page: Page | None = None,
-) -> None:
-    """Write docs/benchmarks/NAME.json and render NAME.md from it."""
+) -> dict[str, Any]:
+    """Write docs/benchmarks/NAME.json, render NAME.md from it, and return what it holds."""
     result = {"benchmark": name, "commit": commit(), "machine": machine(), **facts, "rows": rows, "figures": figures}
     write_json(DOCS / f"{name}.json", result)
     write_text(DOCS / f"{name}.md", (page or plain_page)(title, text, result))
     print(json.dumps(figures, indent=1))
+    return result
 
 
 def plain_page(title: str, text: str, result: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from corella.evaluation.charts import routing_chart, systems_chart
+from corella.evaluation.charts import kind, routing_chart, systems_chart
 
 PLAIN = "dcnv2"
 """The paper's conventional model, from which routing is drawn."""
@@ -19,10 +19,10 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
     """SVG by the end of the file's name, see `PICTURES`."""
     rows = result["rows"]
     systems = sorted((row for row in rows if row["part"] == "systems"), key=lambda row: -row["auc"])
-    auc = {row["system"]: row["auc"] for row in systems}
-    best = max((name for name in auc if "llm" not in name), key=lambda name: float(auc[name]))
+    plain = next(row["auc"] for row in systems if row["system"] == PLAIN)
+    best = next(row["system"] for row in systems if kind(row["system"]) == "conventional")
     curves = [{**row, "share": row["routed"]} for row in rows if row["part"] == "routing" and row["crm"] == PLAIN]
     ways = dict.fromkeys((row["policy"], row["combine"]) for row in curves)
-    curves += [{"policy": policy, "combine": way, "share": 0.0, "auc": auc[PLAIN]} for policy, way in ways]
+    curves += [{"policy": policy, "combine": way, "share": 0.0, "auc": plain} for policy, way in ways]
     charts = {"systems": systems_chart(systems, best), "routing": routing_chart(curves, PLAIN, None)}
     return {name: svg.replace("<svg ", '<svg style="background:#fff" ', 1) for name, svg in charts.items()}

@@ -22,7 +22,7 @@ from corella.config import Config
 from corella.errors import UserError, suggest
 from corella.files import new_folder, read_json, write_text
 from corella.run import evaluate_run, start_run, train_run
-from corella.settings import load_config
+from corella.settings import changed, load_config
 from definitions import BENCHMARKS, MAIN, Benchmark, Settings
 from page import ranking_page
 from pictures import pictures
@@ -70,8 +70,9 @@ def main() -> None:
         "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # without paths
         "overrides": arguments.overrides, "cost": cost(results), "differences": compared, "groups": groups(results),
     }  # fmt: skip
-    write_result(arguments.name, bench.title, bench.text, table, figures(results, table), facts, ranking_page)
-    for name, svg in pictures(read_json(DOCS / f"{arguments.name}.json")).items():
+    named = figures(results, table)
+    result = write_result(arguments.name, bench.title, bench.text, table, named, facts, ranking_page)
+    for name, svg in pictures(result).items():
         write_text(DOCS / f"{arguments.name}-{name}.svg", svg)
 
 
@@ -134,10 +135,8 @@ def start_from(source: Path, target: Path) -> None:
     """Give a run without checkpoints those of another run that differs in its distillation alone."""
     if (target / "checkpoints").exists() or (target / "metrics.json").is_file():
         return
-    without = [load_config(place / "config.yaml").model_dump(mode="json") for place in (source, target)]
-    for settings in without:
-        settings["joint"] = {k: v for k, v in settings["joint"].items() if not k.startswith("distil")}
-    if without[0] != without[1]:
+    other = changed(*(load_config(place / "config.yaml") for place in (source, target)))
+    if any(not name.startswith("joint.distil") for name in other):
         raise UserError(f"{target} differs from {source} in more than its distillation")
     with new_folder(target / "checkpoints") as folder:
         for file in (source / "checkpoints").iterdir():

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.data.counts import CountState, above_expected, residuals
-from corella.data.dataset import Dataset, Events, Samples, log_arrays, shared_rows
+from corella.data.counts import CountState, Log, above_expected, residuals
+from corella.data.dataset import Dataset, Events, Samples, log_arrays
 from corella.data.schema import ITEM, TIME, USER
 from corella.data.scope import Newcomer, Scope
 from corella.errors import UserError
@@ -72,11 +72,13 @@ class Live:
         self._item_values = {name: _values(dataset.items, name) for name in self._columns(dataset.items)}
         self._lists = {name for name in self._item_values if isinstance(dataset.items.schema[name], pl.List)}
         self._newer: dict[str, _Newer] = defaultdict(_Newer)
-        shared = shared_rows(dataset.log, dataset.config)
-        self._answers = np.bincount(dataset.item, weights=shared, minlength=dataset.items.height).astype(np.int64)
-        liked = shared * dataset.label
+        arrays = log_arrays(dataset.log, dataset.config)
+        self._answers = np.bincount(dataset.item, weights=arrays.shared, minlength=dataset.items.height).astype(
+            np.int64
+        )
+        liked = arrays.shared * dataset.label
         self._likes = np.bincount(dataset.item, weights=liked, minlength=dataset.items.height).astype(np.int64)
-        self.counts = self._start(shared)
+        self.counts = self._start(arrays)
 
     def _columns(self, table: pl.DataFrame) -> set[str]:
         return {name for group in self._groups for name in group if name in table.columns}
@@ -243,11 +245,10 @@ class Live:
 
     # The start.
 
-    def _start(self, shared: Ints) -> CountState:
+    def _start(self, arrays: Log) -> CountState:
         """The log's totals, as if its rows had come one by one."""
         dataset, config = self.dataset, self.dataset.config.counts
-        arrays = log_arrays(dataset.log, dataset.config)
-        values = arrays.values
+        values, shared = arrays.values, arrays.shared
         state = CountState(config, dataset.rating_scale is not None, dataset.pairs)
         state.frozen = bool((shared == 0).any())
         names = [f"value:{place}" for place in range(values.shape[1])]
