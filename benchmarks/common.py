@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ def commit() -> str:
         return head + ("+changes" if _git("status", "--porcelain", "--", "src") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def union(commits: Iterable[str]) -> str:
+    """Every commit once."""
+    return ", ".join(dict.fromkeys(commits))
 
 
 def _git(*words: str) -> str:
@@ -96,8 +101,10 @@ def signed(value: float) -> str:
 
 def stamp(result: dict[str, Any]) -> str:
     """What the figures come from: form, seeds, machine, commit, cost."""
-    measured = result.get("commits") or {}
-    each = ", ".join(f"{part} `{at}`" for part, at in measured.items())
+    measured: dict[str, list[str]] = {}
+    for part, at in (result.get("commits") or {}).items():
+        measured.setdefault(at, []).append(part)
+    each = "; ".join(f"{', '.join(parts)} `{at}`" for at, parts in measured.items())
     said = f"commits of the parts: {each}" if each else f"commit `{result['commit']}`"
     parts = [f"Seeds {', '.join(map(str, result['seeds']))}", said]
     if "form" in result:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from common import DOCS
+from common import DOCS, commit, union
 from corella.collaboration.calibration import fit_calibrator
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
@@ -34,37 +34,47 @@ def titles() -> dict[str, tuple[str, bool]]:
     return {name + ("+counts" if counts else ""): (name, counts) for name in MODELS for counts in (False, True)}
 
 
-def tuned_settings(benchmark: str) -> dict[str, dict[str, Any]]:
-    """Title -> the settings that tuning chose; empty where nothing was tuned."""
+def tuned_settings(benchmark: str) -> tuple[dict[str, dict[str, Any]], int]:
+    """Title -> the settings that tuning chose, and of how many trials; empty where nothing was tuned."""
     path = DOCS / f"tuned-{benchmark}.json"
-    models: dict[str, dict[str, Any]] = read_json(path)["models"] if path.is_file() else {}
-    return {title: {k: v for k, v in found.items() if k != "valid_auc"} for title, found in models.items()}
+    tuned = read_json(path) if path.is_file() else {"models": {}, "trials": 0}
+    models: dict[str, dict[str, Any]] = tuned["models"]
+    settings = {title: {k: v for k, v in found.items() if k != "valid_auc"} for title, found in models.items()}
+    return settings, tuned["trials"]
 
 
-def conventional_rows(benchmark: str, config: Config, folder: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """One row a model, means over the seeds. Finished ones are kept in `folder`."""
+def conventional_rows(
+    benchmark: str, config: Config, folder: Path, seeds: Sequence[int]
+) -> tuple[list[dict[str, Any]], str]:
+    """One row a model, means over the seeds, and the commits they are of. Finished ones are kept in `folder`."""
     set_threads(config)
     dataset = load_dataset(config)
     counts = config.data.counts.model_copy(update={"frozen": True})
     frozen = load_dataset(config.model_copy(update={"data": config.data.model_copy(update={"counts": counts})}))
-    tuned = tuned_settings(benchmark)
-    table = []
+    tuned, trials = tuned_settings(benchmark)
+    table, commits = [], []
     for title in (*titles(), LIGHTGBM, FROZEN):
         each = []
+        settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
         for seed in seeds:
-            settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
             facts = repr((config.data, config.crm.model_dump(exclude={"trees"}), settings, PLAIN_ID_DROPOUTS)).encode()
             name = f"{title.replace(', ', '-').replace(' ', '-')}-{seed}-{hashlib.sha256(facts).hexdigest()[:8]}"
             path = folder / f"{name}.json"  # other settings, another file
             if not path.is_file():
-                write_json(path, _one(frozen if title == FROZEN else dataset, config, title, settings, seed))
+                found = _one(frozen if title == FROZEN else dataset, config, title, settings, seed)
+                write_json(path, {"commit": commit(), **found})
             each.append(read_json(path))
             print(path.stem, each[-1]["auc"], flush=True)
         row = {key: mean(each, key) for key in METRICS}
-        table.append(
-            {"part": "conventional", "system": f"conventional: {title}", "routed": 0.0, **row, **spread_facts(each)}
-        )
-    return table
+        commits += [found["commit"] for found in each]
+        key = {
+            "table": "conventional",
+            "system": f"conventional: {title}",
+            "routed": 0.0,
+            "trials": trials if settings else 0,
+        }
+        table.append({**key, **row, **spread_facts(each)})
+    return table, union(commits)
 
 
 def _one(dataset: Dataset, config: Config, title: str, settings: dict[str, Any], seed: int) -> dict[str, float]:

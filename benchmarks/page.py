@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 _MODELS = ["AUC", "95 % interval", "per-user AUC", "LogLoss", "ACC", "sd over seeds", "seeds"]
 _SIZES = {"targets learned": "targets", "test rows read": "test_rows"}
-_PARTS = {
+_TABLES = {
     "systems": (
         "Systems",
         "One run a seed; `a & b` is a logistic regression on the logits of both, fitted on validation rows.",
@@ -33,13 +33,13 @@ def ranking_page(title: str, text: str, result: Row) -> str:
         lines += [f"![{caption}]({result['benchmark']}-{picture}.svg)", "", f"*{caption}.*", ""]
     lines += ["## What it says", ""]
     lines += [f"- {sentence}" for sentence in sentences(result)]
-    for part, (heading, note) in _PARTS.items():
-        chosen = [row for row in rows if row["part"] == part]
-        sizes = list(_SIZES) if part == "variants" else []
+    for name, (heading, note) in _TABLES.items():
+        chosen = [row for row in rows if row["table"] == name]
+        sizes = list(_SIZES) if name == "variants" else []
         if chosen:
             body = [[*_model_row(row), *(f"{row[_SIZES[size]]:,.0f}" for size in sizes)] for row in chosen]
-            lines += ["", f"## {heading}", "", note, "", *table(["system", *_MODELS, *sizes], body)]
-    lines += _routing([row for row in rows if row["part"] == "routing"])
+            lines += ["", f"## {heading}", "", note + _tuning(chosen), "", *table(["system", *_MODELS, *sizes], body)]
+    lines += _routing([row for row in rows if row["table"] == "routing"])
     lines += _groups(result["groups"])
     lines += [
         "",
@@ -48,6 +48,16 @@ def ranking_page(title: str, text: str, result: Row) -> str:
         *table(["figure", "value"], [[f"`{k}`", auc(v)] for k, v in result["figures"].items()]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tuning(rows: Sequence[Row]) -> str:
+    """How the settings of the rows were chosen; nothing where no search was made."""
+    trials = {row.get("trials", 0) for row in rows}
+    if len(trials) == 1 and trials != {0}:
+        return f" The settings of each are the best of {trials.pop()} trials on validation rows."
+    tuned = [row["system"].removeprefix("conventional: ") for row in rows if row.get("trials")]
+    said = f" The best of {max(trials)} trials on validation rows: {', '.join(tuned)}; the others have the defaults."
+    return said if tuned else ""
 
 
 def _routing(rows: Sequence[Row]) -> list[str]:

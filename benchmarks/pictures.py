@@ -18,10 +18,10 @@ PICTURES = {
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:
     """SVG by the end of the file's name, see `PICTURES`."""
     rows = result["rows"]
-    systems = sorted((row for row in rows if row["part"] == "systems"), key=lambda row: -row["auc"])
+    systems = sorted((row for row in rows if row["table"] == "systems"), key=lambda row: -row["auc"])
     plain = next(row["auc"] for row in systems if row["system"] == PLAIN)
     best = next(row["system"] for row in systems if kind(row["system"]) == "conventional")
-    curves = [{**row, "share": row["routed"]} for row in rows if row["part"] == "routing" and row["crm"] == PLAIN]
+    curves = [{**row, "share": row["routed"]} for row in rows if row["table"] == "routing" and row["crm"] == PLAIN]
     ways = dict.fromkeys((row["policy"], row["combine"]) for row in curves)
     curves += [{"policy": policy, "combine": way, "share": 0.0, "auc": plain} for policy, way in ways]
     charts = {"systems": systems_chart(systems, best), "routing": routing_chart(curves, PLAIN, None)}

@@ -4,7 +4,8 @@ variant and curve.
     python benchmarks/ranking.py ml-100k
     python benchmarks/ranking.py ml-1m-collm --path FOLDER --form full
 
-Resumable: each run and each conventional model is kept in the runs folder; call again after a kill.
+Resumable: each run and each conventional model is kept in the runs folder; call again after a kill. `--parts` measures
+a part of the page anew and keeps its other parts as they are, each with the commit that it was measured at.
 """
 
 import argparse
@@ -15,18 +16,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import DOCS, run, write_result
+from common import DOCS, commit, run, union, write_result
 from conventional import conventional_rows
 from corella.collaboration.system import FORMAT
 from corella.config import Config
 from corella.errors import UserError, suggest
-from corella.files import new_folder, read_json, write_text
+from corella.files import new_folder, read_json, write_json, write_text
 from corella.run import evaluate_run, start_run, train_run
 from corella.settings import changed, load_config
 from definitions import BENCHMARKS, MAIN, Benchmark, Settings
 from page import ranking_page
+from parts import kept_parts
 from pictures import pictures
-from summary import ROLES, cost, differences, figures, groups, rows, variant_differences, variant_rows
+from summary import (
+    ROLES,
+    cost,
+    differences,
+    figures,
+    groups,
+    rows,
+    table_figures,
+    variant_differences,
+    variant_rows,
+)
+
+CONVENTIONAL = "conventional"
 
 
 def main() -> None:
@@ -37,40 +51,49 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variant-seeds", type=int, nargs="+", help="seeds of the variants; default: those of --seeds")
     parser.add_argument("--conventional-seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--parts", nargs="*", help="beside the main runs: `conventional` and variants; default all")
+    parser.add_argument("--parts", nargs="+", help=f"`{MAIN}`, `{CONVENTIONAL}` and names of variants; default all")
     parser.add_argument("--runs", type=Path, help="default: runs/bench-NAME-FORM")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--again", action="store_true", help="evaluate anew, without training again")
     arguments = parser.parse_args()
     bench = BENCHMARKS[arguments.name]
-    known = ["conventional", *bench.variants]
-    parts = known if arguments.parts is None else arguments.parts
+    known = [MAIN, CONVENTIONAL, *bench.variants]
+    parts = arguments.parts or known
     for part in set(parts) - set(known):
         raise UserError(f"no part '{part}'; {suggest(part, known)}")
     folder: Path = arguments.runs or Path(f"runs/bench-{arguments.name}-{arguments.form}")
     runs = Runs(bench, arguments.form, arguments.path, folder, arguments.overrides, arguments.again)
     seeds, variant_seeds = arguments.seeds, arguments.variant_seeds or arguments.seeds
-    results = runs.results(MAIN, seeds)
-    table, compared = rows(results), differences(results)
-    if "conventional" in parts:
+    shape = {
+        "form": arguments.form,
+        "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # without paths
+        "overrides": arguments.overrides,
+    }
+    earlier = DOCS / f"{arguments.name}.json"
+    page = kept_parts(read_json(earlier) if earlier.is_file() else {}, shape, known)
+    if MAIN in parts:
+        results = runs.results(MAIN, seeds)
+        page.put(MAIN, runs.commits(MAIN, seeds), rows(results), differences(results))
+        page.main = {"seeds": seeds, "cost": cost(results), "groups": groups(results), "figures": figures(results)}
+    if CONVENTIONAL in parts:
         first = runs.config(MAIN, seeds[0])
-        table += conventional_rows(arguments.name, first, folder / "conventional", arguments.conventional_seeds)
+        table, at = conventional_rows(arguments.name, first, folder / CONVENTIONAL, arguments.conventional_seeds)
+        page.put(CONVENTIONAL, at, table)
     for name in (name for name in bench.variants if name in parts):
         variant, each = bench.variants[name], runs.results(name, variant_seeds)
-        table += variant_rows(name, variant.systems, each)
+        compared = []
         if variant.against is not None:
             runs.results(variant.against, variant_seeds)
             pairs = [(runs.place(name, seed), runs.place(variant.against, seed)) for seed in variant_seeds]
             roles = [system for system in variant.systems if system in ROLES]
-            compared += variant_differences(name, variant.against, roles, pairs)
-    table += [{"part": "published", **row} for row in bench.published]
-    facts = {
-        "form": arguments.form, "seeds": seeds, "variant_seeds": variant_seeds,
-        "conventional_seeds": arguments.conventional_seeds if "conventional" in parts else [],
-        "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # without paths
-        "overrides": arguments.overrides, "cost": cost(results), "differences": compared, "groups": groups(results),
-    }  # fmt: skip
-    named = figures(results, table)
+            compared = variant_differences(name, variant.against, roles, pairs)
+        page.put(name, runs.commits(name, variant_seeds), variant_rows(name, variant.systems, each), compared)
+    if not page.main:
+        raise UserError(f"{earlier} has no main run with these settings; add '{MAIN}' to --parts")
+    page = page.ordered(known)
+    table = [*page.rows, *({"part": "published", "table": "published", **row} for row in bench.published)]
+    facts = {**shape, **page.main, "commits": page.commits, "differences": page.differences}
+    named = page.main["figures"] | table_figures(table, page.main["figures"])
     result = write_result(arguments.name, bench.title, bench.text, table, named, facts, ranking_page)
     for name, svg in pictures(result).items():
         write_text(DOCS / f"{arguments.name}-{name}.svg", svg)
@@ -110,6 +133,10 @@ class Runs:
         kind = re.sub(r"\W+", "-", name) if self.own(name) else "main"
         return self.folder / kind / f"seed-{seed}"
 
+    def commits(self, name: str, seeds: Sequence[int]) -> str:
+        """Where its runs were started."""
+        return union(read_json(self.place(name, seed) / "commit.json")["commit"] for seed in seeds)
+
     def results(self, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
         """Metrics of a run, one a seed."""
         return [self._result(name, seed) for seed in seeds]
@@ -119,6 +146,8 @@ class Runs:
         if place not in self.done:
             configuration = self.config(name, seed)
             start_run(place, configuration)  # or the mistake that the folder holds a run with other settings
+            if not (place / "commit.json").is_file():
+                write_json(place / "commit.json", {"commit": commit()})
             if name != MAIN and self.bench.variants[name].from_main:
                 self.results(MAIN, [seed])
                 start_from(self.place(MAIN, seed), place)

@@ -28,7 +28,7 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         each = [next(s for s in r["systems"] if s["system"] == name) for r in results]
         routed = 1.0 if "llm" in name else 0.0
         means = {metric: mean(each, metric) for metric in METRICS}
-        table.append({"part": "systems", "system": name, "routed": routed, **means, **seeds(each)})
+        table.append({"table": "systems", "system": name, "routed": routed, **means, **seeds(each)})
     for crm, curve in results[0]["curves"].items():
         for point in curve:
             if round(point["share"], 2) not in SHARES:
@@ -44,7 +44,7 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "combine": point["combine"],
                 "routed": round(point["share"], 2),
             }
-            table.append({"part": "routing", "system": name, **key, **facts, "captured": captured, **seeds(each)})
+            table.append({"table": "routing", "system": name, **key, **facts, "captured": captured, **seeds(each)})
     return table
 
 
@@ -58,7 +58,7 @@ def variant_rows(name: str, systems: Sequence[str], results: list[dict[str, Any]
         ]
         routed = {"llm": 1.0, "blend": 1.0, "final": float(np.mean([r["final"]["share_routed"] for r in results]))}
         means = {metric: mean(each, metric) for metric in METRICS}
-        row = {"part": "variants", "system": titled(name, system), "routed": routed.get(system, 0.0), **means}
+        row = {"table": "variants", "system": titled(name, system), "routed": routed.get(system, 0.0), **means}
         size = {"targets": cost(results)["llm_targets"], "test_rows": results[0]["samples"]["test"]}
         table.append({**row, **seeds(each), **size})
     return table
@@ -104,8 +104,8 @@ def _difference(run: Path, reference: Path, system: str) -> dict[str, float]:
     return {**asdict(found), "rows": len(both), "users": len(np.unique(user))}
 
 
-def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[str, float]:
-    """The named figures, means over the seeds."""
+def figures(results: list[dict[str, Any]]) -> dict[str, float]:
+    """The named figures of the main runs, means over the seeds."""
     main_crm, neural = results[0]["main_crm"], results[0]["neural_crm"]
 
     def system(name: str, metric: str = "auc") -> float:
@@ -117,7 +117,32 @@ def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[
             [next(g for g in t if g["group"] == "least confident" and g["system"] == name) for t in groups], "auc"
         )
 
-    best = max(results[0]["conventional"], key=system)
+    captured = {
+        f"gain_captured_20_{policy}": captured_gain(results, "dcnv2", policy, "blend", 0.2)
+        for policy in ("learned", "entropy", "random", "oracle")
+    }
+    strong = {
+        f"half_gain_captured_20_{policy}": captured_gain(results, main_crm, policy, "blend", 0.2)
+        for policy in ("learned", "entropy", "random")
+    }
+    values = {
+        "crm_auc": system("dcnv2"), "strong_crm_auc": system(neural), "lightgbm_auc": system("lightgbm"),
+        "conventional_half_auc": system(main_crm),
+        "llm_auc": system("llm"), "blend_auc": system(f"{main_crm} & llm"),
+        "plain_blend_auc": system("dcnv2 & llm"), "neural_blend_auc": system(f"{neural} & llm"),
+        "main_best_conventional_auc": max(system(name) for name in results[0]["conventional"]),
+        "final_auc": mean([r["final"] for r in results], "auc"),
+        "routed_20_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.2),
+        "routed_30_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.3),
+        "half_routed_20_auc": curve_auc(results, main_crm, "learned", "blend", 0.2),
+        "half_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
+        "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"),
+    }  # fmt: skip
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def table_figures(table: list[dict[str, Any]], main: Mapping[str, float]) -> dict[str, float]:
+    """The named figures that other parts of the page have a share in; `main`: those of the main runs."""
     variants = {
         "distilled_crm_auc": "distilled into the CRM: neural model",
         "crm_tokens_llm_auc": "CRM's view as soft tokens: language model",
@@ -128,32 +153,13 @@ def figures(results: list[dict[str, Any]], table: list[dict[str, Any]]) -> dict[
         "tallrec_auc": "TALLRec: language model",
     }  # fmt: skip
     found = {row["system"]: row["auc"] for row in table}
-    extra = {name: found[row] for name, row in variants.items() if row in found}
-    captured = {
-        f"gain_captured_20_{policy}": captured_gain(results, "dcnv2", policy, "blend", 0.2)
-        for policy in ("learned", "entropy", "random", "oracle")
+    rivals = [row["auc"] for row in table if row["table"] == "conventional"]
+    best = max([main["main_best_conventional_auc"], *rivals])
+    return {
+        "best_conventional_auc": best,
+        "blend_minus_best_conventional": main["blend_auc"] - best,
+        **{name: found[row] for name, row in variants.items() if row in found},
     }
-    strong = {
-        f"half_gain_captured_20_{policy}": captured_gain(results, main_crm, policy, "blend", 0.2)
-        for policy in ("learned", "entropy", "random")
-    }
-    rivals = [row["auc"] for row in table if row["system"].startswith("conventional: ")]
-    best_auc = max([system(best), *rivals])
-    values = {
-        "crm_auc": system("dcnv2"), "strong_crm_auc": system(neural), "lightgbm_auc": system("lightgbm"),
-        "conventional_half_auc": system(main_crm),
-        "llm_auc": system("llm"), "blend_auc": system(f"{main_crm} & llm"),
-        "plain_blend_auc": system("dcnv2 & llm"), "neural_blend_auc": system(f"{neural} & llm"),
-        "best_conventional_auc": best_auc,
-        "blend_minus_best_conventional": system(f"{main_crm} & llm") - best_auc,
-        "final_auc": mean([r["final"] for r in results], "auc"),
-        "routed_20_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.2),
-        "routed_30_auc": curve_auc(results, "dcnv2", "learned", "blend", 0.3),
-        "half_routed_20_auc": curve_auc(results, main_crm, "learned", "blend", 0.2),
-        "half_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
-        "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"), **extra,
-    }  # fmt: skip
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def curve_auc(results: list[dict[str, Any]], crm: str, policy: str, combine: str, share: float) -> float:

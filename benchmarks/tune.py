@@ -2,10 +2,13 @@
 
     python benchmarks/tune.py ml-1m-collm --path FOLDER --trials 20
 
-Writes docs/benchmarks/tuned-NAME.json, which `ranking.py` reads. Resumable: trials are kept in the runs folder.
+Writes docs/benchmarks/tuned-NAME.json, which `ranking.py` reads: the models whose budget is spent. Resumable: trials
+are kept in the runs folder, which several processes may share, each with models of its own.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("name", choices=BENCHMARKS)
     parser.add_argument("--path", type=Path, help="folder of the raw files (ml-100k needs none)")
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--models", nargs="+", choices=[*titles(), LIGHTGBM], help="default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs/tuning"))
     arguments = parser.parse_args()
     parts = [BENCHMARKS[arguments.name].settings]
@@ -82,17 +86,30 @@ def main() -> None:
             study_name=f"{arguments.name} {title}", storage=f"sqlite:///{arguments.runs / 'trials.db'}",
             direction="maximize", load_if_exists=True,
         )  # fmt: skip
-        # Another seed after a kill, or the trials that were drawn before would be drawn again.
-        study.sampler = optuna.samplers.TPESampler(seed=1 + len(study.trials))
-        # The settings in use stand in line first, so tuning never ends below them.
-        if not any(trial.state.is_finished() for trial in study.trials):
-            study.enqueue_trial(_current(config.crm, counts) if model else LIGHTGBM_NOW)
-        left = arguments.trials - len([t for t in study.trials if t.state.is_finished()])
-        for _ in range(max(left, 0)):
-            study.optimize(lambda trial, m=model, c=counts: _valid_auc(trial, dataset, config, m, c), n_trials=1)
-        chosen[title] = {**study.best_trial.user_attrs["settings"], "valid_auc": study.best_value}
-        print(title, chosen[title], flush=True)
+        if title in (arguments.models or [title]):
+            now = _current(config.crm, counts) if model else LIGHTGBM_NOW
+            valid_auc = partial(_valid_auc, dataset=dataset, config=config, model=model, counts=counts)
+            _search(study, now, valid_auc, arguments.trials)
+        if not _left(study, arguments.trials):
+            chosen[title] = {**study.best_trial.user_attrs["settings"], "valid_auc": study.best_value}
+            print(title, chosen[title], flush=True)
     write_json(DOCS / f"tuned-{arguments.name}.json", {"trials": arguments.trials, "models": chosen})
+
+
+def _search(study: optuna.Study, now: dict[str, Any], valid_auc: Callable[[optuna.Trial], float], trials: int) -> None:
+    """Spend what is left of a model's budget."""
+    # Another seed after a kill, or the trials that were drawn before would be drawn again.
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=5, seed=1 + len(study.trials))
+    if not any(trial.state.is_finished() for trial in study.trials):
+        study.enqueue_trial(now)  # the settings in use stand in line first, so tuning never ends below them
+    for _ in range(_left(study, trials)):
+        study.optimize(valid_auc, n_trials=1)
+        print(f"{study.study_name}: {study.trials[-1].value:.4f}, best {study.best_value:.4f}", flush=True)
+
+
+def _left(study: optuna.Study, trials: int) -> int:
+    """How many trials of the budget are left."""
+    return max(trials - sum(trial.state.is_finished() for trial in study.trials), 0)
 
 
 def _current(crm: CRMConfig, counts: bool) -> dict[str, Any]:

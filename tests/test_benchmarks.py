@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from common import DOCS, auc, sentences
 from definitions import BENCHMARKS, MAIN, REFERENCE
+from parts import Parts, kept_parts
 from pictures import PICTURES, pictures
 from ranking import Runs, start_from
 from summary import variant_differences
@@ -106,6 +107,26 @@ def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
         assert (runs.place(REFERENCE, 1) == runs.place(MAIN, 1)) is (form == "full")
 
 
+def test_a_part_measured_anew_leaves_the_others_as_they_are() -> None:
+    page = Parts({"seeds": [1], "cost": {}, "groups": [], "figures": {"llm_auc": 0.7}})
+    page.put("conventional", "aaa", [{"system": "lr", "auc": 0.6}])
+    page.put(MAIN, "aaa", [{"system": "llm", "auc": 0.7}], [{"a": "llm", "b": "final"}])
+    page = page.ordered([MAIN, "conventional"])
+    written = {
+        "form": "quick", **page.main, "commits": page.commits, "rows": page.rows, "differences": page.differences
+    }  # fmt: skip
+    again = kept_parts(written, {"form": "quick"}, [MAIN, "conventional"])
+    assert again == page
+    again.put("conventional", "bbb", [{"system": "lr", "auc": 0.65}, {"system": "din", "auc": 0.66}])
+    assert [(row["system"], row["auc"]) for row in again.rows] == [("llm", 0.7), ("lr", 0.65), ("din", 0.66)]
+    assert again.commits == {MAIN: "aaa", "conventional": "bbb"}
+    assert again.differences == [{"part": MAIN, "a": "llm", "b": "final"}]
+    assert kept_parts(written, {"form": "full"}, [MAIN, "conventional"]) == Parts()
+    without = kept_parts(written, {"form": "quick"}, [MAIN])  # a part that the definitions dropped
+    assert [row["system"] for row in without.rows] == ["llm"]
+    assert without.commits == {MAIN: "aaa"}
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_pages_pictures_are_those_of_its_result(name: str) -> None:
     """The systems' figures stand in the picture, and the page shows every picture there is."""
@@ -116,5 +137,5 @@ def test_a_pages_pictures_are_those_of_its_result(name: str) -> None:
         assert f"]({name}-{picture}.svg)" in page
         assert (DOCS / f"{name}-{picture}.svg").is_file()
     for row in result["rows"]:
-        if row["part"] == "systems":
+        if row["table"] == "systems":
             assert f">{auc(row['auc'])}</text>" in drawn["systems"]
