@@ -45,14 +45,15 @@ def project(tiny_dataset: Dataset, tiny_backbone_folder: Path, tmp_path_factory:
     broken = pl.DataFrame(
         {"user_id": ["u00", "u01"], "item_id": ["i00", None], "timestamp": ["soon", "5"], "label": [1, 1]}
     )
-    pl.concat([log.cast({"timestamp": pl.String, "label": pl.Int64}), broken]).write_csv(folder / "log.csv")
+    log = pl.concat([log.cast({"timestamp": pl.String, "label": pl.Int64}), broken])
+    log.rename({"user_id": "who"}).write_csv(folder / "log.csv")
     tiny_dataset.users.select("user_id", "gender").write_csv(folder / "users.csv")
     genres = pl.col("genres").list.join("|")
     tiny_dataset.items.select("item_id", "title", genres).write_csv(folder / "items.csv")
     settings = {
         "threads": 1,
         "data": {
-            "source": "tables", "interactions": {"path": str(folder / "log.csv")},
+            "source": "tables", "interactions": {"path": str(folder / "log.csv"), "columns": {"user_id": "who"}},
             "users": {"path": str(folder / "users.csv")},
             "items": {"path": str(folder / "items.csv"), "lists": {"genres": "|"}},
             "label": "label", "user_fields": ["gender"], "list_fields": ["genres"], "history_length": 8,
@@ -227,6 +228,15 @@ def test_score(call: Call, project: Path, tmp_path: Path, suffix: str, monkeypat
     assert {p.name for p in tmp_path.iterdir()} == {source.name, "deep", "none.parquet", "chunked.parquet"}
 
 
+def test_score_rows_with_the_names_of_the_training_table(call: Call, project: Path, tmp_path: Path) -> None:
+    for name, rows in {"ours": NEW, "theirs": NEW.rename({"user_id": "who"})}.items():
+        rows.write_csv(tmp_path / f"{name}.csv")
+        assert call("score", project / "run", tmp_path / f"{name}.csv", "--out", tmp_path / f"{name}.parquet")[0] == 0
+    ours, theirs = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("ours", "theirs"))
+    assert theirs.columns[0] == "who"
+    assert theirs.rename({"who": "user_id"}).equals(ours)
+
+
 def test_score_nothing(call: Call, project: Path, tmp_path: Path) -> None:
     NEW.head(0).write_parquet(tmp_path / "rows.parquet")
     assert call("score", project / "run", tmp_path / "rows.parquet", "--out", tmp_path / "o.parquet")[0] == 0
@@ -272,7 +282,7 @@ def test_ids_are_text(call: Call, project: Path, tmp_path: Path, monkeypatch: py
         return query(self, frame)
 
     monkeypatch.setattr(Dataset, "query", looks)
-    (tmp_path / "rows.csv").write_text("user_id,item_id\n007,1e5\n")
+    (tmp_path / "rows.csv").write_text("who,item_id\n007,1e5\n")
     assert call("score", project / "run", tmp_path / "rows.csv", "--out", tmp_path / "o.parquet")[0] == 0
     assert seen == [["007"]]
     assert pl.read_parquet(tmp_path / "o.parquet")["item_id"].to_list() == ["1e5"]
@@ -286,7 +296,7 @@ def test_recommend(call: Call, project: Path) -> None:
     code, both, _ = call("recommend", project / "run", "--user", "u03", "-k", 3, "--candidates", 5)
     assert code == 0
     assert alone.count("Film") == both.count("Film") == 3
-    answered = pl.read_csv(project / "log.csv", infer_schema=False).filter(user_id="u03")["item_id"].to_list()
+    answered = pl.read_csv(project / "log.csv", infer_schema=False).filter(who="u03")["item_id"].to_list()
     assert not any(f" {item} " in both for item in answered)
     code, _, err = call("recommend", project / "run", "--user", "nobody")
     assert code == 2

@@ -131,22 +131,30 @@ def load_run(run: Path, dataset: Dataset | None = None) -> CoReLLa:
 def score_file(
     run: Path, source: Path, target: Path, share: float | None = None, reporter: Reporter | None = None
 ) -> int:
-    """Score new rows of a Parquet or CSV file in chunks of bounded memory; returns how many. The target is Parquet."""
+    """Score new rows of a Parquet or CSV file in chunks of bounded memory; returns how many. The target is Parquet.
+
+    Columns have our names, or those of the interactions that the run was trained on (`data.interactions.columns`).
+    """
     reporter = reporter or Reporter()
     if not source.is_file():
         raise UserError(f"{source} does not exist")
     if source.suffix not in (".parquet", ".csv"):
         raise UserError(f"{source}: rows to score are read from .parquet or .csv, not '{source.suffix}'")
     model = load_run(run)
+    table = model.config.data.interactions
+    names = {theirs: ours for ours, theirs in (table.columns if table else {}).items()}
     unknown = 0
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic_path(target) as temporary, TemporaryDirectory(dir=target.parent, prefix=".score.") as folder:
-            rows = _as_parquet(source, Path(folder))
+            ids = [name for name in (USER, ITEM, *names) if names.get(name, name) in (USER, ITEM)]
+            rows = _as_parquet(source, Path(folder), ids)
+            found = rows.collect_schema().names()
+            names = {theirs: ours for theirs, ours in names.items() if theirs in found and ours not in found}
             total = int(rows.select(pl.len()).collect().item())
             for start in range(0, max(total, 1), _CHUNK):
                 frame = rows.slice(start, _CHUNK).collect()
-                samples = model.dataset.query(frame)
+                samples = model.dataset.query(frame.rename(names))
                 unknown += int((samples.item < 0).sum())
                 scored = predictions_frame(frame, model.predict(samples, share, reporter))
                 scored.write_parquet(Path(folder) / f"part-{start:015d}.parquet")
@@ -161,12 +169,12 @@ def score_file(
     return total
 
 
-def _as_parquet(source: Path, folder: Path) -> pl.LazyFrame:
+def _as_parquet(source: Path, folder: Path, ids: Sequence[str]) -> pl.LazyFrame:
     """The rows as a lazy Parquet table, whose slices cost what they hold; a CSV is copied into one first."""
     if source.suffix == ".parquet":
         return pl.scan_parquet(source)
-    ids = {USER: pl.String, ITEM: pl.String}  # ids are text, as in training: 007 is not 7
-    pl.scan_csv(source, schema_overrides=ids).sink_parquet(folder / "rows.parquet")
+    text = dict.fromkeys(ids, pl.String)  # ids are text, as in training: 007 is not 7
+    pl.scan_csv(source, schema_overrides=text).sink_parquet(folder / "rows.parquet")
     return pl.scan_parquet(folder / "rows.parquet")
 
 
