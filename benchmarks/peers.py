@@ -35,7 +35,7 @@ from corella.files import read_json, write_json
 from corella.run import evaluate_run
 from corella.threads import set_threads
 from definitions import BENCHMARKS
-from ranking import config as make_config
+from runs import config as make_config
 from summary import METRICS, mean, spread
 
 NAME = "ml-1m-collm"

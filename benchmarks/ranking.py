@@ -9,25 +9,17 @@ a part of the page anew and keeps its other parts as they are, each with the com
 """
 
 import argparse
-import re
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from common import DOCS, commit, run, union, write_result
+from common import DOCS, run, write_result
 from conventional import conventional_rows
-from corella.collaboration.system import FORMAT
-from corella.config import Config
 from corella.errors import UserError, suggest
-from corella.files import new_folder, read_json, write_json, write_text
-from corella.run import evaluate_run, start_run, train_run
-from corella.settings import changed, load_config
-from definitions import BENCHMARKS, MAIN, Benchmark, Settings
+from corella.files import read_json, write_text
+from definitions import BENCHMARKS, MAIN, Benchmark
 from page import ranking_page
-from parts import kept_parts
+from parts import Part, kept_parts
 from pictures import pictures
+from runs import Runs, merged
 from summary import (
     ROLES,
     cost,
@@ -63,128 +55,56 @@ def main() -> None:
         raise UserError(f"no part '{part}'; {suggest(part, known)}")
     folder: Path = arguments.runs or Path(f"runs/bench-{arguments.name}-{arguments.form}")
     runs = Runs(bench, arguments.form, arguments.path, folder, arguments.overrides, arguments.again)
-    seeds, variant_seeds = arguments.seeds, arguments.variant_seeds or arguments.seeds
+    measured = {part: _measured(part, runs, arguments) for part in known if part in parts}
+    _write(arguments, bench, known, measured)
+
+
+def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
+    """A part of the page."""
+    if name == MAIN:
+        results = runs.results(MAIN, arguments.seeds)
+        facts = {"seeds": arguments.seeds, "cost": cost(results), "groups": groups(results)}
+        commit = runs.commits(MAIN, arguments.seeds)
+        return Part(commit, rows(results), differences(results), {**facts, "figures": figures(results)})
+    if name == CONVENTIONAL:
+        first = runs.config(MAIN, arguments.seeds[0])
+        seeds = arguments.conventional_seeds
+        found, commit = conventional_rows(arguments.name, first, runs.folder / CONVENTIONAL, seeds)
+        return Part(commit, found)
+    variant, seeds = runs.bench.variants[name], arguments.variant_seeds or arguments.seeds
+    found = variant_rows(name, variant.systems, runs.results(name, seeds))
+    if variant.against is None:
+        return Part(runs.commits(name, seeds), found)
+    runs.results(variant.against, seeds)
+    pairs = [(runs.place(name, seed), runs.place(variant.against, seed)) for seed in seeds]
+    roles = [system for system in variant.systems if system in ROLES]
+    return Part(runs.commits(name, seeds), found, variant_differences(name, variant.against, roles, pairs))
+
+
+def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], measured: dict[str, Part]) -> None:
+    """Put the measured parts in the place of what the benchmark's page had of them, and draw it anew."""
     shape = {
         "form": arguments.form,
         "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # without paths
         "overrides": arguments.overrides,
     }
     earlier = DOCS / f"{arguments.name}.json"
-    page = kept_parts(read_json(earlier) if earlier.is_file() else {}, shape, known)
-    if MAIN in parts:
-        results = runs.results(MAIN, seeds)
-        page.put(MAIN, runs.commits(MAIN, seeds), rows(results), differences(results))
-        page.main = {"seeds": seeds, "cost": cost(results), "groups": groups(results), "figures": figures(results)}
-    if CONVENTIONAL in parts:
-        first = runs.config(MAIN, seeds[0])
-        table, at = conventional_rows(arguments.name, first, folder / CONVENTIONAL, arguments.conventional_seeds)
-        page.put(CONVENTIONAL, at, table)
-    for name in (name for name in bench.variants if name in parts):
-        variant, each = bench.variants[name], runs.results(name, variant_seeds)
-        compared = []
-        if variant.against is not None:
-            runs.results(variant.against, variant_seeds)
-            pairs = [(runs.place(name, seed), runs.place(variant.against, seed)) for seed in variant_seeds]
-            roles = [system for system in variant.systems if system in ROLES]
-            compared = variant_differences(name, variant.against, roles, pairs)
-        page.put(name, runs.commits(name, variant_seeds), variant_rows(name, variant.systems, each), compared)
-    if not page.main:
+    # Read only now: another process may have measured another part meanwhile.
+    kept = kept_parts(read_json(earlier) if earlier.is_file() else {}, shape, MAIN)
+    parts = {name: {**kept, **measured}[name] for name in known if name in kept or name in measured}
+    if MAIN not in parts:
         raise UserError(f"{earlier} has no main run with these settings; add '{MAIN}' to --parts")
-    page = page.ordered(known)
-    table = [*page.rows, *({"part": "published", "table": "published", **row} for row in bench.published)]
-    facts = {**shape, **page.main, "commits": page.commits, "differences": page.differences}
-    named = page.main["figures"] | table_figures(table, page.main["figures"])
+    main_facts = parts[MAIN].facts
+    table = [{"part": name, **row} for name, part in parts.items() for row in part.rows]
+    table += [{"part": "published", "table": "published", **row} for row in bench.published]
+    facts = {
+        **shape, **main_facts, "commits": {name: part.commit for name, part in parts.items()},
+        "differences": [{"part": name, **found} for name, part in parts.items() for found in part.differences],
+    }  # fmt: skip
+    named = main_facts["figures"] | table_figures(table, main_facts["figures"])
     result = write_result(arguments.name, bench.title, bench.text, table, named, facts, ranking_page)
     for name, svg in pictures(result).items():
         write_text(DOCS / f"{arguments.name}-{name}.svg", svg)
-
-
-@dataclass
-class Runs:
-    """The runs of a benchmark, by `MAIN` or the variant's name; trained and evaluated when they are asked for."""
-
-    bench: Benchmark
-    form: str
-    path: Path | None
-    folder: Path
-    overrides: Sequence[str]
-    again: bool
-    done: dict[Path, dict[str, Any]] = field(default_factory=dict)
-
-    @property
-    def base(self) -> list[Settings]:
-        """The main run's settings."""
-        data = [] if self.path is None else [{"data": {"path": str(self.path)}}]
-        return [self.bench.settings, getattr(self.bench, self.form), *data]
-
-    def own(self, name: str) -> list[Settings]:
-        """What a variant adds to them."""
-        if name == MAIN:
-            return []
-        variant = self.bench.variants[name]
-        return [part for part in (variant.settings, variant.quick if self.form == "quick" else {}) if part]
-
-    def config(self, name: str, seed: int) -> Config:
-        """The configuration of a run."""
-        return config(seed, [*self.base, *self.own(name)], self.overrides)
-
-    def place(self, name: str, seed: int) -> Path:
-        """The folder of a run; a variant that changes nothing is the main run (in the full form, the reference)."""
-        kind = re.sub(r"\W+", "-", name) if self.own(name) else "main"
-        return self.folder / kind / f"seed-{seed}"
-
-    def commits(self, name: str, seeds: Sequence[int]) -> str:
-        """Where its runs were started."""
-        return union(read_json(self.place(name, seed) / "commit.json")["commit"] for seed in seeds)
-
-    def results(self, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-        """Metrics of a run, one a seed."""
-        return [self._result(name, seed) for seed in seeds]
-
-    def _result(self, name: str, seed: int) -> dict[str, Any]:
-        place = self.place(name, seed)
-        if place not in self.done:
-            configuration = self.config(name, seed)
-            start_run(place, configuration)  # or the mistake that the folder holds a run with other settings
-            if not (place / "commit.json").is_file():
-                write_json(place / "commit.json", {"commit": commit()})
-            if name != MAIN and self.bench.variants[name].from_main:
-                self.results(MAIN, [seed])
-                start_from(self.place(MAIN, seed), place)
-            manifest = place / "model" / "manifest.json"
-            if manifest.is_file() and read_json(manifest).get("format") != FORMAT:
-                raise UserError(f"{place} was trained by an earlier version; delete it or choose another folder")
-            if self.again or not (place / "metrics.json").is_file():
-                evaluate_run(place, train_run(place, configuration))
-            self.done[place] = read_json(place / "metrics.json")
-        return self.done[place]
-
-
-def start_from(source: Path, target: Path) -> None:
-    """Give a run without checkpoints those of another run that differs in its distillation alone."""
-    if (target / "checkpoints").exists() or (target / "metrics.json").is_file():
-        return
-    other = changed(*(load_config(place / "config.yaml") for place in (source, target)))
-    if any(not name.startswith("joint.distil") for name in other):
-        raise UserError(f"{target} differs from {source} in more than its distillation")
-    with new_folder(target / "checkpoints") as folder:
-        for file in (source / "checkpoints").iterdir():
-            if file.name != "fingerprint.json":  # the run writes its own
-                shutil.copy2(file, folder)
-
-
-def config(seed: int, parts: Sequence[Settings], overrides: Sequence[str]) -> Config:
-    """The configuration of a seed."""
-    return load_config(overrides=overrides, settings={"seed": seed, **merged(parts)})
-
-
-def merged(parts: Sequence[Settings]) -> Settings:
-    """Settings with later parts over earlier ones, section by section."""
-    result: Settings = {}
-    for part in parts:
-        for name, value in part.items():
-            result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
-    return result
 
 
 if __name__ == "__main__":

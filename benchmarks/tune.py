@@ -28,7 +28,7 @@ from corella.data.prepare import load_dataset
 from corella.files import write_json
 from corella.threads import set_threads
 from definitions import BENCHMARKS
-from ranking import config as make_config
+from runs import config as make_config
 
 LIGHTGBM_NOW = {
     "num_leaves": 15, "min_data_in_leaf": 100, "lambda_l2": 5.0, "learning_rate": 0.03, "feature_fraction": 0.7,

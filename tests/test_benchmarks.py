@@ -17,9 +17,9 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from common import DOCS, auc, sentences
 from definitions import BENCHMARKS, MAIN, REFERENCE
-from parts import Parts, kept_parts
+from parts import Part, kept_parts
 from pictures import PICTURES, pictures
-from ranking import Runs, start_from
+from runs import Runs, start_from
 from summary import variant_differences
 
 
@@ -108,23 +108,18 @@ def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
 
 
 def test_a_part_measured_anew_leaves_the_others_as_they_are() -> None:
-    page = Parts({"seeds": [1], "cost": {}, "groups": [], "figures": {"llm_auc": 0.7}})
-    page.put("conventional", "aaa", [{"system": "lr", "auc": 0.6}])
-    page.put(MAIN, "aaa", [{"system": "llm", "auc": 0.7}], [{"a": "llm", "b": "final"}])
-    page = page.ordered([MAIN, "conventional"])
-    written = {
-        "form": "quick", **page.main, "commits": page.commits, "rows": page.rows, "differences": page.differences
+    result = {
+        "form": "quick", "seeds": [1], "cost": {}, "groups": [], "figures": {"llm_auc": 0.7},
+        "commits": {MAIN: "aaa", "conventional": "bbb"},
+        "rows": [{"part": MAIN, "system": "llm", "auc": 0.7}, {"part": "conventional", "system": "lr", "auc": 0.6}],
+        "differences": [{"part": MAIN, "a": "llm", "b": "final"}],
     }  # fmt: skip
-    again = kept_parts(written, {"form": "quick"}, [MAIN, "conventional"])
-    assert again == page
-    again.put("conventional", "bbb", [{"system": "lr", "auc": 0.65}, {"system": "din", "auc": 0.66}])
-    assert [(row["system"], row["auc"]) for row in again.rows] == [("llm", 0.7), ("lr", 0.65), ("din", 0.66)]
-    assert again.commits == {MAIN: "aaa", "conventional": "bbb"}
-    assert again.differences == [{"part": MAIN, "a": "llm", "b": "final"}]
-    assert kept_parts(written, {"form": "full"}, [MAIN, "conventional"]) == Parts()
-    without = kept_parts(written, {"form": "quick"}, [MAIN])  # a part that the definitions dropped
-    assert [row["system"] for row in without.rows] == ["llm"]
-    assert without.commits == {MAIN: "aaa"}
+    kept = kept_parts(result, {"form": "quick"}, MAIN)
+    facts = {"seeds": [1], "cost": {}, "groups": [], "figures": {"llm_auc": 0.7}}
+    assert kept[MAIN] == Part("aaa", [{"system": "llm", "auc": 0.7}], [{"a": "llm", "b": "final"}], facts)
+    assert kept["conventional"] == Part("bbb", [{"system": "lr", "auc": 0.6}], [])
+    assert kept_parts(result, {"form": "full"}, MAIN) == {}
+    assert kept_parts({}, {"form": "quick"}, MAIN) == {}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -1,0 +1,105 @@
+"""The runs of a ranking benchmark: trained and evaluated when they are asked for, kept, resumed after a kill."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common import commit, union
+from corella.collaboration.system import FORMAT
+from corella.config import Config
+from corella.errors import UserError
+from corella.files import new_folder, read_json, write_json
+from corella.run import evaluate_run, start_run, train_run
+from corella.settings import changed, load_config
+from definitions import MAIN, Benchmark, Settings
+
+
+@dataclass
+class Runs:
+    """The runs of a benchmark, by `MAIN` or the variant's name; trained and evaluated when they are asked for."""
+
+    bench: Benchmark
+    form: str
+    path: Path | None
+    folder: Path
+    overrides: Sequence[str]
+    again: bool
+    done: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def base(self) -> list[Settings]:
+        """The main run's settings."""
+        data = [] if self.path is None else [{"data": {"path": str(self.path)}}]
+        return [self.bench.settings, getattr(self.bench, self.form), *data]
+
+    def own(self, name: str) -> list[Settings]:
+        """What a variant adds to them."""
+        if name == MAIN:
+            return []
+        variant = self.bench.variants[name]
+        return [part for part in (variant.settings, variant.quick if self.form == "quick" else {}) if part]
+
+    def config(self, name: str, seed: int) -> Config:
+        """The configuration of a run."""
+        return config(seed, [*self.base, *self.own(name)], self.overrides)
+
+    def place(self, name: str, seed: int) -> Path:
+        """The folder of a run; a variant that changes nothing is the main run (in the full form, the reference)."""
+        kind = re.sub(r"\W+", "-", name) if self.own(name) else "main"
+        return self.folder / kind / f"seed-{seed}"
+
+    def commits(self, name: str, seeds: Sequence[int]) -> str:
+        """Where its runs were started."""
+        return union(read_json(self.place(name, seed) / "commit.json")["commit"] for seed in seeds)
+
+    def results(self, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """Metrics of a run, one a seed."""
+        return [self._result(name, seed) for seed in seeds]
+
+    def _result(self, name: str, seed: int) -> dict[str, Any]:
+        place = self.place(name, seed)
+        if place not in self.done:
+            configuration = self.config(name, seed)
+            start_run(place, configuration)  # or the mistake that the folder holds a run with other settings
+            if not (place / "commit.json").is_file():
+                write_json(place / "commit.json", {"commit": commit()})
+            if name != MAIN and self.bench.variants[name].from_main:
+                self.results(MAIN, [seed])
+                start_from(self.place(MAIN, seed), place)
+            manifest = place / "model" / "manifest.json"
+            if manifest.is_file() and read_json(manifest).get("format") != FORMAT:
+                raise UserError(f"{place} was trained by an earlier version; delete it or choose another folder")
+            if self.again or not (place / "metrics.json").is_file():
+                evaluate_run(place, train_run(place, configuration))
+            self.done[place] = read_json(place / "metrics.json")
+        return self.done[place]
+
+
+def start_from(source: Path, target: Path) -> None:
+    """Give a run without checkpoints those of another run that differs in its distillation alone."""
+    if (target / "checkpoints").exists() or (target / "metrics.json").is_file():
+        return
+    other = changed(*(load_config(place / "config.yaml") for place in (source, target)))
+    if any(not name.startswith("joint.distil") for name in other):
+        raise UserError(f"{target} differs from {source} in more than its distillation")
+    with new_folder(target / "checkpoints") as folder:
+        for file in (source / "checkpoints").iterdir():
+            if file.name != "fingerprint.json":  # the run writes its own
+                shutil.copy2(file, folder)
+
+
+def config(seed: int, parts: Sequence[Settings], overrides: Sequence[str]) -> Config:
+    """The configuration of a seed."""
+    return load_config(overrides=overrides, settings={"seed": seed, **merged(parts)})
+
+
+def merged(parts: Sequence[Settings]) -> Settings:
+    """Settings with later parts over earlier ones, section by section."""
+    result: Settings = {}
+    for part in parts:
+        for name, value in part.items():
+            result[name] = {**result.get(name, {}), **value} if isinstance(value, dict) else value
+    return result
