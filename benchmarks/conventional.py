@@ -67,13 +67,8 @@ def conventional_rows(
             print(path.stem, each[-1]["auc"], flush=True)
         row = {key: mean(each, key) for key in METRICS}
         commits += [found["commit"] for found in each]
-        key = {
-            "table": "conventional",
-            "system": f"conventional: {title}",
-            "routed": 0.0,
-            "trials": trials if settings else 0,
-        }
-        table.append({**key, **row, **spread_facts(each)})
+        key = {"table": "conventional", "system": f"conventional: {title}", "routed": 0.0}
+        table.append({**key, **row, **spread_facts(each), "trials": trials if settings else 0})
     return table, union(commits)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-_FACTS = ("seeds", "cost", "groups", "figures")
+_FACTS = ("seeds", "machine", "cost", "groups", "figures")
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Part:
     rows: Sequence[Row]
     differences: Sequence[Row] = ()
     facts: Row = field(default_factory=dict)
-    """Of the main runs alone: seeds, cost, groups, figures."""
+    """Of the main runs alone: seeds, machine, cost, groups, figures."""
 
 
 def kept_parts(result: Row, shape: Row, main: str) -> dict[str, Part]:

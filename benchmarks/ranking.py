@@ -22,6 +22,7 @@ from pictures import pictures
 from runs import Runs, merged
 from summary import (
     ROLES,
+    VARIANT_FIGURES,
     cost,
     differences,
     figures,
@@ -63,9 +64,11 @@ def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
     """A part of the page."""
     if name == MAIN:
         results = runs.results(MAIN, arguments.seeds)
-        facts = {"seeds": arguments.seeds, "cost": cost(results), "groups": groups(results)}
-        commit = runs.commits(MAIN, arguments.seeds)
-        return Part(commit, rows(results), differences(results), {**facts, "figures": figures(results)})
+        facts = {
+            "seeds": arguments.seeds, "machine": results[0]["machine"], "cost": cost(results),
+            "groups": groups(results), "figures": figures(results),
+        }  # fmt: skip
+        return Part(runs.commits(MAIN, arguments.seeds), rows(results), differences(results), facts)
     if name == CONVENTIONAL:
         first = runs.config(MAIN, arguments.seeds[0])
         seeds = arguments.conventional_seeds
@@ -101,7 +104,8 @@ def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], me
         **shape, **main_facts, "commits": {name: part.commit for name, part in parts.items()},
         "differences": [{"part": name, **found} for name, part in parts.items() for found in part.differences],
     }  # fmt: skip
-    named = main_facts["figures"] | table_figures(table, main_facts["figures"])
+    own = {name: value for name, value in main_facts["figures"].items() if name not in VARIANT_FIGURES}
+    named = own | table_figures(table, own)
     result = write_result(arguments.name, bench.title, bench.text, table, named, facts, ranking_page)
     for name, svg in pictures(result).items():
         write_text(DOCS / f"{arguments.name}-{name}.svg", svg)

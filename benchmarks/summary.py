@@ -19,6 +19,16 @@ ROLES = {
 }  # fmt: skip
 """Roles that every run has, and their titles."""
 SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
+VARIANT_FIGURES = {
+    "distilled_crm_auc": "distilled into the CRM: neural model",
+    "crm_tokens_llm_auc": "CRM's view as soft tokens: language model",
+    "crm_tokens_blend_auc": "CRM's view as soft tokens: blend",
+    "titles_likes_only_auc": "titles and liked items only: blend",
+    "titles_likes_only_llm_auc": "titles and liked items only: language model",
+    "strict_time_blend_auc": "strict time: blend", "paper_auc": "CoReLLa as in the paper: final",
+    "tallrec_auc": "TALLRec: language model",
+}  # fmt: skip
+"""Named figures, and the rows of variants whose AUC they are."""
 
 
 def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -143,22 +153,13 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
 
 def table_figures(table: list[dict[str, Any]], main: Mapping[str, float]) -> dict[str, float]:
     """The named figures that other parts of the page have a share in; `main`: those of the main runs."""
-    variants = {
-        "distilled_crm_auc": "distilled into the CRM: neural model",
-        "crm_tokens_llm_auc": "CRM's view as soft tokens: language model",
-        "crm_tokens_blend_auc": "CRM's view as soft tokens: blend",
-        "titles_likes_only_auc": "titles and liked items only: blend",
-        "titles_likes_only_llm_auc": "titles and liked items only: language model",
-        "strict_time_blend_auc": "strict time: blend", "paper_auc": "CoReLLa as in the paper: final",
-        "tallrec_auc": "TALLRec: language model",
-    }  # fmt: skip
     found = {row["system"]: row["auc"] for row in table}
     rivals = [row["auc"] for row in table if row["table"] == "conventional"]
     best = max([main["main_best_conventional_auc"], *rivals])
     return {
         "best_conventional_auc": best,
         "blend_minus_best_conventional": main["blend_auc"] - best,
-        **{name: found[row] for name, row in variants.items() if row in found},
+        **{name: found[row] for name, row in VARIANT_FIGURES.items() if row in found},
     }
 
 

@@ -109,13 +109,13 @@ def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
 
 def test_a_part_measured_anew_leaves_the_others_as_they_are() -> None:
     result = {
-        "form": "quick", "seeds": [1], "cost": {}, "groups": [], "figures": {"llm_auc": 0.7},
+        "form": "quick", "seeds": [1], "machine": {}, "cost": {}, "groups": [], "figures": {"llm_auc": 0.7},
         "commits": {MAIN: "aaa", "conventional": "bbb"},
         "rows": [{"part": MAIN, "system": "llm", "auc": 0.7}, {"part": "conventional", "system": "lr", "auc": 0.6}],
         "differences": [{"part": MAIN, "a": "llm", "b": "final"}],
     }  # fmt: skip
     kept = kept_parts(result, {"form": "quick"}, MAIN)
-    facts = {"seeds": [1], "cost": {}, "groups": [], "figures": {"llm_auc": 0.7}}
+    facts = {"seeds": [1], "machine": {}, "cost": {}, "groups": [], "figures": {"llm_auc": 0.7}}
     assert kept[MAIN] == Part("aaa", [{"system": "llm", "auc": 0.7}], [{"a": "llm", "b": "final"}], facts)
     assert kept["conventional"] == Part("bbb", [{"system": "lr", "auc": 0.6}], [])
     assert kept_parts(result, {"form": "full"}, MAIN) == {}
