@@ -5,9 +5,11 @@ Settings are those that `tune.py` chose for the benchmark, where docs/benchmarks
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 
 from common import DOCS, commit, union
@@ -19,8 +21,9 @@ from corella.crm.models import MODELS, build_crm
 from corella.crm.training import PLAIN_ID_DROPOUTS, crm_logits, plain_crm, train_crm
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
+from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import quality
-from corella.files import read_json, write_json
+from corella.files import atomic_path, read_json, write_json
 from corella.threads import set_threads
 from summary import METRICS, mean
 from summary import seeds as spread_facts
@@ -43,37 +46,54 @@ def tuned_settings(benchmark: str) -> tuple[dict[str, dict[str, Any]], int]:
     return settings, tuned["trials"]
 
 
-def conventional_rows(
-    benchmark: str, config: Config, folder: Path, seeds: Sequence[int]
-) -> tuple[list[dict[str, Any]], str]:
-    """One row a model, means over the seeds, and the commits they are of. Finished ones are kept in `folder`."""
+@dataclass
+class Measured:
+    """All conventional models of a benchmark."""
+
+    rows: list[dict[str, Any]]
+    """One a model, means over the seeds."""
+    commit: str
+    scores: dict[str, list[Path]]
+    """By the row's system, what it says of the test rows, a file a seed."""
+
+    @property
+    def best(self) -> str:
+        """The system with the highest test AUC: the hardest to beat."""
+        return str(max(self.rows, key=lambda row: row["auc"])["system"])
+
+
+def measure_conventional(benchmark: str, config: Config, folder: Path, seeds: Sequence[int]) -> Measured:
+    """Train and test every model with every seed. Finished ones are kept in `folder`."""
     set_threads(config)
     dataset = load_dataset(config)
     counts = config.data.counts.model_copy(update={"frozen": True})
     frozen = load_dataset(config.model_copy(update={"data": config.data.model_copy(update={"counts": counts})}))
     tuned, trials = tuned_settings(benchmark)
-    table, commits = [], []
+    measured, commits = Measured([], "", {}), []
     for title in (*titles(), LIGHTGBM, FROZEN):
-        each = []
         settings = tuned.get(LIGHTGBM if title == FROZEN else title, {})
-        for seed in seeds:
-            facts = repr((config.data, config.crm.model_dump(exclude={"trees"}), settings, PLAIN_ID_DROPOUTS)).encode()
-            name = f"{title.replace(', ', '-').replace(' ', '-')}-{seed}-{hashlib.sha256(facts).hexdigest()[:8]}"
-            path = folder / f"{name}.json"  # other settings, another file
+        facts = repr((config.data, config.crm.model_dump(exclude={"trees"}), settings, PLAIN_ID_DROPOUTS)).encode()
+        name = f"{title.replace(', ', '-').replace(' ', '-')}-{hashlib.sha256(facts).hexdigest()[:8]}"
+        paths = [folder / f"{name}-{seed}.json" for seed in seeds]  # other settings, another file
+        for path, seed in zip(paths, seeds, strict=True):
             if not path.is_file():
-                found = _one(frozen if title == FROZEN else dataset, config, title, settings, seed)
+                found = _one(frozen if title == FROZEN else dataset, config, title, settings, seed, path)
                 write_json(path, {"commit": commit(), **found})
-            each.append(read_json(path))
-            print(path.stem, each[-1]["auc"], flush=True)
-        row = {key: mean(each, key) for key in METRICS}
+            print(path.stem, read_json(path)["auc"], flush=True)
+        each = [read_json(path) for path in paths]
         commits += [found["commit"] for found in each]
-        key = {"table": "conventional", "system": f"conventional: {title}", "routed": 0.0}
-        table.append({**key, **row, **spread_facts(each), "trials": trials if settings else 0})
-    return table, union(commits)
+        system = f"conventional: {title}"
+        row = {"table": "conventional", "system": system, "routed": 0.0, **{key: mean(each, key) for key in METRICS}}
+        measured.rows.append({**row, **spread_facts(each), "trials": trials if settings else 0})
+        measured.scores[system] = [path.with_suffix(".parquet") for path in paths]
+    return replace(measured, commit=union(commits))
 
 
-def _one(dataset: Dataset, config: Config, title: str, settings: dict[str, Any], seed: int) -> dict[str, float]:
-    """Quality on all test rows of a model trained with early stopping, calibrated on validation rows."""
+def _one(
+    dataset: Dataset, config: Config, title: str, settings: dict[str, Any], seed: int, path: Path
+) -> dict[str, float]:
+    """Quality on all test rows of a model trained with early stopping, calibrated on validation rows; its scores are
+    written beside `path`."""
     spec = make_spec(dataset)
     encoder = CRMEncoder(spec, dataset)
     train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
@@ -91,4 +111,8 @@ def _one(dataset: Dataset, config: Config, title: str, settings: dict[str, Any],
         trees = train_trees(encoder, train, valid, seed, settings)
         z_valid, z_test = (trees.logits(encoder, part) for part in (valid, test))
     calibrate = fit_calibrator(z_valid, valid.label, config.routing.calibration)
-    return quality(test.label, calibrate(z_test), test.user).row()
+    score = calibrate(z_test)
+    columns = [name for name in (USER, ITEM, LABEL, TIME) if name in dataset.log.columns]
+    with atomic_path(path.with_suffix(".parquet")) as target:
+        dataset.log[test.row].select(columns).with_columns(score=pl.Series(score)).write_parquet(target)
+    return quality(test.label, score, test.user).row()

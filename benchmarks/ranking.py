@@ -11,8 +11,10 @@ a part of the page anew and keeps its other parts as they are, each with the com
 import argparse
 from pathlib import Path
 
+import polars as pl
+
 from common import DOCS, run, write_result
-from conventional import conventional_rows
+from conventional import measure_conventional
 from corella.errors import UserError, suggest
 from corella.files import read_json, write_text
 from definitions import BENCHMARKS, MAIN, Benchmark
@@ -27,7 +29,10 @@ from summary import (
     differences,
     figures,
     groups,
+    mean_difference,
+    paired_difference,
     rows,
+    run_scores,
     table_figures,
     variant_differences,
     variant_rows,
@@ -70,10 +75,7 @@ def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
         }  # fmt: skip
         return Part(runs.commits(MAIN, arguments.seeds), rows(results), differences(results), facts)
     if name == CONVENTIONAL:
-        first = runs.config(MAIN, arguments.seeds[0])
-        seeds = arguments.conventional_seeds
-        found, commit = conventional_rows(arguments.name, first, runs.folder / CONVENTIONAL, seeds)
-        return Part(commit, found)
+        return _conventional(runs, arguments)
     variant, seeds = runs.bench.variants[name], arguments.variant_seeds or arguments.seeds
     found = variant_rows(name, variant.systems, runs.results(name, seeds))
     if variant.against is None:
@@ -82,6 +84,21 @@ def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
     pairs = [(runs.place(name, seed), runs.place(variant.against, seed)) for seed in seeds]
     roles = [system for system in variant.systems if system in ROLES]
     return Part(runs.commits(name, seeds), found, variant_differences(name, variant.against, roles, pairs))
+
+
+def _conventional(runs: Runs, arguments: argparse.Namespace) -> Part:
+    """All conventional models; where the main runs are there, the final system beside the best of them."""
+    seeds = arguments.conventional_seeds
+    found = measure_conventional(
+        arguments.name, runs.config(MAIN, arguments.seeds[0]), runs.folder / CONVENTIONAL, seeds
+    )
+    each = [
+        paired_difference(run_scores(runs.place(MAIN, seed), "final"), pl.read_parquet(path))
+        for seed, path in zip(seeds, found.scores[found.best], strict=True)
+        if (runs.place(MAIN, seed) / "predictions.parquet").is_file()
+    ]
+    compared = [{"a": found.best, "b": "final", **mean_difference(each)}] if each else []
+    return Part(found.commit, found.rows, compared)
 
 
 def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], measured: dict[str, Part]) -> None:

@@ -92,26 +92,34 @@ def variant_differences(
     resampled; means over the seeds. `pairs`: both runs' folders, a pair a seed."""
     found = []
     for system in systems:
-        each = [_difference(run, reference, system) for run, reference in pairs]
-        means = {key: mean(each, key) for key in ("mean", "low", "high", "rows", "users")}
-        found.append({"a": titled(other, system), "b": titled(name, system), "seeds": len(each), **means})
+        each = [paired_difference(run_scores(ours, system), run_scores(theirs, system)) for ours, theirs in pairs]
+        found.append({"a": titled(other, system), "b": titled(name, system), **mean_difference(each)})
     return found
 
 
-def _difference(run: Path, reference: Path, system: str) -> dict[str, float]:
-    tables = []
-    for folder in (run, reference):
-        column = played(read_json(folder / "metrics.json"), system)
-        rows = pl.read_parquet(folder / "predictions.parquet")
-        tables.append(rows.select(USER, ITEM, LABEL, *({TIME} & set(rows.columns)), score=column))
-    keys = [name for name in tables[0].columns if name != "score"]
-    both = tables[0].join(tables[1], on=keys, suffix="_reference", validate="1:1")
+def run_scores(run: Path, system: str) -> pl.DataFrame:
+    """What a system of a run says of its test rows, a column `score` beside what names the row."""
+    column = played(read_json(run / "metrics.json"), system)
+    rows = pl.read_parquet(run / "predictions.parquet")
+    return rows.select(USER, ITEM, LABEL, *({TIME} & set(rows.columns)), score=column)
+
+
+def paired_difference(ours: pl.DataFrame, theirs: pl.DataFrame) -> dict[str, float]:
+    """AUC of ours less that of theirs on the rows that both have, users resampled. Raises `UserError` where they share
+    none."""
+    keys = [name for name in ours.columns if name != "score"]
+    both = ours.join(theirs, on=keys, suffix="_theirs", validate="1:1")
     if both.is_empty():
-        raise UserError(f"{run} and {reference} have read no test row in common")
+        raise UserError("two systems that are compared have read no test row in common")
     user = both[USER].rank("dense").to_numpy().astype(np.int64)
-    scores = (both[name].to_numpy() for name in ("score_reference", "score"))
+    scores = (both[name].to_numpy() for name in ("score_theirs", "score"))
     found = paired_bootstrap(both[LABEL].to_numpy(), *scores, resamples=1000, seed=1, cluster=user)
     return {**asdict(found), "rows": len(both), "users": len(np.unique(user))}
+
+
+def mean_difference(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the seeds of differences and of the ends of their intervals."""
+    return {"seeds": len(each), **{key: mean(each, key) for key in ("mean", "low", "high", "rows", "users")}}
 
 
 def figures(results: list[dict[str, Any]]) -> dict[str, float]:
