@@ -54,7 +54,9 @@ def _tuning(rows: Sequence[Row]) -> str:
     """How the settings of the rows were chosen; nothing where no search was made."""
     trials = {row.get("trials", 0) for row in rows}
     if len(trials) == 1 and trials != {0}:
-        return f" The settings of each are the best of {trials.pop()} trials on validation rows."
+        return (
+            f" The settings of each are the best of {trials.pop()} trials on validation rows; main runs have defaults."
+        )
     tuned = [row["system"].removeprefix("conventional: ") for row in rows if row.get("trials")]
     said = f" The best of {max(trials)} trials on validation rows: {', '.join(tuned)}; the others have the defaults."
     return said if tuned else ""
