@@ -111,7 +111,8 @@ def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], me
     earlier = DOCS / f"{arguments.name}.json"
     # Read only now: another process may have measured another part meanwhile.
     kept = kept_parts(read_json(earlier) if earlier.is_file() else {}, shape, MAIN)
-    parts = {name: {**kept, **measured}[name] for name in known if name in kept or name in measured}
+    found = kept | measured
+    parts = {name: found[name] for name in known if name in found}
     if MAIN not in parts:
         raise UserError(f"{earlier} has no main run with these settings; add '{MAIN}' to --parts")
     main_facts = parts[MAIN].facts
