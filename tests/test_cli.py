@@ -304,3 +304,11 @@ def test_recommend(call: Call, project: Path) -> None:
     code, _, err = call("recommend", project / "nothing", "--user", "u03")
     assert code == 2
     assert "holds no trained model" in err
+
+
+def test_score_a_table_whose_first_rows_mislead(call: Call, project: Path, tmp_path: Path) -> None:
+    """Numbers in the first hundred rows of a column that is none of ours, and text behind."""
+    rows = pl.concat([NEW.head(1)] * 150).with_columns(note=pl.Series([*map(str, range(149)), "V5K 0A1"]))
+    rows.write_csv(tmp_path / "rows.csv")
+    assert call("score", project / "run", tmp_path / "rows.csv", "--out", tmp_path / "o.parquet")[0] == 0
+    assert pl.read_parquet(tmp_path / "o.parquet")["note"][-1] == "V5K 0A1"

@@ -34,6 +34,10 @@ def _message(*overrides: str, path: Path | None = None, settings: dict[str, Any]
         ("data.label=rating > high", "write a label rule like `rating >= 4`"),
         ("data.split.fractions=[0.5, 0.1, 0.1]", "three positive fractions that sum to 1"),
         ("data=5", "data: "),
+        ("data.items={path: items.csv}", "tables are given, but `data.source` is `ml-100k`: set it to `tables`"),
+        ("data.split={by: user, dates: [1998-01-01, 1998-02-01]}", "dates belong to `by: time`"),
+        ("data.split={by: column, min_history: 2}", "min_history belongs to learn_history"),
+        ("data.counts.groups=[[user], [item], [user]]", "the group ['user'] comes more than once"),
         ("crm.batch_size=0", "crm.batch_size: Input should be greater than or equal to 1 (got 0)"),
         ("routing.budget=-1", "routing.budget: Input should be greater than or equal to 0"),
         ("seed", "override 'seed' is not of the form section.key=value"),
@@ -191,3 +195,11 @@ def test_overrides_are_yaml() -> None:
 def test_read_yaml(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("a: {b: 1}\n")
     assert read_yaml(tmp_path / "c.yaml") == {"a": {"b": 1}}
+
+
+def test_what_yaml_takes_for_a_boolean_or_a_date(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text('llm: {yes: " Ja", no: " Nein"}\ndata: {split: {dates: [1998-01-01, 1998-02-01]}}\n')
+    config = load_config(path)
+    assert (config.llm.yes, config.llm.no) == (" Ja", " Nein")
+    assert config.data.split.dates == ("1998-01-01", "1998-02-01")

@@ -20,7 +20,7 @@ from corella.collaboration.system import CoReLLa, Predictions
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
-from corella.data.schema import ITEM, USER
+from corella.data.schema import ITEM, TIME, USER
 from corella.errors import UserError
 from corella.evaluation.advice import advice, validation_gain
 from corella.evaluation.evaluate import evaluate
@@ -152,6 +152,11 @@ def score_file(
             found = rows.collect_schema().names()
             names = {theirs: ours for theirs, ours in names.items() if theirs in found and ours not in found}
             total = int(rows.select(pl.len()).collect().item())
+            if TIME in (names.get(name, name) for name in found) and not model.dataset.in_time_order:
+                reporter.say(
+                    "warning: the run's log is not in the order of time, so timestamps are not read: each row sees "
+                    "all that is known of its user"
+                )
             for start in range(0, max(total, 1), _CHUNK):
                 frame = rows.slice(start, _CHUNK).collect()
                 samples = model.dataset.query(frame.rename(names))
@@ -174,7 +179,8 @@ def _as_parquet(source: Path, folder: Path, ids: Sequence[str]) -> pl.LazyFrame:
     if source.suffix == ".parquet":
         return pl.scan_parquet(source)
     text = dict.fromkeys(ids, pl.String)  # ids are text, as in training: 007 is not 7
-    pl.scan_csv(source, schema_overrides=text).sink_parquet(folder / "rows.parquet")
+    # By all rows: a column that only looks like numbers at first stops nothing.
+    pl.scan_csv(source, schema_overrides=text, infer_schema_length=None).sink_parquet(folder / "rows.parquet")
     return pl.scan_parquet(folder / "rows.parquet")
 
 

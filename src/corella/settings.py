@@ -53,13 +53,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text: {error}") from None
     except yaml.YAMLError as error:
         raise UserError(hide_passwords(f"{path} is not valid YAML: {error}")) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise UserError(f"{path} must hold a mapping of sections, not {type(value).__name__}")
-    return value
+    return _named(value)
+
+
+def _named(value: Any) -> Any:
+    """The same with settings called `yes` and `no`, whose bare names are booleans in YAML."""
+    if not isinstance(value, dict):
+        return value
+    return {{True: "yes", False: "no"}.get(key, key): _named(inner) for key, inner in value.items()}
 
 
 def load_config(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy.special import expit
@@ -46,9 +47,9 @@ def test_pairs_are_new_and_see_only_the_past(tiny_dataset: Dataset) -> None:
 
 
 def test_pairs_need_the_order_of_time(tiny_dataset: Dataset) -> None:
-    config = tiny_dataset.config.model_copy(update={"order": []})
+    mixed = tiny_dataset.log.with_columns(pl.col("timestamp").reverse())
     with pytest.raises(UserError, match="order of time"):
-        draw_pairs(replace(tiny_dataset, config=config), 5, seed=1)
+        draw_pairs(replace(tiny_dataset, log=mixed), 5, seed=1)
 
 
 def test_joined(tiny_dataset: Dataset) -> None:

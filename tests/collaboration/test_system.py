@@ -277,3 +277,7 @@ def test_what_could_only_deceive_is_refused_before_training(
             CoReLLa(tiny_system_config()).fit(dataset)
     with pytest.raises(UserError, match=r"needs joint\.distil above 0"):
         CoReLLa(tiny_system_config(joint={"distil_pairs": 5})).fit(tiny_dataset)
+    columns = np.random.default_rng(1).choice(["train", "valid", "test"], tiny_dataset.log.height)
+    mixed = replace(tiny_dataset, log=tiny_dataset.log.with_columns(split=pl.Series(columns)))
+    with pytest.raises(UserError, match=r"\d+ training rows stand behind a validation or test row of the same user"):
+        CoReLLa(tiny_system_config()).fit(mixed)

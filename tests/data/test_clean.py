@@ -1,6 +1,7 @@
 """What is dropped is counted and named; what makes a dataset useless is an error that says what to do."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import polars as pl
@@ -8,7 +9,8 @@ import pytest
 
 from corella.config import DataConfig
 from corella.data.clean import Ledger, clean
-from corella.data.schema import RawTables
+from corella.data.dataset import Dataset
+from corella.data.schema import RawTables, epoch_seconds, exact_seconds
 from corella.errors import UserError
 
 Clean = Callable[..., tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]]
@@ -48,7 +50,7 @@ def test_label_rules(run: Clean, log: pl.DataFrame, rule: str, labels: list[int]
     assert cleaned["label"].to_list() == labels
     assert cleaned.schema["rating"] == pl.Float64
     assert cleaned.schema["timestamp"] == pl.Int64
-    assert ledger.facts == {"interactions read": 4, "interactions kept": 4}
+    assert ledger.facts == {"interactions read": 4}
     assert ledger.dropped == []
 
 
@@ -103,7 +105,6 @@ def test_bad_rows_are_dropped_counted_and_named(
     cleaned, _, _, ledger = run(log.with_columns(pl.when(row).then(pl.lit(value)).otherwise(column).alias(column)))
     assert cleaned.height == 3
     assert ledger.dropped == [{"reason": reason, "rows": 1, "first": f"log.csv, row 4, column {column}: {value!r}"}]
-    assert ledger.facts["interactions read"] - ledger.facts["interactions kept"] == 1
 
 
 def test_when_nothing_is_left_the_reasons_are_given(run: Clean, log: pl.DataFrame) -> None:
@@ -235,3 +236,58 @@ def test_only_likes(run: Clean, log: pl.DataFrame) -> None:
     cleaned, _, _, ledger = run(log, only_likes=True)
     assert cleaned["label"].to_list() == [1, 1]
     assert ledger.dropped[0]["rows"] == 2
+
+
+def test_times_of_every_kind() -> None:
+    """The same moment, 2020-01-01 10:00:00.25 UTC, and what is none."""
+    moment, exact = 1577872800, 1577872800.25
+    texts = [
+        "2020-01-01 10:00:00.25", "2020-01-01T10:00:00.25Z", "2020-01-01 10:00:00.25 UTC",
+        "2020-01-01T11:00:00.25+01:00",
+        "2020-01-01 05:00:00.25-0500", "2020-01-01 12:00:00.25+02", "1577872800.25", "1577872800250",
+    ]  # fmt: skip
+    at = datetime(2020, 1, 1, 10, 0, 0, 250_000)
+    kinds = [
+        pl.Series(texts), pl.Series(texts, dtype=pl.Categorical), pl.Series([exact]), pl.Series([1577872800250]),
+        pl.Series([1577872800250_000]), pl.Series([1577872800250_000_000]), pl.Series([at]),
+        pl.Series([at.replace(tzinfo=UTC)]), pl.Series([at], dtype=pl.Datetime("ms")),
+    ]  # fmt: skip
+    for times in kinds:
+        assert exact_seconds(times).to_list() == pytest.approx([exact] * len(times), abs=1e-5)
+        assert epoch_seconds(times).to_list() == [moment] * len(times)
+    assert epoch_seconds(pl.Series(["2020-01-01", "2020-01-01 10:00"])).to_list() == [moment - 36_000, moment]
+    assert epoch_seconds(pl.Series([-0.5, float("nan"), None])).to_list() == [-1, None, None]
+    nothing = [pl.Series(["monday", "", "nan"]), pl.Series([time(3)]), pl.Series([timedelta(3)]), pl.Series([[1]])]
+    assert all(epoch_seconds(times).null_count() == len(times) for times in nothing)
+
+
+def test_fractions_of_a_second_order_the_log(build: Callable[..., Dataset]) -> None:
+    log = pl.DataFrame({"user_id": ["u"] * 40, "item_id": [f"i{n:02}" for n in range(40)], "label": [0, 1] * 20})
+    log = log.with_columns(timestamp=10 - pl.int_range(40) / 100)
+    dataset = build(log)
+    assert dataset.log["item_id"].to_list() == [f"i{n:02}" for n in range(39, -1, -1)]
+    assert set(dataset.log["timestamp"]) == {9, 10}
+
+
+def test_a_blank_place_in_the_order_is_dropped_and_the_others_stay_numbers(run: Clean, log: pl.DataFrame) -> None:
+    placed = log.with_columns(place=pl.Series(["10", "9", "", "100"]))
+    cleaned, _, _, ledger = run(placed, order=["place"])
+    assert cleaned["place"].to_list() == [10.0, 9.0, 100.0]
+    assert [d["reason"] for d in ledger.dropped] == ["not a number"]
+    worded, _, _, ledger = run(log.with_columns(place=pl.Series(["a", None, "c", "b"])), order=["place"])
+    assert worded["place"].to_list() == ["a", "c", "b"]
+    assert [d["reason"] for d in ledger.dropped] == ["no place in the order"]
+
+
+def test_categories_are_read_as_what_they_say(run: Clean, log: pl.DataFrame) -> None:
+    plain = run(log)[0]
+    assert run(log.with_columns(pl.all().cast(pl.Categorical)))[0].equals(plain)
+
+
+def test_lists_where_one_value_is_needed_are_named(run: Clean, log: pl.DataFrame) -> None:
+    users = pl.DataFrame({"user_id": ["u", "v"], "tags": [["x"], ["y"]]})
+    for given in ({"user_fields": ["tags"]}, {"user_text": "{tags}"}, {"counts": {"groups": [["tags"]]}}):
+        with pytest.raises(UserError, match="column 'tags' holds lists"):
+            run(log, users=users, **given)
+    nested = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "other": [[["x"]], [["y"]]]})
+    assert run(log, items=nested)[0].height == 4  # what is not used stops nothing

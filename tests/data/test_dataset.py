@@ -9,12 +9,14 @@ import polars as pl
 import pytest
 
 import corella.data.prepare as prepare_module
-from corella.config import Config
+from corella.config import Config, TableConfig
 from corella.data import sources
 from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
 from corella.settings import load_config
+
+Build = Callable[..., Dataset]
 
 LOG = pl.DataFrame(
     {
@@ -163,3 +165,40 @@ def test_names_and_files_of_a_configuration(config: Config, tmp_path: Path) -> N
     assert load_dataset(path).log.equals(load_dataset(str(path)).log)
     assert load_dataset(config, tmp_path / "own").log.height == 8
     assert (tmp_path / "own" / "manifest.json").is_file()
+
+
+def test_a_folder_of_ones_own_follows_the_settings_and_the_files(config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    assert load_dataset(config, folder).users["text"][0] == "From Rome. Likes it?"
+    other = config.model_copy(update={"data": config.data.model_copy(update={"user_text": "Of {city}"})})
+    assert load_dataset(other, folder).users["text"][0] == "Of Rome"
+    stamp = (folder / "log.parquet").stat().st_mtime_ns
+    assert load_dataset(other, folder).users["text"][0] == "Of Rome"
+    assert (folder / "log.parquet").stat().st_mtime_ns == stamp  # nothing has changed
+
+
+def test_ties_are_warned_of(config: Config, tmp_path: Path) -> None:
+    def warnings(**given: object) -> list[str]:
+        data = config.data.model_copy(update=given)
+        return list(prepare(data, 1, tmp_path / "out").manifest["warnings"])
+
+    log = pl.read_csv(config.data.interactions.path)  # type: ignore[union-attr, arg-type]
+    log.with_columns(timestamp=pl.lit(5)).write_csv(tmp_path / "tied.csv")
+    tied = TableConfig(path=tmp_path / "tied.csv")
+    (said,) = [w for w in warnings(interactions=tied) if "strict_time" in w]
+    assert said.startswith("100% of the interactions have the time of another one of the same user")
+    assert not any("strict_time" in w for w in warnings())
+
+
+def test_new_rows_of_a_log_in_the_order_of_its_file(build: Build) -> None:
+    log = pl.DataFrame(
+        {
+            "user_id": ["u"] * 20, "item_id": [f"i{n}" for n in range(20)], "label": [0, 1] * 10,
+            "timestamp": list(range(20)),
+        }
+    )  # fmt: skip
+    asked = pl.DataFrame({"user_id": ["u"], "item_id": ["i3"], "timestamp": [5]})
+    for times, seen in ((log["timestamp"], 5), (log["timestamp"].reverse(), 20)):
+        dataset = build(log.with_columns(times), order=[])
+        assert dataset.in_time_order == (seen == 5)
+        assert dataset.query(asked).history_end.tolist() == [seen]

@@ -101,3 +101,10 @@ def test_whole_users_make_a_wider_interval() -> None:
     rows, users = (paired_bootstrap(label, a, b, 200, 1, cluster) for cluster in (None, user))
     assert rows.mean == users.mean
     assert (users.high - users.low) > 2 * (rows.high - rows.low)
+
+
+def test_a_handful_of_users_tells_nothing() -> None:
+    label, a, b, user = np.tile([0, 1], 20), np.tile([0.2, 0.1], 20), np.tile([0.1, 0.2], 20), np.arange(40) % 4
+    few = paired_bootstrap(label, a, b, 50, 1, user)
+    assert (few.mean, few.low, few.high, few.p_value) == (1.0, -1.0, 1.0, 1.0)
+    assert paired_bootstrap(label, a, b, 50, 1, np.arange(40) // 2 % 5).low == 1.0

@@ -64,3 +64,10 @@ def test_undefined_figures_are_null() -> None:
     row = quality(np.r_[0, 1, rng.integers(0, 2, 48)], rng.normal(size=50), np.arange(50)).row()
     assert (row["user_auc"], row["ndcg10"]) == (None, None)
     assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_ndcg_of_equal_scores_does_not_depend_on_the_order() -> None:
+    user, score = np.zeros(4, int), np.zeros(4)
+    first, last = (ndcg(np.array(label), score, user, 10) for label in ([1, 1, 0, 0], [0, 0, 1, 1]))
+    discount = 1 / np.log2(np.arange(2, 6))
+    assert first == last == pytest.approx(0.5 * discount.sum() / discount[:2].sum())

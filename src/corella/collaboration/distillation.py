@@ -46,7 +46,7 @@ def lesson_of_training(
 
 def check_pairs(dataset: Dataset) -> None:
     """Raise `UserError` where the log is not in the order of time, or a pair's history could hold test rows."""
-    if TIME not in dataset.log.columns or dataset.config.order[:1] != [TIME] or not in_order(dataset.log):
+    if not dataset.in_time_order or not in_order(dataset.log):
         raise UserError("joint.distil_pairs needs a log in the order of time, or pairs' histories would hold test rows")
 
 

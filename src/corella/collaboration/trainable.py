@@ -1,8 +1,11 @@
 """What a ranking cannot be trained on."""
 
+import polars as pl
+
 from corella.collaboration.distillation import check_pairs
 from corella.config import Config
 from corella.data.dataset import Dataset
+from corella.data.schema import ITEM, SPLIT, USER
 from corella.errors import UserError
 
 
@@ -13,9 +16,22 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
             "data.split.by is each-user: a training row's history would hold validation and test answers; that "
             "split is for retrieval, use another one for ranking"
         )
+    _check_order_of_users(dataset)
     if dataset.config.only_likes:
         raise UserError("data.only_likes leaves no negative answers: there is nothing to rank, only to retrieve")
     if config.joint.distil_pairs and config.joint.distil == 0:
         raise UserError("joint.distil_pairs needs joint.distil above 0")
     if config.joint.distil_pairs:
         check_pairs(dataset)
+
+
+def _check_order_of_users(dataset: Dataset) -> None:
+    """A training row behind a test row of its user would have that answer in its history: no column may split so."""
+    judged = pl.col(SPLIT).is_in(["valid", "test"]).cast(pl.Int8).cum_max().over(USER) == 1
+    late = dataset.log.filter(judged & (pl.col(SPLIT) == "train"))
+    if late.height:
+        raise UserError(
+            f"{late.height} training rows stand behind a validation or test row of the same user (the first: user "
+            f"{late[USER][0]!r}, item {late[ITEM][0]!r}), whose answer would be in their histories; split each user's "
+            "rows in their order, or call those rows `history`"
+        )

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -51,12 +51,19 @@ class SplitConfig(Section):
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test rows (or users)."""
     dates: tuple[str, str] | None = None
-    """With `by: time`, ISO dates (UTC) at which validation and test begin, instead of fractions."""
+    """With `by: time`: ISO dates (UTC) at which validation and test begin, instead of fractions."""
     min_history: int = Field(default=0, ge=0)
     """Rows with fewer earlier interactions of the user become history only, before the fractions are taken."""
     learn_history: bool = False
     """With `by: column`: a history row becomes a training row, if the user's next sample is one and at least
     `min_history` rows of the user stand before it. Its answer is as known as that one's. [ours]"""
+
+    @field_validator("dates", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """YAML reads an unquoted date as a date."""
+        dates = value if isinstance(value, (list, tuple)) else []
+        return [date.isoformat() for date in dates] if all(hasattr(d, "isoformat") for d in dates) and dates else value
 
     @field_validator("dates")
     @classmethod
@@ -81,6 +88,10 @@ class SplitConfig(Section):
             raise ValueError("min_history means nothing where each user's rows are split at random")
         if self.by != "column" and self.learn_history:
             raise ValueError("learn_history belongs to `by: column`: elsewhere history rows are few")
+        if self.by == "column" and self.min_history and not self.learn_history:
+            raise ValueError("with `by: column`, min_history belongs to learn_history: the column says what is history")
+        if self.by != "time" and self.dates is not None:
+            raise ValueError("dates belong to `by: time`")
         return self
 
     @field_validator("fractions")
@@ -111,6 +122,14 @@ class CountsConfig(Section):
     """Freeze everything but the user's own counts at the end of training. Unset: only where the split is not in the
     order of time (by user, within each user, leave-last-out, a column that mixes them), since a test row may stand
     before a training row there."""
+
+    @field_validator("groups")
+    @classmethod
+    def _each_once(cls, value: list[list[str]]) -> list[list[str]]:
+        for group in value:
+            if value.count(group) > 1:
+                raise ValueError(f"the group {group} comes more than once")
+        return value
 
 
 class DataConfig(Section):
@@ -172,6 +191,8 @@ class DataConfig(Section):
     def _source_complete(self) -> "DataConfig":
         if self.source == "tables" and self.interactions is None:
             raise ValueError("source `tables` needs `data.interactions`")
+        if self.source != "tables" and any((self.interactions, self.users, self.items)):
+            raise ValueError(f"tables are given, but `data.source` is `{self.source}`: set it to `tables`")
         if self.source not in ("tables", "ml-100k") and self.path is None:
             raise ValueError(f"source `{self.source}` needs `data.path`, the folder of its raw files")
         return self

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.data.dataset import Dataset, Samples
-from corella.data.schema import FILE_ROW, ITEM, TIME, USER, epoch_seconds
+from corella.data.schema import FILE_ROW, ITEM, TIME, USER, epoch_seconds, id_text
 from corella.data.sources import read_file
 from corella.errors import UserError, suggest
 
@@ -31,7 +31,7 @@ def outside_logits(table: pl.DataFrame | Path, dataset: Dataset, samples: Sample
     if FILE_ROW not in frame.columns:
         frame = frame.with_row_index(FILE_ROW, offset=1)
     _require(frame, [USER, ITEM, PROBABILITY], source)
-    frame = _probabilities(frame, source).with_columns(pl.col(USER, ITEM).cast(pl.String))
+    frame = _probabilities(frame, source).with_columns(id_text(frame[USER]), id_text(frame[ITEM]))
     if (samples.row < 0).any():
         raise UserError("outside probabilities are known for rows of the log only, not for new rows")
     keys = [USER, ITEM]
@@ -45,9 +45,7 @@ def outside_logits(table: pl.DataFrame | Path, dataset: Dataset, samples: Sample
         raise UserError(
             f"{source}: {again.height} rows repeat an earlier {', '.join(keys)}; the first: {_show(again, keys)}"
         )
-    wanted = dataset.log[samples.row].select(keys).with_columns(pl.col(USER, ITEM).cast(pl.String))
-    if TIME in keys:
-        wanted = wanted.with_columns(epoch_seconds(wanted[TIME]))
+    wanted = dataset.log[samples.row].select(keys)
     found = wanted.join(frame, on=keys, how="left", maintain_order="left")
     missing = found.filter(pl.col(PROBABILITY).is_null())
     if missing.height:

@@ -12,6 +12,7 @@ import polars as pl
 
 from corella.config import DataConfig
 from corella.data.schema import (
+    EXACT_TIME,
     FILE_ROW,
     ITEM,
     LABEL,
@@ -21,9 +22,10 @@ from corella.data.schema import (
     TIME,
     USER,
     RawTables,
-    epoch_seconds,
+    exact_seconds,
     id_text,
 )
+from corella.data.split import sort_log
 from corella.errors import UserError, suggest
 
 _COMPARE = {">=": pl.Expr.ge, "<=": pl.Expr.le, ">": pl.Expr.gt, "<": pl.Expr.lt, "==": pl.Expr.eq}
@@ -52,8 +54,8 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     """Return (interactions, users, items, ledger).
 
     Interactions have USER, ITEM (strings), LABEL (int8), and RATING (float64), TIME (int64 or float64),
-    SPLIT where given; users and items have a row for every id in the interactions (users without a row get
-    nulls).
+    SPLIT where given, EXACT_TIME beside TIME; users and items have a row for every id in the interactions (users
+    without a row get nulls).
     """
     ledger = Ledger()
     table = raw.names.get("interactions", "interactions")
@@ -89,9 +91,10 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     answers = log[LABEL].n_unique()
     if answers < 2 and not config.only_likes:
         raise UserError(f"{table}: with the label rule '{config.label}' every row has label {log[LABEL][0]}")
-    _require(users, [*config.user_fields, *_placeholders(config.user_text)], raw.names.get("users", "users"))
-    _require(items, config.item_fields, raw.names.get("items", "items"))
-    ledger.facts["interactions kept"] = log.height
+    counted = [key for group in config.counts.groups for key in group if key in users.columns]
+    _require_plain(users, [*config.user_fields, *_placeholders(config.user_text)], raw.names.get("users", "users"))
+    _require_plain(users, counted, raw.names.get("users", "users"))
+    _require_plain(items, config.item_fields, raw.names.get("items", "items"))
     users = users.join(log.select(USER).unique(), on=USER, how="semi")
     if config.core:
         items = items.join(log.select(ITEM).unique(), on=ITEM, how="semi")
@@ -133,6 +136,16 @@ def _require(frame: pl.DataFrame, columns: list[str], table: str) -> None:
             raise UserError(f"{table}: no column '{name}'; {suggest(name, shown)}")
 
 
+def _require_plain(frame: pl.DataFrame, columns: list[str], table: str) -> None:
+    """Columns that are there and hold one value a row."""
+    _require(frame, columns, table)
+    for name in columns:
+        if frame.schema[name].is_nested():
+            raise UserError(
+                f"{table}: column '{name}' holds lists; only `list_fields`, item texts and counts of items do"
+            )
+
+
 def _cast_ids(frame: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
     for name in (USER, ITEM):
         frame = frame.with_columns(id_text(frame[name]))
@@ -141,9 +154,10 @@ def _cast_ids(frame: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
 
 
 def _number(frame: pl.DataFrame, column: str, ledger: Ledger, table: str) -> pl.DataFrame:
-    parsed = pl.col(column).cast(pl.Float64, strict=False)
-    frame = ledger.drop(frame, ~parsed.is_finite().fill_null(False), "not a number", table, column)
-    return frame.with_columns(parsed)
+    parsed = _as_number(frame[column])
+    frame = frame.with_columns(parsed.alias("_number"))
+    frame = ledger.drop(frame, ~pl.col("_number").is_finite().fill_null(False), "not a number", table, column)
+    return frame.with_columns(pl.col("_number").alias(column)).drop("_number")
 
 
 def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
@@ -175,24 +189,35 @@ def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) ->
 
 def _optional_rating(log: pl.DataFrame) -> pl.DataFrame:
     """A rating that decides no label may be missing or no number."""
-    return log.with_columns(pl.col(RATING).cast(pl.Float64, strict=False)) if RATING in log.columns else log
+    return log.with_columns(_as_number(log[RATING])) if RATING in log.columns else log
+
+
+def _as_number(column: pl.Series) -> pl.Series:
+    """A column as float64, null where a value is no number; text and categories are read."""
+    if column.dtype.is_nested() or column.dtype.is_temporal():
+        return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
+    plain = column if column.dtype.is_numeric() or column.dtype == pl.Boolean else column.cast(pl.String)
+    return plain.cast(pl.Float64, strict=False)
 
 
 def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
-    """Times as whole seconds; other columns of the order as numbers where all are (10 after 9)."""
+    """Times as whole seconds and exactly; other columns of the order as numbers where most are (10 after 9)."""
     if TIME in config.order and TIME not in log.columns:
         hint = "name it in `columns`, or set data.order: [] to keep the file's order"
         raise UserError(f"{table}: no column '{TIME}' to order by; {hint}")
     _require(log, config.order, table)
     for name in config.order:
-        if name not in (TIME, USER, ITEM) and log[name].dtype == pl.String:
-            numbers = log[name].cast(pl.Float64, strict=False)
-            log = log if numbers.null_count() else log.with_columns(numbers)
+        if name in (TIME, USER, ITEM):
+            continue
+        if log[name].dtype == pl.String and 2 * _as_number(log[name]).count() > log.height:
+            log = _number(log, name, ledger, table)
+        blank = pl.col(name).cast(pl.String).fill_null("") == ""
+        log = ledger.drop(log, blank, "no place in the order", table, name)
     if TIME not in log.columns:
         return log
-    seconds = epoch_seconds(log[TIME])
-    log = ledger.drop(log.with_columns(seconds.alias("_s")), pl.col("_s").is_null(), "not a time", table, TIME)
-    return log.with_columns(pl.col("_s").alias(TIME)).drop("_s")
+    log = log.with_columns(exact_seconds(log[TIME]).alias(EXACT_TIME))
+    log = ledger.drop(log, pl.col(EXACT_TIME).is_null(), "not a time", table, TIME)
+    return log.with_columns(pl.col(EXACT_TIME).floor().cast(pl.Int64).alias(TIME))
 
 
 def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:
@@ -222,7 +247,8 @@ def _lists(items: pl.DataFrame, config: DataConfig, table: str) -> pl.DataFrame:
     for name in config.list_fields:
         if not isinstance(items.schema[name], pl.List):
             raise UserError(f"{table}: column '{name}' is not a list; name its separator in data.items.lists")
-    return items.with_columns(pl.col(n).cast(pl.List(pl.String)) for n in _list_columns(items))
+    used = {*config.list_fields, *_placeholders(config.item_text), *(key for g in config.counts.groups for key in g)}
+    return items.with_columns(pl.col(n).cast(pl.List(pl.String)) for n in _list_columns(items) if n in used)
 
 
 def _list_columns(frame: pl.DataFrame) -> list[str]:
@@ -243,7 +269,7 @@ def _duplicates(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: st
     """Drop repeated user-item pairs; first and last are meant in the configured order, not the file's."""
     if config.duplicates == "keep" or not log.select(pl.struct(USER, ITEM).is_duplicated().any()).item():
         return log
-    log = log.sort(config.order, maintain_order=True) if config.order else log
+    log = sort_log(log, config)
     if config.duplicates == "last":
         repeated = ~pl.struct(USER, ITEM).is_last_distinct()
     else:

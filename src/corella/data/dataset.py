@@ -141,6 +141,11 @@ class Dataset:
         position[self.events.row] = end
         return position
 
+    @cached_property
+    def in_time_order(self) -> bool:
+        """Whether the log tells times and stands in their order, so that new rows have a place in it."""
+        return TIME in self.log.columns and self.log[TIME].is_sorted()
+
     def rows(self, split: str) -> Ints:
         """Row numbers of a split, in order."""
         if split not in ("train", "valid", "test", "history"):
@@ -158,7 +163,7 @@ class Dataset:
     def query(self, frame: pl.DataFrame) -> Samples:
         """Samples of new rows: user_id, item_id, and optionally timestamp.
 
-        Histories end strictly before the timestamp; without one, or where the log is not ordered by time,
+        Histories end strictly before the timestamp; without one, or where the log is not `in_time_order`,
         they are whole. Ids that the dataset does not know get code -1: a user without history, an item
         without a text of its own.
         """
@@ -169,7 +174,7 @@ class Dataset:
         item = _codes(frame[ITEM], self.items[ITEM])
         end_of_time = np.iinfo(np.int64).max // 4
         now = np.full(len(user), end_of_time)
-        if TIME in frame.columns and TIME in self.log.columns and self.config.order[:1] == [TIME]:
+        if TIME in frame.columns and self.in_time_order:
             seconds = epoch_seconds(frame[TIME])
             if seconds.null_count() > frame[TIME].null_count():
                 row = int((seconds.is_null() & frame[TIME].is_not_null()).arg_max() or 0)
@@ -243,9 +248,9 @@ def make_dataset(
         pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
     )
     if config.strict_time:
-        if TIME not in log.columns or config.order[:1] != [TIME]:
-            raise UserError("data.strict_time needs a timestamp, and a log in its order")
         nothing = Dataset(log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), manifest)
+        if not nothing.in_time_order:
+            raise UserError("data.strict_time needs a timestamp, and a log in its order")
         asked = nothing.query(log.select(USER, ITEM, TIME))  # a query sees strictly earlier answers only
         return Dataset(log, users, items, config, asked.counts, asked.popularity, manifest)
     arrays = log_arrays(log, config)

@@ -16,24 +16,30 @@ from corella.data.clean import Ledger, clean, fill_users
 from corella.data.dataset import FORMAT, ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
 from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables
 from corella.data.sources import read_table
-from corella.data.split import order_log, split_log
+from corella.data.split import order_log, split_log, tied_share
 from corella.errors import UserError
-from corella.files import atomic_path, cache_folder, write_manifest
+from corella.files import atomic_path, cache_folder, read_json, write_manifest
 from corella.settings import load_config
+
+_MANY_TIES = 0.01
+"""Share of the rows from which on ties are worth a warning."""
 
 
 def load_dataset(config: Config | str | Path = "ml-100k", folder: Path | None = None) -> Dataset:
     """The prepared dataset of a configuration, a built-in name, or a YAML file; prepared on first use.
 
-    `folder`: where to keep it; unset: a cache folder under `$CORELLA_CACHE` or `~/.cache/corella`.
+    `folder`: where to keep it; unset: a cache folder under `$CORELLA_CACHE` or `~/.cache/corella`. What lies there is
+    prepared again where settings or files are no longer those it was made from.
     """
     if isinstance(config, str) and not config.endswith((".yaml", ".yml")):
         config = load_config(settings={"data": {"source": config}})
     elif not isinstance(config, Config):
         config = load_config(Path(config))
-    folder = folder or cache_folder() / "prepared" / f"{config.data.source}-{_fingerprint(config)}"
-    # What a database holds cannot be part of the folder's name, so it is read each time.
-    if any(table.uri for table in _tables(config.data)) or not (folder / "manifest.json").is_file():
+    fingerprint = _fingerprint(config.data, config.seed)
+    folder = folder or cache_folder() / "prepared" / f"{config.data.source}-{fingerprint}"
+    known = read_json(folder / "manifest.json").get("fingerprint") if (folder / "manifest.json").is_file() else None
+    # What a database holds cannot be part of the fingerprint, so it is read each time.
+    if any(table.uri for table in _tables(config.data)) or known != fingerprint:
         prepare(config.data, config.seed, folder)
     return load_prepared(folder)
 
@@ -42,13 +48,21 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
     """Prepare into `folder`, replacing a dataset that is there. Raises `UserError` for bad input."""
     raw = read_raw(config)
     log, users, items, ledger = clean(raw, config)
-    log = split_log(order_log(log, config), config.split, seed, config.only_likes)
+    log = order_log(log, config)
+    ledger.facts["interactions kept"] = log.height
+    if not config.strict_time and (tied := tied_share(log, config)) > _MANY_TIES:
+        ledger.warnings.append(
+            f"{tied:.0%} of the interactions have the time of another one of the same user; they stand in the file's "
+            "order, and where that tells anything of the answers, histories tell it too: data.strict_time: true hides "
+            "answers of the same second from each other"
+        )
+    log = split_log(log, config.split, seed, config.only_likes)
     keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW) if c in log.columns]
     if REVIEW in keep:
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
     dataset = make_dataset(log.select(keep), users, items.drop(FILE_ROW, strict=False), config, {})
-    facts = _facts(dataset, ledger)
+    facts = {**_facts(dataset, ledger), "fingerprint": _fingerprint(config, seed)}
     _write(dataset, facts, folder)
     return Dataset(dataset.log, users, dataset.items, config, dataset.counts, dataset.popularity, facts)
 
@@ -115,16 +129,11 @@ def _tables(config: DataConfig) -> list[TableConfig]:
     return [t for t in (config.interactions, config.users, config.items) if t is not None]
 
 
-def _fingerprint(config: Config) -> str:
+def _fingerprint(config: DataConfig, seed: int) -> str:
     """Hash of the data settings, the seed (for a split by user), and size and time of every input file."""
-    settings = json.dumps(
-        [
-            FORMAT,
-            config.seed if config.data.split.by in ("user", "each-user") else 0,
-            config.data.model_dump(mode="json"),
-        ]
-    )
-    paths = [config.data.path, *(table.path for table in _tables(config.data))]
+    drawn = seed if config.split.by in ("user", "each-user") else 0
+    settings = json.dumps([FORMAT, drawn, config.model_dump(mode="json")])
+    paths = [config.path, *(table.path for table in _tables(config))]
     files = [f for p in paths if p is not None for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return hashlib.sha256((settings + repr(stamps)).encode()).hexdigest()[:12]

@@ -6,14 +6,30 @@ import numpy as np
 import polars as pl
 
 from corella.config import DataConfig, SplitConfig
-from corella.data.schema import LABEL, SPLIT, TIME, USER
+from corella.data.schema import EXACT_TIME, LABEL, SPLIT, TIME, USER
 from corella.errors import UserError
 
 
 def order_log(log: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
-    """Sort by the configured columns; ties keep the file's row order."""
-    ordered = log.sort(config.order, maintain_order=True) if config.order else log
+    """Sort by the configured columns, and keep the rows that are asked for."""
+    ordered = sort_log(log, config)
     return ordered.head(config.max_rows) if config.max_rows else ordered
+
+
+def sort_log(log: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
+    """Sort by the configured columns, by exact times; ties keep the file's row order."""
+    by = _order(log, config)
+    return log.sort(by, maintain_order=True) if by else log
+
+
+def tied_share(log: pl.DataFrame, config: DataConfig) -> float:
+    """Share of the rows that the configured columns do not order among the rows of their user."""
+    by = _order(log, config)
+    return float(log.select(pl.struct(USER, *by).is_duplicated().mean()).item()) if by else 0.0
+
+
+def _order(log: pl.DataFrame, config: DataConfig) -> list[str]:
+    return [EXACT_TIME if name == TIME and EXACT_TIME in log.columns else name for name in config.order]
 
 
 def split_log(log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: bool = False) -> pl.DataFrame:

@@ -32,7 +32,7 @@ from corella.crm.training import crm_outputs, plain_crm
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
-from corella.evaluation.intervals import paired_bootstrap
+from corella.evaluation.intervals import LEAST_CLUSTERS, paired_bootstrap
 from corella.evaluation.metrics import quality
 from corella.files import atomic_path
 from corella.progress import Reporter
@@ -236,12 +236,15 @@ def _groups(
 def _differences(
     model: CoReLLa, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
 ) -> list[dict[str, float | str]]:
-    """Paired bootstraps of AUC differences: rows resampled, and whole users resampled."""
+    """Paired bootstraps of AUC differences: rows resampled, and whole users resampled where there are enough."""
     config, rows = model.config, []
+    units: dict[str, npt.NDArray[np.int64] | None] = {"rows": None}
+    if len(np.unique(test.user)) >= LEAST_CLUSTERS:
+        units["users"] = test.user
     for a, b in dict.fromkeys(pairs):
         if a == b:
             continue
-        for unit, cluster in (("rows", None), ("users", test.user)):
+        for unit, cluster in units.items():
             d = paired_bootstrap(test.label, systems[a], systems[b], config.evaluation.bootstrap, config.seed, cluster)
             rows.append({"a": a, "b": b, "resampled": unit, **asdict(d)})
     return rows

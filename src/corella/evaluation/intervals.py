@@ -25,6 +25,10 @@ def auc_interval(label: Ints, score: Floats, level: float = 0.95) -> tuple[float
     return max(auc - half, 0.0), min(auc + half, 1.0)
 
 
+LEAST_CLUSTERS = 5
+"""Fewer units than these tell nothing of how others would differ."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """AUC of b minus AUC of a on the same samples."""
@@ -42,13 +46,16 @@ def paired_bootstrap(
 ) -> Difference:
     """Resample rows (or whole clusters, such as users) and take the difference of the two AUCs each time.
 
-    A resample is a weight for each row, so both AUCs come from sorting once.
+    A resample is a weight for each row, so both AUCs come from sorting once. With fewer than `LEAST_CLUSTERS` units the
+    interval is all that a difference can be, -1 to 1.
     """
     rng = np.random.default_rng(seed)
     unit = np.arange(len(label)) if cluster is None else np.unique(cluster, return_inverse=True)[1]
     units = int(unit.max()) + 1
     curves = [_Ordered.of(label, score) for score in (a, b)]
     observed = curves[1].auc(np.ones(len(label))) - curves[0].auc(np.ones(len(label)))
+    if units < LEAST_CLUSTERS:
+        return Difference(float(observed), -1.0, 1.0, 1.0)
     differences = np.empty(resamples)
     for i in range(resamples):
         weight = np.bincount(rng.integers(0, units, units), minlength=units)[unit].astype(float)

@@ -87,8 +87,8 @@ def calibration_error(label: Ints, probability: Floats, bins: int = 10) -> float
 
 
 def ndcg(label: Ints, score: Floats, user: Ints, k: int) -> float:
-    """NDCG@k of each user's samples ranked by score, binary gains; users without a positive or with one sample are
-    left out.
+    """NDCG@k of each user's samples ranked by score, binary gains; samples of one score share their places. Users
+    without a positive or with one sample are left out.
 
     >>> round(ndcg(np.array([0, 1]), np.array([.9, .1]), np.array([1, 1]), 10), 4)
     0.6309
@@ -99,7 +99,9 @@ def ndcg(label: Ints, score: Floats, user: Ints, k: int) -> float:
         gains = label[index]
         if len(index) < 2 or gains.sum() == 0:
             continue
-        ranked = gains[np.argsort(-score[index], kind="stable")][:k]
+        place = np.unique(-score[index], return_inverse=True)[1]
+        share = np.bincount(place, gains) / np.bincount(place)  # what a random order of equal scores has on average
+        ranked = share[np.sort(place)][:k]
         ideal = np.sort(gains)[::-1][:k]
         values.append(float(ranked @ discount[: len(ranked)]) / float(ideal @ discount[: len(ideal)]))
     return float(np.mean(values)) if values else float("nan")

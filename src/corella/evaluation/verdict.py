@@ -9,12 +9,11 @@ import polars as pl
 from scipy.stats import rankdata
 
 from corella.evaluation.charts import auc_text
+from corella.evaluation.intervals import LEAST_CLUSTERS
 from corella.evaluation.markup import esc, interval, percent, signed
 
 Metrics = Mapping[str, Any]
 Row = Mapping[str, Any]
-
-_LEAST_USERS = 5
 
 
 def system(metrics: Metrics, name: str) -> Row:
@@ -47,7 +46,7 @@ def clustered(predictions: pl.DataFrame, a: str, b: str) -> dict[str, float] | N
         return None
     user = predictions["user_id"].rank("dense").to_numpy().astype(np.int64) - 1
     users = int(user.max()) + 1
-    if users < _LEAST_USERS:
+    if users < LEAST_CLUSTERS:
         return None
     positive = predictions["label"].to_numpy() == 1
     (first, auc_first), (second, auc_second) = (_components(predictions[c].to_numpy(), positive) for c in (a, b))
