@@ -136,3 +136,17 @@ def test_a_new_folder_replaces_the_old_one_or_leaves_it(tmp_path: Path, monkeypa
         (new / "file").write_text("third")
     assert (folder / "file").read_text() == "second"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_kill_left_between_two_renamings_is_undone(tmp_path: Path) -> None:
+    folder, old = tmp_path / "model", tmp_path / ".model.77.old"
+    old.mkdir()
+    (old / "file").write_text("before")
+    with pytest.raises(RuntimeError), new_folder(folder):
+        raise RuntimeError
+    assert (folder / "file").read_text() == "before"
+    old.mkdir()  # and behind the second one
+    with new_folder(folder) as new:
+        (new / "file").write_text("after")
+    assert (folder / "file").read_text() == "after"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

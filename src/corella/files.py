@@ -41,6 +41,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     shutil.rmtree(partial, ignore_errors=True)
+    _put_back(folder)
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -52,6 +53,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
             old.replace(folder)  # the second renaming failed: what was there comes back
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_back(folder: Path) -> None:
+    """Undo what a kill left between the two renamings of `new_folder`."""
+    for old in folder.parent.glob(f".{folder.name}.*.old"):
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.replace(folder)
 
 
 def write_text(path: Path, text: str) -> None:

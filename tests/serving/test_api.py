@@ -250,3 +250,41 @@ def test_broken_json(fuzzed: TestClient, content: bytes) -> None:
         answer = fuzzed.post(path, content=content, headers={"content-type": "application/json"})
         assert answer.status_code in (400, 422)
         assert answer.json()["error"]
+
+
+def test_who_has_answered_everything_gets_nothing(serve: Serve) -> None:
+    client = serve(SpokenFor())
+    for n in range(40):
+        sent = {"user_id": "reader", "item_id": f"i{n:02}", "liked": n % 2 == 0}
+        assert client.post("/v1/events", json=sent).status_code == 201
+    answer = client.post("/v1/recommend", json={"user_id": "reader", "k": 5})
+    assert answer.status_code == 200 and answer.json()["items"] == [] and answer.json()["share_routed"] == 0
+
+
+@pytest.mark.parametrize("field", ["items", "history"])
+def test_a_long_list_of_wrong_entries_is_looked_at_once(serve: Serve, field: str) -> None:
+    """Two hundred thousand entries are not explained one by one."""
+    wrong = {"user_id": "u03", "items": ["i01"], field: [1] * 200_000}
+    answer = serve().post("/v1/score", json=wrong)
+    assert answer.status_code == 422 and len(answer.json()["details"]) <= 2
+
+
+def test_without_a_key_the_body_is_not_read_and_tries_are_counted(serve: Serve) -> None:
+    client = serve(keys=[Key("shop", "read", _hash("r"))], requests_per_second=3)
+    said = [client.post("/v1/score", content="{no json").status_code for _ in range(5)]
+    assert said[:3] == [401] * 3 and 429 in said[3:]
+    body = {"user_id": "u03", "items": ["i01"]}
+    assert client.post("/v1/score", json=body, headers={"Authorization": "Bearer r"}).status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+def test_nobody_chooses_a_longer_deadline_than_the_service_allows(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, rooms = SpokenFor(), []
+    monkeypatch.setattr(engine, "room", lambda seconds: rooms.append(seconds) or float("inf"))
+    client = serve(engine, deadline_ms=50, max_deadline_ms=200)
+    for asked in (None, 100, 60_000):
+        body = {"user_id": "u03", "items": ["i01"], "share": 1.0, "deadline_ms": asked}
+        assert client.post("/v1/score", json=body).status_code == 200
+    assert 0 < rooms[0] <= 0.05 and 0.05 < rooms[1] <= 0.1 and 0.1 < rooms[2] <= 0.2

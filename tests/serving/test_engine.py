@@ -17,6 +17,7 @@ from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.llm.prefix import SharedPrompt
+from corella.serving import engine as engine_module
 from corella.serving.engine import ProcessEngine
 from corella.serving.worker import Job
 
@@ -135,18 +136,44 @@ def test_deadlines_hold_whatever_the_process_does(folder: Path) -> None:
 
 
 def test_a_process_that_does_not_read_blocks_nobody(folder: Path) -> None:
-    """It is stopped, and asked far more than a pipe holds: what does not fit is turned away at once."""
+    """It is stopped, and asked far more than a pipe holds, in large jobs and many small ones: requests come back at
+    their deadline, and beyond some number are turned away at once."""
 
     async def use(engine: ProcessEngine) -> None:
         assert engine._process is not None and engine._process.pid is not None
         os.kill(engine._process.pid, signal.SIGSTOP)
         began = time.monotonic()
-        asked = [engine.ask(f"u{n}", [_prompt(n, 200), _prompt(n + 1, 200)], began + 0.3) for n in range(60)]
+        asked = [engine.ask(f"u{n}", [_prompt(n, 200), _prompt(n + 1, 1)], began + 0.3) for n in range(200)]
         answers = [answer for both in await asyncio.gather(*asked) for answer in both]
         assert time.monotonic() - began < 2.0
         assert {answer.reason for answer in answers} == {"deadline", "overload"}
         os.kill(engine._process.pid, signal.SIGCONT)
+        until = _soon()
+        while engine._waiting and time.monotonic() < until:
+            await asyncio.sleep(0.05)  # what came too late is not begun
         (answer,) = await engine.ask("u", [_prompt(3)], _soon())
+        assert answer.logits is not None
+
+    _with_engine(folder, use)
+
+
+def test_a_process_that_hangs_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives and says nothing; nobody even asks it any more, for nothing fits behind what waits."""
+    monkeypatch.setattr(engine_module, "_SILENT_SECONDS", 0.2)
+
+    async def use(engine: ProcessEngine) -> None:
+        assert engine._process is not None and engine._process.pid is not None
+        hung = engine._process.pid
+        os.kill(hung, signal.SIGSTOP)
+        (answer,) = await engine.ask("u", [_prompt(1)], _soon(0.05))
+        assert answer.reason == "deadline"
+        await asyncio.sleep(0.3)
+        engine.room(1.0)  # what every request begins with
+        await asyncio.sleep(0.2)
+        assert not engine.ready
+        assert await engine.wait_ready()
+        assert engine._process.pid != hung
+        (answer,) = await engine.ask("u", [_prompt(1)], _soon())
         assert answer.logits is not None
 
     _with_engine(folder, use)

@@ -79,3 +79,21 @@ def test_what_cannot_be_exported(tiny_system: CoReLLa, tmp_path: Path) -> None:
         export(tmp_path / "run", tmp_path / "y")
     with pytest.raises(UserError, match="differs from its SHA-256"):
         build_service(tmp_path / "run", ServingSettings())
+
+
+def test_exporting_again_keeps_the_answers_and_never_touches_a_run(tiny_system: CoReLLa, tmp_path: Path) -> None:
+    run, folder = tmp_path / "run", tmp_path / "exported"
+    tiny_system.save(run / "model")
+    (run / "events.db").write_text("the run's")
+    export(run, folder)
+    (folder / "events.db").write_text("acknowledged")
+    (folder / "retrieval").mkdir()  # of an export when the run still had one
+    export(run, folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["events.db", "model"]
+    assert (folder / "events.db").read_text() == "acknowledged"
+    tiny_system.save(tmp_path / "other" / "model")
+    (tmp_path / "other" / "checkpoints").mkdir()
+    for target in (run, run / "inside", tmp_path, tmp_path / "other"):
+        with pytest.raises(UserError, match=r"the run itself, or one holds the other|holds checkpoints"):
+            export(run, target)
+    assert sorted(p.name for p in run.iterdir()) == ["events.db", "model"]

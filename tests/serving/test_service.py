@@ -14,9 +14,11 @@ from corella.collaboration.system import CoReLLa
 from corella.data.dataset import Dataset
 from corella.data.scope import Newcomer
 from corella.errors import UserError
+from corella.serving import service as service_module
 from corella.serving.engine import Answer
 from corella.serving.live import Event, HistoryEntry
 from corella.serving.service import Asker, Scored, Service
+from corella.serving.store import StoreError
 
 Make = Callable[..., Service]
 ITEMS = [f"i{n:02}" for n in range(30)]
@@ -145,3 +147,45 @@ def test_a_store_that_fails_is_noticed_and_reading_goes_on(make_service: Make) -
     asyncio.run(service.sync(1.0))
     found = _score(service, Asker("u03"), ITEMS)
     assert len(found.probability) == 30 and not service.healthy
+
+
+def test_answers_that_cannot_be_kept_soon_are_refused(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is slow: those that waited for too long are not kept behind the back of who gave up."""
+    monkeypatch.setattr(service_module, "_APPEND_SECONDS", 0.1)
+    monkeypatch.setattr(service_module, "_MOST_APPENDS", 3)
+    service = make_service()
+    append, kept = service.store.append, []
+
+    def slow(event: Event) -> None:
+        time.sleep(0.2)
+        append(event)
+        kept.append(event.item_id)
+
+    monkeypatch.setattr(service.store, "append", slow)
+
+    async def run() -> list[BaseException | None]:
+        events = [Event("guest", f"i{n:02}", 1, 2000) for n in range(5)]
+        return await asyncio.gather(*(service.add(event) for event in events), return_exceptions=True)
+
+    found = asyncio.run(run())
+    assert found[0] is None and kept == ["i00"]
+    assert all(isinstance(error, StoreError) for error in found[1:])
+    assert [item for item, _ in service.live.answered("guest")] == ["i00"]
+
+
+def test_a_long_page_of_answers_lets_requests_through(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server has imported many answers: between some of them others have their turn."""
+    monkeypatch.setattr(service_module, "_AT_ONCE", 5)
+    service = make_service()
+    for n in range(30):
+        service.store.append(Event(f"new{n}", "i01", 1, 2000))
+    taken: list[int] = []
+
+    async def run() -> None:
+        reading = asyncio.create_task(service._read_store())
+        while not reading.done():
+            await asyncio.sleep(0)
+            taken.append(sum(bool(service.live.answered(f"new{n}")) for n in range(30)))
+
+    asyncio.run(run())
+    assert taken[-1] == 30 and {5, 10, 15, 20, 25} <= set(taken)

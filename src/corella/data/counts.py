@@ -240,7 +240,7 @@ class CountState:
             means = (found[:, :, 1 + place] + smoothing * average) / (answers + smoothing)
             own = self._own(user, place, average)
             if place == 0:
-                means = np.stack([np.log1p(answers), means], axis=2).reshape(len(items), -1)
+                means = np.stack([np.log1p(answers), means], axis=2).reshape(len(items), 2 * len(self.tallies))
                 own.append(_elapsed(self.user_time.get(user), time))
             columns += [means, np.tile(own, (len(items), 1))]
             if place == 0:

@@ -21,7 +21,7 @@ from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key
 from corella.serving.limits import BodyLimit, Lag, RateLimit
 from corella.serving.metrics import Metrics
-from corella.serving.routes import Context, router, unguarded
+from corella.serving.routes import NO_KEY, Context, address, key_of, router, unguarded
 from corella.serving.schema import Problem
 from corella.serving.service import Service
 from corella.serving.store import StoreError
@@ -96,7 +96,7 @@ def _note_fault(context: Context, reason: str) -> None:
 async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response:
     """Count answers, and add the headers that keep a browser safe."""
     try:
-        response: Response = await handle(request)
+        response: Response = _stranger(request) or await handle(request)
     except Exception:
         log.exception("%s %s", request.method, request.url.path)
         response = _problem(500, "an internal error; it is in the service's log")
@@ -105,6 +105,16 @@ async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response
     request.app.state.context.metrics.requests.labels(path, str(response.status_code)).inc()
     response.headers.update(_HEADERS)
     return response
+
+
+def _stranger(request: Request) -> Response | None:
+    """Who has no key is turned away before anything reads the body, and only so often."""
+    context: Context = request.app.state.context
+    if not context.keys or not request.url.path.startswith("/v1/") or key_of(request, context.keys) is not None:
+        return None
+    if not context.limit.allows(f"no key: {address(request)}"):
+        return _problem(429, "too many requests without a key", headers={"Retry-After": "1"})
+    return _problem(401, NO_KEY, headers={"WWW-Authenticate": "Bearer"})
 
 
 async def _refused(request: Request, error: Any) -> JSONResponse:

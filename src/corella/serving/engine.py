@@ -10,7 +10,9 @@ import multiprocessing
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,8 +32,10 @@ _START_SECONDS = 120.0
 _FAIR_SECONDS = 0.1
 """Answers to more hurried requests are no reason to trust less."""
 _SLICE = 128
-_UNREAD_BYTES = 96 << 10
-"""What may be on the way to the process: less than a pipe holds, so that sending never waits."""
+_MOST_WAITING, _MOST_BYTES = 256, 8 << 20
+"""Jobs that may be on the way to the process, and their bytes."""
+_RETRIEVAL_TOKENS = 32
+"""What a retrieval is counted as beside the liked items that it reads."""
 _SILENT_SECONDS = 30.0
 """How long after a deadline a process that says nothing is taken for hung, and killed."""
 _WARM_SECONDS = 10.0
@@ -106,6 +110,8 @@ class ProcessEngine:
         self._warming: asyncio.Task[None] | None = None
         self._restart: asyncio.Task[None] | None = None
         self._backoff = 1.0
+        self._sender = ThreadPoolExecutor(1, "llm-send")
+        """Hands jobs over: a process that does not read must keep nobody else waiting."""
         self.on_fault: Callable[[str], None] = lambda reason: None
 
     @property
@@ -120,6 +126,7 @@ class ProcessEngine:
 
     def room(self, seconds: float) -> float:
         """See `Engine`."""
+        self._notice_silence()
         pending = sum(asked.tokens for asked in self._waiting.values())
         return max(self._trust * self._rate * seconds - pending, 0.0)
 
@@ -164,6 +171,8 @@ class ProcessEngine:
         if self._process is not None:
             self._process.terminate()
             await asyncio.to_thread(self._process.join, 5)
+            self._process.kill()
+        self._sender.shutdown(wait=False)
 
     async def wait_ready(self, seconds: float = _START_SECONDS) -> bool:
         """Wait until the model is loaded; False if it is not by then."""
@@ -186,7 +195,6 @@ class ProcessEngine:
         done, late = await asyncio.wait(futures, timeout=max(deadline - time.monotonic(), 0))
         if late and fair:
             self._trust = max(0.8 * self._trust, _TRUST_LEAST)
-            self._notice_silence()
         elif not late:
             self._trust = min(self._trust + 0.01, _TRUST_MOST)
         answers = [future.result() if future in done else Answer(None, "deadline") for future in futures]
@@ -200,28 +208,35 @@ class ProcessEngine:
 
     async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
         """See `Engine`."""
-        if not self._retrieves or self.room(deadline - time.monotonic()) < len(liked):
+        tokens = len(liked) + _RETRIEVAL_TOKENS
+        if not self._retrieves or self.room(deadline - time.monotonic()) < tokens:
             return []
         self._number += 1
         message = Retrieval(self._number, user_id, deadline, liked, without, k).pack()
-        future = self._send(self._number, message, len(liked), deadline)
+        future = self._send(self._number, message, tokens, deadline)
         done, _ = await asyncio.wait([future], timeout=max(deadline - time.monotonic(), 0))
         return future.result().items if done else []
 
     def _send(self, number: int, message: bytes, tokens: int, deadline: float) -> asyncio.Future[Answer]:
-        """Hand a job over, or answer it at once: `overload` where the pipe could be full, `fault` without a process."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        """Hand a job over, or answer it at once: `overload` where too many wait, `fault` without a process."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        waiting = sum(asked.bytes for asked in self._waiting.values()) + len(message)
         if self._connection is None:
             future.set_result(Answer(None, "fault"))
-        elif sum(asked.bytes for asked in self._waiting.values()) + len(message) > _UNREAD_BYTES:
+        elif len(self._waiting) >= _MOST_WAITING or waiting > _MOST_BYTES:
             future.set_result(Answer(None, "overload"))
         else:
             self._waiting[number] = _Asked(future, tokens, len(message), deadline)
-            try:
-                self._connection.send_bytes(message)
-            except OSError:
-                self._died()
+            sent = loop.run_in_executor(self._sender, self._connection.send_bytes, message)
+            sent.add_done_callback(partial(self._sent, self._connection))
         return future
+
+    def _sent(self, connection: Connection, sent: asyncio.Future[None]) -> None:
+        """A job was handed over, or its process is gone."""
+        failed = not sent.cancelled() and sent.exception() is not None
+        if failed and connection is self._connection:
+            self._died()
 
     def _notice_silence(self) -> None:
         """Kill a process that lives and says nothing: the end of its pipe then starts another."""
@@ -283,7 +298,7 @@ class ProcessEngine:
         self._kept.clear()
         if self._connection is not None:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
-            self._connection.close()
+            self._sender.submit(self._connection.close)  # behind what is being sent
             self._connection = None
         for asked in self._waiting.values():
             if not asked.future.done():

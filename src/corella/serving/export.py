@@ -12,40 +12,66 @@ from corella.llm.backbone import cut_layers
 from corella.llm.saved import LORA, WHOLE, load_base, load_language_model, save_whole
 from corella.settings import load_config
 
+_OURS = ("model", "retrieval", "metrics.json", "config.yaml")
+
 
 def export(run: Path, folder: Path) -> None:
     """Write what `corella serve FOLDER` needs, and no checkpoints. The language model in `model/language-model` is an
-    ordinary one that transformers and vLLM load. Merged in float32, kept in the dtype it was trained in.
+    ordinary one that transformers and vLLM load. Merged in float32, kept in the dtype it was trained in. An earlier
+    export is replaced; the answers that a server keeps beside it stay.
 
     Raises `UserError` where the run is not trained, or `folder` holds something else.
     """
     source = run / "model"
     if not (source / "manifest.json").is_file():
         raise UserError(f"{run} holds no trained ranking; run `corella train` first")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model" / "manifest.json").is_file():
-        raise UserError(f"{folder} holds something that is no exported run; give a new or empty folder")
+    _check_target(run.resolve(), folder)
     manifest = verify_manifest(source)
-    with new_folder(folder.resolve()) as new:
-        shutil.copytree(source, new / "model", ignore=shutil.ignore_patterns(LORA))
+    with new_folder(folder.resolve() / "model") as model:
+        shutil.copytree(source, model, ignore=shutil.ignore_patterns(LORA), dirs_exist_ok=True)
         if (source / LORA).is_file():
             backbone = load_language_model(source)
             dtype = backbone.model.dtype
             merged = backbone.model.to(torch.float32).merge_and_unload().to(dtype)
-            save_whole(replace(backbone, model=merged), new / "model")
-        write_manifest(new / "model", {"format": manifest["format"]})
-        if (run / "retrieval").is_dir():
-            _export_retrieval(run / "retrieval", new / "retrieval")
-        for path in new.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # it may be served by somebody else
-        for name in ("metrics.json", "config.yaml"):
-            if (run / name).is_file():
-                shutil.copy(run / name, new / name)
+            save_whole(replace(backbone, model=merged), model)
+        write_manifest(model, {"format": manifest["format"]})
+        _open(model)
+    if (run / "retrieval").is_dir():
+        with new_folder(folder.resolve() / "retrieval") as retrieval:
+            _export_retrieval(run / "retrieval", retrieval)
+            _open(retrieval)
+    else:
+        shutil.rmtree(folder / "retrieval", ignore_errors=True)
+    for name in ("metrics.json", "config.yaml"):
+        (folder / name).unlink(missing_ok=True)
+        if (run / name).is_file():
+            shutil.copy(run / name, folder / name)
+            (folder / name).chmod(0o644)
+    folder.chmod(0o755)
+
+
+def _check_target(run: Path, folder: Path) -> None:
+    """Only what an export wrote is replaced, never a run."""
+    target = folder.resolve()
+    if target.is_relative_to(run) or run.is_relative_to(target):
+        raise UserError(f"{folder} is the run itself, or one holds the other; give a folder elsewhere")
+    # Of a server that runs there are the store's files, of a killed export an unfinished folder.
+    inside = [path.name for path in folder.iterdir()] if folder.exists() else []
+    other = sorted(n for n in inside if n not in _OURS and not n.startswith(("events.db", ".model.", ".retrieval.")))
+    if other or (inside and "model" not in inside):
+        raise UserError(f"{folder} holds {(other or inside)[0]}, so it is no exported run; give a new or empty folder")
+
+
+def _open(folder: Path) -> None:
+    """It may be served by somebody else."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _export_retrieval(source: Path, folder: Path) -> None:
     """The retrieval with as much of its language model as it reads: that may be missing elsewhere."""
     manifest = verify_manifest(source)
-    shutil.copytree(source, folder)
+    shutil.copytree(source, folder, dirs_exist_ok=True)
     if not (source / WHOLE).is_dir():
         config = load_config(source / "config.yaml")
         backbone = load_base(source, config)

@@ -1,8 +1,10 @@
 """Version 1 of the API, and what operators and machines ask for."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
@@ -77,12 +79,11 @@ async def may_write(request: Request, context: Shared) -> None:
 
 
 def _admit(request: Request, context: Context, scope: str) -> None:
-    caller = request.client.host if request.client else ""
+    caller = address(request)
     if context.keys:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        key = find_key(context.keys, token.strip()) if scheme.lower() == "bearer" else None
+        key = key_of(request, context.keys)
         if key is None:
-            raise HTTPException(401, "send a key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, NO_KEY, {"WWW-Authenticate": "Bearer"})
         if scope == "write" and key.scope != "write":
             raise HTTPException(403, f"the key '{key.name}' may only read")
         caller = key.name
@@ -90,6 +91,20 @@ def _admit(request: Request, context: Context, scope: str) -> None:
         raise HTTPException(429, "too many requests with this key or address", {"Retry-After": "1"})
     if context.lag.seconds * 1000 > context.service.settings.overload_ms:
         raise HTTPException(429, "the service cannot keep up", {"Retry-After": "1"})
+
+
+NO_KEY = "send a key: Authorization: Bearer KEY"
+
+
+def key_of(request: Request, keys: list[Key]) -> Key | None:
+    """The key that the caller has sent."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return find_key(keys, token.strip()) if scheme.lower() == "bearer" else None
+
+
+def address(request: Request) -> str:
+    """Where the caller is."""
+    return request.client.host if request.client else ""
 
 
 _FUTURE_SECONDS = 86_400
@@ -113,10 +128,13 @@ async def recommend(asking: RecommendRequest, context: Shared) -> Response:
     """The best items that the user has not answered, best first, among retrieved candidates (the most liked items,
     where the run has no retrieval or it has no time)."""
     began = time.monotonic()
-    settings = context.service.settings
-    wanted = min(max(asking.candidates, asking.k), settings.max_candidates)
-    who, deadline = _who(context, asking), began + (asking.deadline_ms or settings.deadline_ms) / 1000
+    wanted = min(max(asking.candidates, asking.k), context.service.settings.max_candidates)
+    who, deadline = _who(context, asking), _deadline(context, asking, began)
     items: list[str | Newcomer] = list(await context.service.candidates(who, wanted, deadline))
+    if not items:  # there is nothing that the user has not answered
+        nothing = Timing(total=1000 * (time.monotonic() - began), crm=0.0, llm=None)
+        body = Answered(items=[], share_routed=0.0, milliseconds=nothing)
+        return Response(body.model_dump_json(), media_type="application/json")
     found = await _scored(context, asking, items, began)
     order = np.argsort(-found.probability, kind="stable")[: asking.k]
     return _answered(context.catalogue, found, items, order.tolist(), began)
@@ -143,7 +161,8 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> list[FoundItem]:
     """Items whose text has every word, the most liked first; without words the most liked."""
-    found = context.catalogue.search(q, context.service.live.likes(), limit)
+    likes = context.service.live.likes().copy()  # on another thread: a large catalogue takes a while
+    found = await asyncio.to_thread(context.catalogue.search, q, likes, limit)
     return [FoundItem(item_id=item, text=text) for item, text in found]
 
 
@@ -154,7 +173,7 @@ async def users(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> list[str]:
     """Ids of users of the training data."""
-    return [name for name in context.service.live.users if name.startswith(q)][:limit]
+    return list(islice((name for name in context.service.live.users if name.startswith(q)), limit))
 
 
 @router.get("/v1/users/{user_id:path}/history", dependencies=READ, summary="What a user has answered")
@@ -215,8 +234,8 @@ async def prometheus(context: Shared) -> Response:
 
 async def _scored(context: Context, asking: Asking, items: Sequence[str | Newcomer], began: float) -> Scored:
     """Score, and count what happened."""
-    milliseconds = asking.deadline_ms or context.service.settings.deadline_ms
-    found = await context.service.score(_who(context, asking), items, asking.share, began + milliseconds / 1000)
+    deadline = _deadline(context, asking, began)
+    found = await context.service.score(_who(context, asking), items, asking.share, deadline)
     took = time.monotonic() - began
     answered = int((found.routed & ~np.isnan(found.llm)).sum())
     reasons = tuple(reason for reason in found.fallback if reason)
@@ -227,6 +246,13 @@ async def _scored(context: Context, asking: Asking, items: Sequence[str | Newcom
     context.traffic.add(Counted(time.time(), 1000 * took, len(items), int(found.routed.sum()), answered, reasons))
     context.metrics.seconds.labels("llm" if found.routed.any() else "crm").observe(took)
     return found
+
+
+def _deadline(context: Context, asking: Asking, began: float) -> float:
+    """Until when the request may wait for the language model, in seconds of `time.monotonic`."""
+    settings = context.service.settings
+    most = max(settings.deadline_ms, settings.max_deadline_ms)
+    return began + min(asking.deadline_ms or settings.deadline_ms, most) / 1000
 
 
 def _who(context: Context, asking: Asking) -> Asker:

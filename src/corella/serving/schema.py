@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 Identifier = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="As in the training data.")
 ]
+MOST = 10_000
+"""Longest list of a request: what is behind a wrong entry, or this, is not looked at."""
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Value = (
     Annotated[str, Field(max_length=200)]
@@ -52,12 +54,17 @@ class Asking(_Given):
 
     user_id: Identifier | None = Field(default=None, examples=["196"])
     profile: Description | None = Field(default=None, description="Instead of user_id: somebody new.")
-    history: list[PastAnswer] = Field(default_factory=list, description="Of a described user, oldest first.")
+    history: Annotated[list[PastAnswer], FailFast()] = Field(
+        default_factory=list, max_length=MOST, description="Of a described user, oldest first."
+    )
     share: float | None = Field(
         default=None, ge=0, le=1, description="Share of items that the router may send to the language model."
     )
     deadline_ms: float | None = Field(
-        default=None, gt=0, le=60_000, description="How long to wait for the language model."
+        default=None,
+        gt=0,
+        le=60_000,
+        description="How long to wait for the language model, as far as the service allows it.",
     )
 
     @model_validator(mode="after")
@@ -70,7 +77,9 @@ class Asking(_Given):
 class ScoreRequest(Asking):
     """Items to score."""
 
-    items: list[Identifier | Description] = Field(min_length=1, examples=[["242", "302", "377"]])
+    items: Annotated[list[Identifier | Description], FailFast()] = Field(
+        min_length=1, max_length=MOST, examples=[["242", "302", "377"]]
+    )
 
 
 class RecommendRequest(Asking):

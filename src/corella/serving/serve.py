@@ -39,7 +39,7 @@ def serve(run: Path, settings: ServingSettings) -> None:
     app = create_app(build_service(run, settings), keys, read_curve(run))
     uvicorn.run(
         app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=30,
-        server_header=False, access_log=False,
+        server_header=False, access_log=False, proxy_headers=False,  # whom a header names is anybody's word
     )  # fmt: skip
 
 

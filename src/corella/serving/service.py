@@ -26,6 +26,10 @@ from corella.serving.settings import ServingSettings
 from corella.serving.store import PAGE, Store, StoreError
 
 _SYNC_SECONDS, _ADDED_SECONDS, _RETRY_SECONDS = 0.02, 2.0, 1.0
+_APPEND_SECONDS, _MOST_APPENDS = 5.0, 1000
+"""How long an answer may wait for its turn to be kept, and how many may."""
+_AT_ONCE = 100
+"""Answers taken in before requests get their turn."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,9 +79,14 @@ class Service:
         self._reading, self._writing = (ThreadPoolExecutor(1, name) for name in ("store-read", "store-append"))
         self._sync: asyncio.Task[None] | None = None
         self._failed = 0.0
+        self._appends = 0
+        """Answers on their way to the store."""
         try:
-            while self._take(*store.since(self._cursor)):
-                pass
+            more = True
+            while more:
+                events, self._cursor = store.since(self._cursor)
+                self._take(events)
+                more = len(events) == PAGE
         except StoreError as error:
             raise UserError(f"the store cannot be read: {error}") from None
 
@@ -93,26 +102,41 @@ class Service:
     async def _read_store(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._take(*await loop.run_in_executor(self._reading, self.store.since, self._cursor)):
-                pass
+            more = True
+            while more:
+                events, self._cursor = await loop.run_in_executor(self._reading, self.store.since, self._cursor)
+                for start in range(0, len(events), _AT_ONCE):
+                    self._take(events[start : start + _AT_ONCE])
+                    await asyncio.sleep(0)  # requests have their turn
+                more = len(events) == PAGE
             self.healthy = True
         except StoreError:
             self.healthy, self._failed = False, time.monotonic()
 
-    def _take(self, events: list[Event], cursor: str) -> bool:
-        """Add events; whether there may be more."""
-        self._cursor = cursor
+    def _take(self, events: list[Event]) -> None:
         for event in events:
             if event.item_id in self.live.items:  # a store may serve several catalogues
                 self.live.add(event if self._clock is None else replace(event, timestamp=self._clock))
-        return len(events) == PAGE
 
     async def add(self, event: Event) -> None:
         """Keep an answer. Raises `StoreError`; then it may not be kept."""
-        await asyncio.get_running_loop().run_in_executor(self._writing, self.store.append, event)
+        if self._appends >= _MOST_APPENDS:
+            raise StoreError(f"{self._appends} answers wait to be kept")
+        self._appends += 1
+        try:
+            until = time.monotonic() + _APPEND_SECONDS
+            await asyncio.get_running_loop().run_in_executor(self._writing, self._append, event, until)
+        finally:
+            self._appends -= 1
         if self._sync is not None and not self._sync.done():
             await asyncio.wait([self._sync])  # that one may have begun before the answer was there
         await self.sync(_ADDED_SECONDS)
+
+    def _append(self, event: Event, until: float) -> None:
+        """On the thread that writes: what has waited for too long is not kept any more."""
+        if time.monotonic() > until:
+            raise StoreError("an answer has waited for too long to be kept")
+        self.store.append(event)
 
     def close(self) -> None:
         """Close the store."""

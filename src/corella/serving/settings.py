@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from corella.config import Section
 from corella.errors import UserError, suggest
+from corella.serving.schema import MOST
 
 
 class ServingSettings(Section):
@@ -24,6 +25,9 @@ class ServingSettings(Section):
     """File of API keys, see `corella make-key`."""
     deadline_ms: float = Field(default=400.0, gt=0)
     """How long a request may wait for the language model; then the conventional model's scores are returned."""
+    max_deadline_ms: float = Field(default=1000.0, gt=0)
+    """The longest that a request may choose for itself (or `deadline_ms`, if that is longer): while the language model
+    reads for one, the others wait."""
     clock: Literal["wall", "log"] = "wall"
     """What time it is for features such as the seconds since a user's last answer. `log`: always the end of the
     training log, for data that is old."""
@@ -43,9 +47,9 @@ class ServingSettings(Section):
     """What the model is called there."""
     llm_key_variable: str = "CORELLA_LLM_KEY"
     """Environment variable that holds the key for that server, if it asks for one."""
-    max_candidates: int = Field(default=1000, ge=1)
+    max_candidates: int = Field(default=1000, ge=1, le=MOST)
     """Most items in a request."""
-    max_history: int = Field(default=1000, ge=1)
+    max_history: int = Field(default=1000, ge=1, le=MOST)
     """Most answers of a described user."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest body of a request."""
