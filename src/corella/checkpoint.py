@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,15 +15,13 @@ from corella.errors import UserError
 from corella.files import atomic_path, read_json, write_json
 
 
-def claim(folder: Path, settings: str, arrays: Sequence[npt.NDArray[Any]]) -> None:
-    """Checkpoints belong to one configuration and one dataset: say so, or raise `UserError` for those of another."""
-    digest = hashlib.sha256(settings.encode())
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    path = folder / "fingerprint.json"
-    if path.is_file() and read_json(path) != digest.hexdigest():
+def claim(folder: Path, settings: str, data: str) -> None:
+    """Checkpoints belong to one configuration and one dataset (its digest): say so, or raise `UserError` for those of
+    another."""
+    path, ours = folder / "fingerprint.json", hashlib.sha256((settings + data).encode()).hexdigest()
+    if path.is_file() and read_json(path) != ours:
         raise UserError(f"{folder} belongs to other settings or other data; choose another run folder")
-    write_json(path, digest.hexdigest())
+    write_json(path, ours)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

@@ -481,3 +481,15 @@ def test_a_whole_backbone_needs_float32(tiny_system_config: Configure, tiny_data
     config = tiny_system_config(retrieval={**QUICK, "backbone": "tuned"}, llm={"dtype": "bfloat16"})
     with pytest.raises(UserError, match=r"set llm\.dtype=float32"):
         CLLM4Rec(config).fit(tiny_dataset)
+
+
+def test_without_a_head_of_its_own_nothing_learns_once_more(
+    tiny_system_config: Configure, tiny_dataset: Dataset
+) -> None:
+    """Where the weight is 0 the head learns anew, from validation rows too; tied to the tokens it has learned already,
+    and what was weighed is what is kept."""
+    weighed, unweighed = (
+        CLLM4Rec(tiny_system_config(retrieval={**QUICK, "tied": True, "llm_weight": w})).fit(tiny_dataset)
+        for w in (1.0, 0.0)
+    )
+    assert torch.equal(weighed.model.bias, unweighed.model.bias)

@@ -277,7 +277,23 @@ def test_what_could_only_deceive_is_refused_before_training(
             CoReLLa(tiny_system_config()).fit(dataset)
     with pytest.raises(UserError, match=r"needs joint\.distil above 0"):
         CoReLLa(tiny_system_config(joint={"distil_pairs": 5})).fit(tiny_dataset)
+    few = tiny_dataset.log["split"].to_list()
+    later = [row for row, split in enumerate(few) if split == "valid"][4:]
+    small = pl.Series(["history" if row in later else split for row, split in enumerate(few)])
+    with pytest.raises(UserError, match="4 validation rows: too few to fit a router"):
+        CoReLLa(tiny_system_config()).fit(replace(tiny_dataset, log=tiny_dataset.log.with_columns(split=small)))
     columns = np.random.default_rng(1).choice(["train", "valid", "test"], tiny_dataset.log.height)
     mixed = replace(tiny_dataset, log=tiny_dataset.log.with_columns(split=pl.Series(columns)))
     with pytest.raises(UserError, match=r"\d+ training rows stand behind a validation or test row of the same user"):
         CoReLLa(tiny_system_config()).fit(mixed)
+
+
+def test_checkpoints_of_other_texts_are_refused(
+    tiny_system_config: Configure, tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """A title was put right after a kill: what the language model learned and said was of the old one."""
+    config = tiny_system_config(joint={"stages": [1]})
+    CoReLLa(config).fit(tiny_dataset, tmp_path)
+    corrected = replace(tiny_dataset, items=tiny_dataset.items.with_columns(text=pl.col("text") + "!"))
+    with pytest.raises(UserError, match="belongs to other settings or other data"):
+        CoReLLa(config).fit(corrected, tmp_path)

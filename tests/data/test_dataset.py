@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,3 +203,17 @@ def test_new_rows_of_a_log_in_the_order_of_its_file(build: Build) -> None:
         dataset = build(log.with_columns(times), order=[])
         assert dataset.in_time_order == (seen == 5)
         assert dataset.query(asked).history_end.tolist() == [seen]
+
+
+def test_a_digest_tells_all_that_a_model_reads(config: Config, tmp_path: Path) -> None:
+    made = prepare(config.data, config.seed, tmp_path / "out")
+    known = made.digest()
+    assert known == load_prepared(tmp_path / "out").digest()
+    retitled = made.items.with_columns(text=pl.lit("another"))
+    regrouped = made.items.with_columns(genres=pl.lit(["X"]))
+    moved = made.log.with_columns(split=pl.lit("train"))
+    others = [
+        replace(made, items=retitled), replace(made, items=regrouped), replace(made, log=moved),
+        replace(made, counts=made.counts + 1), replace(made, users=made.users.with_columns(city=pl.lit("Bonn"))),
+    ]  # fmt: skip
+    assert len({known, *(other.digest() for other in others)}) == 6

@@ -1,16 +1,28 @@
 """Loading: what does not fit is a `UserError`; the logit is the paper's; only the adapters learn."""
 
 import importlib.metadata
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from corella.config import LLMConfig
 from corella.errors import UserError
-from corella.llm.backbone import Backbone, add_lora, choose_dtype, load_backbone, lora_weights
+from corella.llm.backbone import (
+    Backbone,
+    add_lora,
+    choose_dtype,
+    cut_layers,
+    load_backbone,
+    lora_weights,
+    transformer_blocks,
+)
 from corella.llm.prompts import Prompt, begin_ids
 from corella.llm.scoring import answer_logits
 
@@ -126,7 +138,6 @@ def test_dtype(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     config = llm(dtype="bfloat16")
     adapted = add_lora(load_backbone(config), config, seed=1)
     assert {p.dtype for p in adapted.model.parameters()} == {torch.bfloat16}
-    assert adapted.answer_direction.dtype == torch.float32
     assert answer_logits(adapted, [_prompt(5, 6)]).logit.dtype == torch.float32
     assert choose_dtype("float32") == torch.float32
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -146,3 +157,60 @@ def test_begin_token(backbone: Backbone) -> None:
             return {"input_ids": [1, 7] if add_special_tokens else [7]}
 
     assert begin_ids(Backbone(backbone.model, Begins(), 3, 4)).tolist() == [1]
+
+
+_TINY = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "initializer_range": 0.5,
+}
+_LLAMA_LIKE = {**_TINY, "intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 128}
+
+
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        ("Phi", {**_TINY, "intermediate_size": 64}), ("Granite", {**_LLAMA_LIKE, "logits_scaling": 8.0}),
+        ("Cohere", {**_LLAMA_LIKE, "logit_scale": 0.0625}),
+        ("Gemma2", {**_LLAMA_LIKE, "head_dim": 8, "final_logit_softcapping": 3.0}),
+        ("GPT2", {"vocab_size": 400, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}),
+        ("GPTNeoX", {**_TINY, "intermediate_size": 64}),
+    ],
+)  # fmt: skip
+def test_logits_are_those_of_the_family(
+    llm: LLM, tiny_backbone_folder: Path, tmp_path: Path, family: str, given: dict[str, Any]
+) -> None:
+    """Biases, scales and caps of the output; and blocks that are called otherwise."""
+    torch.manual_seed(3)
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{family}Config")(**given))
+    with torch.no_grad():  # far from zero, so that the ways to make a logit differ
+        head = model.get_output_embeddings()
+        head.weight.normal_()
+        if head.bias is not None:
+            head.bias.normal_()
+    model.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_backbone_folder).save_pretrained(tmp_path)
+    loaded = load_backbone(llm(backbone=str(tmp_path), window_tokens=100, eval_window_tokens=100))
+    ids = loaded.encode("Likes it?\nAlpha:")
+    with torch.inference_mode():
+        full = loaded.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        found = answer_logits(loaded, [_prompt(*ids)]).logit.item()
+    assert found == pytest.approx((full[loaded.yes] - full[loaded.no]).item(), abs=1e-4)
+    cut_layers(loaded, 1)
+    assert loaded.layers == len(transformer_blocks(loaded)[1]) == 1
+
+
+def test_what_a_model_cannot_read_is_refused(llm: LLM, tiny_backbone_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_backbone_folder, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
+    with pytest.raises(UserError, match="reads 40 tokens at most"):
+        load_backbone(llm(backbone=str(copy)))
+    short = load_backbone(llm(backbone=str(copy), window_tokens=40, eval_window_tokens=40))
+    with pytest.raises(UserError, match="a prompt has 41 tokens, the language model reads 40"):
+        answer_logits(short, [_prompt(*range(41))])
+    (copy / "config.json").write_text(json.dumps({**config, "logit_scale": 0.01}))  # which this family does not heed
+    with pytest.raises(UserError, match="how this model makes its logits is not known"):
+        load_backbone(llm(backbone=str(copy)))

@@ -106,24 +106,33 @@ def test_the_limit_holds_and_the_oldest_goes(asked: dict, llm: LLM) -> None:
     assert len(nothing.cache) == 0 and nothing.cache.bytes == 0
 
 
-def test_one_prompt_a_request_in_short_windows(dataset: Dataset, backbone: Backbone, llm: LLM) -> None:
-    """Where the log exceeds a window all items share the one that the longest line would have."""
+@pytest.mark.parametrize("window", [60, 90, 120, 150, 180])
+def test_what_else_is_asked_changes_nothing_in_short_windows(
+    dataset: Dataset, backbone: Backbone, llm: LLM, window: int
+) -> None:
+    """A long line may leave less room for the history than a short one: such a request has two prompts."""
     prompts = TimelinePrompts(dataset, backbone, llm())
-    samples = _asked(dataset, "u1")
-    (shared,) = prompts.shared(samples, 0.5, 120)
-    (whole,) = prompts.shared(samples, 0.5, 5000)
-    assert len(shared.prefix) < len(whole.prefix)
-    longest = int(np.argmax([len(branch) for branch in shared.branches]))
-    wanted = score_samples(backbone, prompts, samples.take(np.array([longest])), 9999, 0.5, window_tokens=120)
-    found = _scorer(llm).logits(["u1"], [shared])[0]
-    assert found[longest] == pytest.approx(float(wanted[0]), abs=1e-3)
+    scorer, two = PrefixScorer(load_backbone(llm()), PrefixCache(0)), 0
+    for user in USERS:
+        samples = _asked(dataset, user)
+        shared = prompts.shared(samples, 0.5, window)
+        assert len(shared) <= 2 and len(shared[0].branches) <= len(shared[-1].branches)
+        assert sorted(np.concatenate([p.sample for p in shared]).tolist()) == list(range(9))
+        two += len(shared) == 2
+        for prompt, found in zip(shared, scorer.logits([""] * len(shared), shared), strict=True):
+            for place, i in enumerate(prompt.sample.tolist()):
+                alone = score_samples(
+                    backbone, prompts, samples.take(np.array([i])), 9999, 0.5, window_tokens=window
+                )  # fmt: skip
+                assert found[place] == pytest.approx(float(alone[0]), abs=1e-3)
+    assert two or window not in (90, 120)
 
 
 def test_prompts_of_several_users(dataset: Dataset, backbone: Backbone, llm: LLM) -> None:
     prompts = TimelinePrompts(dataset, backbone, llm())
     both = dataset.query(pl.DataFrame({"user_id": ["u0", "u1", "u0", "nobody"], "item_id": ["i1", "i2", "i3", "i4"]}))
     shared = prompts.shared(both, 0.5, 5000)
-    assert [p.sample.tolist() for p in shared] == [[0, 2], [1], [3]]
+    assert [p.sample.tolist() for p in shared] == [[1], [3], [0, 2]]
     wanted = score_samples(backbone, prompts, both, 9999, 0.5, window_tokens=5000)
-    for p, found in zip(shared, _scorer(llm).logits(["a", "b", ""], shared), strict=True):
+    for p, found in zip(shared, _scorer(llm).logits(["b", "", "a"], shared), strict=True):
         np.testing.assert_allclose(found, wanted[p.sample], atol=1e-3)

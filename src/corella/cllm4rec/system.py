@@ -16,7 +16,7 @@ from corella.cllm4rec.model import CLLM
 from corella.cllm4rec.recommend import Reader, reader_states, state_parts, top_items
 from corella.cllm4rec.text_map import map_texts, read_texts
 from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
-from corella.cllm4rec.warm_start import train_head
+from corella.cllm4rec.warm_start import start_from_popularity, train_head
 from corella.cllm4rec.weighing import LLM_WEIGHTS, Weights, choose_weights, worthwhile
 from corella.config import Config
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
@@ -64,7 +64,7 @@ class CLLM4Rec:
         reporter = reporter or Reporter(quiet=True)
         checkpoints = run / "checkpoints" / "retrieval" if run else None
         if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config), (dataset.user, dataset.item, dataset.label))
+            claim(checkpoints, to_yaml(self.config), dataset.digest())
         self._attach(dataset, load_backbone(self.config.llm))
         config = self.config.retrieval
         liked = training_likes(dataset)
@@ -72,6 +72,7 @@ class CLLM4Rec:
             self.model.start_from_words(dataset)
         if config.head_texts:
             self.model.tell_texts(dataset)
+        start_from_popularity(self.model, liked)
         train_head(self.model, liked, config, self.config.seed)
         readers = [user for user, items in enumerate(liked) if len(items)][:_STANDARDISED]
         self.model.start_from_states([self.documents.collaborative(u, liked[u][:_STANDARDISED]) for u in readers])

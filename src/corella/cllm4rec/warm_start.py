@@ -21,13 +21,19 @@ _USERS = 64
 """Users in a step."""
 
 
+def start_from_popularity(model: CLLM, liked: Sequence[Ints]) -> None:
+    """Set the bias of each item by how many users like it. `liked`: items by user code."""
+    model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=len(model.bias)))
+
+
 def train_head(model: CLLM, liked: Sequence[Ints], config: RetrievalConfig, seed: int) -> None:
     """Train the pooled and the output embeddings and the bias of `model` anew, in place; they stay as they are then.
+    Without such embeddings, or epochs, nothing changes.
 
     `liked`: items by user code."""
-    model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=len(model.bias)))
     if model.pooled is None or model.output is None or config.head_epochs == 0:
         return
+    start_from_popularity(model, liked)
     tables = (model.pooled, model.output)
     parameters = [model.bias, *(p for table in tables for p in table.parameters())]
     users = np.flatnonzero([len(items) > 1 for items in liked])

@@ -31,13 +31,13 @@ from corella.collaboration.router_inputs import (
     fit_projection,
 )
 from corella.collaboration.routing import budget_share, request_means
-from corella.collaboration.trainable import check_trainable
+from corella.collaboration.trainable import check_trainable, validation_samples
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.lightgbm import Trees
 from corella.crm.models import build_crm
 from corella.crm.training import crm_logits, crm_outputs
-from corella.data.dataset import Dataset, Samples, load_prepared, sample_users
+from corella.data.dataset import Dataset, Samples, load_prepared
 from corella.data.prepare import write_dataset
 from corella.data.scope import Scope
 from corella.errors import UserError
@@ -102,7 +102,7 @@ class CoReLLa:
         check_trainable(dataset, self.config)
         self._attach(dataset)
         if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config), (dataset.user, dataset.item, dataset.label, dataset.counts))
+            claim(checkpoints, to_yaml(self.config), dataset.digest())
         self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
         build = partial(self._build, self.spec, self.config.crm)
         stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
@@ -295,10 +295,7 @@ class CoReLLa:
             self.valid_rows, self.valid_llm = tensors["rows"].numpy(), tensors["logits"].numpy()
             self.facts.restore(facts)
             return
-        valid = self.dataset.samples("valid")
-        valid = valid.take(sample_users(valid, self.config.evaluation.max_valid, self.config.seed))
-        if len(np.unique(valid.label)) < 2:
-            raise UserError(f"all {len(valid)} validation rows have one label; raise evaluation.max_valid")
+        valid = validation_samples(self.dataset, self.config)
         with self._timed("validation"):
             self.valid_llm = self.llm_logits(valid, reporter, "language model, validation")
         self.valid_rows = valid.row

@@ -1,12 +1,21 @@
 """What a ranking cannot be trained on."""
 
+import numpy as np
 import polars as pl
 
 from corella.collaboration.distillation import check_pairs
 from corella.config import Config
-from corella.data.dataset import Dataset
+from corella.data.dataset import Dataset, Samples, sample_users
 from corella.data.schema import ITEM, SPLIT, USER
 from corella.errors import UserError
+
+_LEAST_VALID = 10
+
+
+def validation_samples(dataset: Dataset, config: Config) -> Samples:
+    """The validation rows that the language model reads: all of them, or those of users drawn at random."""
+    valid = dataset.samples("valid")
+    return valid.take(sample_users(valid, config.evaluation.max_valid, config.seed))
 
 
 def check_trainable(dataset: Dataset, config: Config) -> None:
@@ -17,6 +26,11 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
             "split is for retrieval, use another one for ranking"
         )
     _check_order_of_users(dataset)
+    valid = validation_samples(dataset, config)
+    if len(valid) < _LEAST_VALID:
+        raise UserError(f"{len(valid)} validation rows: too few to fit a router ({_LEAST_VALID} at least)")
+    if len(np.unique(valid.label)) < 2:
+        raise UserError(f"all {len(valid)} validation rows have one label; raise evaluation.max_valid")
     if dataset.config.only_likes:
         raise UserError("data.only_likes leaves no negative answers: there is nothing to rank, only to retrieve")
     if config.joint.distil_pairs and config.joint.distil == 0:

@@ -4,6 +4,7 @@ One data type flows through everything: `Samples`, arrays of users, items, and a
 sample's history in the user-major `Events`. Rows of the log and new rows to score become the same `Samples`.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +109,14 @@ class Dataset:
         return pair_table(
             residuals(log_arrays(self.log, self.config), self.config.counts), self.config.counts.neighbours
         )
+
+    def digest(self) -> str:
+        """SHA-256 of all that a model reads of the dataset: log, texts, fields, counts."""
+        found = hashlib.sha256(self.counts.tobytes())
+        for table in (self.log, self.users, self.items):
+            found.update(repr(table.schema).encode())
+            found.update(table.hash_rows().to_numpy().tobytes())
+        return found.hexdigest()
 
     @cached_property
     def label(self) -> Ints:

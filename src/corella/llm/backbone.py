@@ -54,12 +54,23 @@ class Backbone:
         return decoder
 
     @property
-    def answer_direction(self) -> Tensor:
-        """[hidden] float32: the Yes row minus the No row of the output matrix; its product with a hidden state is
-        the logit.
-        """
-        weight = self.model.get_output_embeddings().weight
-        return (weight[self.yes].float() - weight[self.no].float()).detach()
+    def longest(self) -> int:
+        """Tokens that a prompt may have."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 30)
+
+    def answer_logits(self, state: Tensor) -> Tensor:
+        """The model's logit of Yes less that of No after last hidden states: [n, hidden] -> [n], both float32."""
+        head, config = self.model.get_output_embeddings(), self.model.config
+        rows = [self.yes, self.no]
+        weight = head.weight[rows].detach().float().to(state.device)
+        bias = getattr(head, "bias", None)
+        more = torch.zeros(2) if bias is None else bias[rows].detach().float()
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        if cap:
+            yes, no = (cap * torch.tanh(scale * (state @ weight.T + more.to(state.device)) / cap)).unbind(-1)
+            return yes - no
+        return scale * (state @ (weight[0] - weight[1]) + float(more[0] - more[1]))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
@@ -93,7 +104,25 @@ def load_backbone(config: LLMConfig) -> Backbone:
         if config.layers > backbone.layers:
             raise UserError(f"llm.layers is {config.layers}, but '{config.backbone}' has {backbone.layers}")
         cut_layers(backbone, config.layers)
+    _check(backbone, config)
     return backbone
+
+
+def _check(backbone: Backbone, config: LLMConfig) -> None:
+    """Raise `UserError` where windows are too long for the model, or its logits are made in a way not known here."""
+    window = max(config.window_tokens, config.eval_window_tokens or 0)
+    if window > backbone.longest:
+        raise UserError(
+            f"'{config.backbone}' reads {backbone.longest} tokens at most, llm.window_tokens or llm.eval_window_tokens "
+            f"is {window}"
+        )
+    ids = torch.tensor([[backbone.yes, backbone.no]], device=backbone.model.device)
+    with torch.inference_mode():
+        said = backbone.model(ids).logits[0].float()[:, [backbone.yes, backbone.no]]
+        known = backbone.answer_logits(backbone.decoder(ids).last_hidden_state[0].float())
+    rounding = 0.02 * said.abs().amax(1) + 0.05  # of logits in bfloat16
+    if bool(((said[:, 0] - said[:, 1] - known).abs() > rounding).any()):
+        raise UserError(f"'{config.backbone}': how this model makes its logits is not known; choose another one")
 
 
 def embed_texts(texts: Sequence[str], backbone: Backbone) -> npt.NDArray[np.float32]:
@@ -107,9 +136,17 @@ def embed_texts(texts: Sequence[str], backbone: Backbone) -> npt.NDArray[np.floa
 
 def cut_layers(backbone: Backbone, layers: int) -> None:
     """Leave only the first so many transformer blocks; no more than there are."""
-    decoder: Any = backbone.decoder
-    decoder.layers = decoder.layers[:layers]
-    backbone.model.config.num_hidden_layers = len(decoder.layers)
+    name, blocks = transformer_blocks(backbone)
+    setattr(backbone.decoder, name, blocks[:layers])
+    backbone.model.config.num_hidden_layers = min(layers, len(blocks))
+
+
+def transformer_blocks(backbone: Backbone) -> tuple[str, nn.ModuleList]:
+    """The decoder's list of blocks, and what it is called there. Raises `UserError` where it has no such list."""
+    for name, child in backbone.decoder.named_children():
+        if isinstance(child, nn.ModuleList) and len(child) == backbone.layers:
+            return name, child
+    raise UserError("this language model has no list of blocks: leave llm.layers and retrieval.layers unset")
 
 
 def untrained(backbone: Backbone) -> Backbone:

@@ -155,7 +155,7 @@ class PrefixScorer:
                 self.cache.keep(user, _Kept(prompt.prefix, segment.keys, segment.values))
         self.read = start
         state = out.last_hidden_state[0, torch.from_numpy(np.concatenate(last)).to(device)].float()
-        found = (state @ self._backbone.answer_direction.to(device)).cpu().numpy()
+        found = self._backbone.answer_logits(state).cpu().numpy()
         return np.split(found, np.cumsum([len(p.branches) for p in prompts])[:-1])
 
 

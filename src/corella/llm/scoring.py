@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from corella.data.dataset import Samples
+from corella.errors import UserError
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import Prompt
 
@@ -51,6 +52,11 @@ def answer_logits(
     the embeddings at the prompts' `asked` positions, [positions, hidden], see `Soft`.
     """
     width = max(len(p.ids) for p in prompts)
+    if width > backbone.longest:
+        raise UserError(
+            f"a prompt has {width} tokens, the language model reads {backbone.longest}; lower llm.window_tokens, "
+            "data.history_length or llm.item_tokens"
+        )
     ids = np.zeros((len(prompts), width), dtype=np.int64)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt.ids)] = prompt.ids
@@ -71,8 +77,7 @@ def answer_logits(
         output_hidden_states=bool(blocks),
     )
     state = out.last_hidden_state[row_t, position].float()
-    logit = state @ backbone.answer_direction.to(device)
-    return LLMOutput(logit, tuple(out.hidden_states[b][row_t, position] for b in blocks))
+    return LLMOutput(backbone.answer_logits(state), tuple(out.hidden_states[b][row_t, position] for b in blocks))
 
 
 def branch_mask(prompts: Sequence[Prompt], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -201,16 +201,18 @@ class TimelinePrompts:
         return Prompt(ids, position, window.sample, np.array(asked), row, np.array(branch, dtype=np.int64), sees)
 
     def shared(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[SharedPrompt]:
-        """New rows (`row` -1) as prefixes and branches, one prompt for each user and end of history. The window begins
-        where it would for the longest of the lines asked about; each alone might begin earlier."""
+        """New rows (`row` -1) as prefixes and branches, one prompt for each user, end of history and first line of the
+        window: a line that is asked about has the history that it would have alone, which for a long one may begin
+        later. The prompt with most branches comes last."""
         cut = _Cut(window_tokens or self._config.window_tokens, context_share)
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        asked = [self._asked(samples, i) for i in range(len(samples))]
         for i, (user, end) in enumerate(zip(samples.user.tolist(), samples.history_end.tolist(), strict=True)):
-            groups[user, end if user >= 0 else 0].append(i)
+            first = self._first_line(user, end, len(asked[i]), cut) if user >= 0 else 0
+            groups[user, end if user >= 0 else 0, first].append(i)
         prompts = []
-        for (user, end), members in groups.items():
-            branches = [self._asked(samples, i) for i in members]
-            first = self._first_line(user, end, max(map(len, branches)), cut) if user >= 0 else 0
+        for (user, end, first), members in sorted(groups.items(), key=lambda group: len(group[1])):
+            branches = [asked[i] for i in members]
             lines = first + np.flatnonzero(self._shown[first:end])
             pieces = [self._begin, self._texts.user(user)]
             for event in lines.tolist():

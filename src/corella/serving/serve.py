@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from corella.collaboration.system import CoReLLa
 from corella.errors import UserError
 from corella.files import read_json, verify_manifest
 from corella.llm.attention import only_causal
+from corella.llm.backbone import transformer_blocks
 from corella.llm.timeline import TimelinePrompts
 from corella.serving.api import create_app
 from corella.serving.engine import Engine, ProcessEngine
@@ -100,8 +100,7 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
 
 def drop_blocks(model: CoReLLa) -> None:
     """Let go of the language model's blocks; this process needs its tokenizer and its input embeddings only."""
-    decoder: Any = model.backbone.decoder
-    decoder.layers = nn.ModuleList()
+    setattr(model.backbone.decoder, transformer_blocks(model.backbone)[0], nn.ModuleList())
 
 
 def read_curve(run: Path) -> list[dict[str, float]]:
