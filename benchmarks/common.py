@@ -26,10 +26,10 @@ def run(main: Callable[[], None]) -> None:
 
 
 def commit() -> str:
-    """The commit that the figures were measured on, marked where the working tree differs from it."""
+    """The commit that the figures were measured on, marked where code in the working tree differs from it."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain", "--", "src") else "")
+        return head + ("+changes" if _git("status", "--porcelain", "--", "src", "benchmarks") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

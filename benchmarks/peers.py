@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from common import run, write_result
+from common import commit, run, union, write_result
 from corella.collaboration.calibration import fit_calibrator
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
@@ -71,21 +71,25 @@ def main() -> None:
         model, seed, path = arguments.ours
         write_json(Path(path), train_ours(dataset, config, model, int(seed)))
         return
-    rows = arguments.work / "rows"
+    work = arguments.work / dataset.digest()[:8]  # all on the same rows
+    rows = work / "rows"
     if not (rows / "columns.json").is_file():
         export(dataset, rows)
     here = Path(__file__).resolve()
     found: dict[str, list[dict[str, Any]]] = {}
     scores: dict[str, list[np.ndarray]] = {}
+    commits: list[str] = []
     for seed in arguments.seeds:
         for ours, theirs in PAIRS.items():
             for title, command in {
                 f"corella {ours}": [sys.executable, here, "--path", arguments.path, "--ours", ours, seed],
                 f"FuxiCTR {theirs}": [arguments.python, here.parent / "fuxictr_models.py", rows, theirs, seed],
             }.items():
-                path = (arguments.work / f"{title.replace(' ', '-')}-{seed}.json").resolve()
+                path = (work / f"{title.replace(' ', '-')}-{seed}.json").resolve()
                 if not path.is_file():
                     subprocess.run([str(word) for word in (*command, path)], check=True)
+                    write_json(path, {**read_json(path), "commit": commit()})
+                commits.append(read_json(path)["commit"])
                 found.setdefault(title, []).append(scored(dataset, config, read_json(path)))
                 scores.setdefault(title, []).append(np.array(read_json(path)["test"]))
                 print(title, seed, {k: v for k, v in found[title][-1].items() if isinstance(v, float)}, flush=True)
@@ -105,14 +109,14 @@ def main() -> None:
         "din_auc_minus_fuxictr": auc["corella din"] - auc["FuxiCTR DIN"],
     }
     if arguments.run is not None:
-        path = arguments.work / "fuxictr-dcnv2.parquet"
-        probabilities(dataset, read_json(arguments.work / f"FuxiCTR-DCNv2-{arguments.seeds[0]}.json"), path)
-        copy = arguments.work / "outside"  # the run itself keeps its own figures
+        path = work / "fuxictr-dcnv2.parquet"
+        probabilities(dataset, read_json(work / f"FuxiCTR-DCNv2-{arguments.seeds[0]}.json"), path)
+        copy = work / "outside"  # the run itself keeps its own figures
         if not copy.is_dir():
             shutil.copytree(arguments.run, copy)
         table += outside_rows(evaluate_run(copy, outside=path))
     write_result("peers", "Conventional models beside FuxiCTR's", TEXT, table, figures, {
-        "seeds": arguments.seeds, "differences": differences(dataset, scores),
+        "seeds": arguments.seeds, "differences": differences(dataset, scores), "commits": {"models": union(commits)},
     })  # fmt: skip
 
 

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common import auc, run, signed, stamp, table, write_result
+from common import auc, commit, run, signed, stamp, table, union, write_result
 from corella.cllm4rec.metrics import ndcg_at, recall_at
 from corella.cllm4rec.recommend import Reader, top_items
 from corella.cllm4rec.system import liked_items
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
+from corella.errors import UserError
 from corella.files import read_json, write_json, write_text
 from corella.run import peak_gib, train_retrieval
 from corella.settings import load_config, to_yaml
@@ -106,7 +107,8 @@ def main() -> None:
             mine = [found[system] for found in each if system in found]
             row = {name: _mean([m[name] for m in mine]) for name in mine[0]}
             rows.append({"split": split, "system": system, **row, "seeds": len(mine)})
-    facts = {"seeds": arguments.seeds, "data": DATA, "overrides": arguments.overrides}
+    commits = {"ours": union(path.read_text() for path in sorted(arguments.runs.rglob("*.commit")))}
+    facts = {"seeds": arguments.seeds, "data": DATA, "overrides": arguments.overrides, "commits": commits}
     write_result("retrieval", TITLE, TEXT, rows, figures(rows), facts, page)
 
 
@@ -116,10 +118,12 @@ def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, 
     first = config_of(split, seed, {}, arguments.overrides)
     dataset = load_dataset(first)
     rows = folder / "rows.parquet"
+    columns = dataset.log.select("user_id", "item_id", "split").with_columns(order=pl.int_range(pl.len()))
     if not rows.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        columns = dataset.log.select("user_id", "item_id", "split").with_columns(order=pl.int_range(pl.len()))
         columns.write_parquet(rows)
+    elif not columns.equals(pl.read_parquet(rows)):
+        raise UserError(f"{folder} holds results on other rows; give another --runs folder")
     facts: dict[str, dict[str, Any]] = {}
     first_of_all = (split, seed) == (arguments.splits[0], arguments.seeds[0])
     variants = [name for name in arguments.variants if first_of_all or name in MAIN]
@@ -132,6 +136,7 @@ def _measure(arguments: argparse.Namespace, split: str, seed: int) -> dict[str, 
             again = [Path(__file__).resolve(), "--runs", arguments.runs, "--seeds", seed, "--only-train", split, name]
             more = [word for override in arguments.overrides for word in ("--set", override)]
             subprocess.run([sys.executable, *(str(word) for word in again), *more], check=True)
+            write_text(folder / f"{name}.commit", commit())
         facts[name] = read_json(kept)
     here = Path(__file__).resolve().parent / "retrieval_peers.py"
     for python, names in ((arguments.rectools, RECTOOLS), (arguments.cornac, (MULTI_VAE,))):

@@ -52,7 +52,7 @@ class Runs:
         return self.folder / kind / f"seed-{seed}"
 
     def commits(self, name: str, seeds: Sequence[int]) -> str:
-        """Where its runs were started."""
+        """Where its runs were started and evaluated."""
         return union(read_json(self.place(name, seed) / "commit.json")["commit"] for seed in seeds)
 
     def results(self, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -74,6 +74,8 @@ class Runs:
                 raise UserError(f"{place} was trained by an earlier version; delete it or choose another folder")
             if self.again or not (place / "metrics.json").is_file():
                 evaluate_run(place, train_run(place, configuration))
+                started = read_json(place / "commit.json")["commit"]
+                write_json(place / "commit.json", {"commit": union([*started.split(", "), commit()])})
             self.done[place] = read_json(place / "metrics.json")
         return self.done[place]
 

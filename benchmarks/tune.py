@@ -80,10 +80,11 @@ def main() -> None:
     dataset = load_dataset(config)
     arguments.runs.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    digest = dataset.digest()[:8]  # trials on other features are no trials of these
     chosen: dict[str, Any] = {}
     for title, (model, counts) in {**titles(), LIGHTGBM: ("", True)}.items():
         study = optuna.create_study(
-            study_name=f"{arguments.name} {title}", storage=f"sqlite:///{arguments.runs / 'trials.db'}",
+            study_name=f"{arguments.name} {title} {digest}", storage=f"sqlite:///{arguments.runs / 'trials.db'}",
             direction="maximize", load_if_exists=True,
         )  # fmt: skip
         if title in (arguments.models or [title]):
