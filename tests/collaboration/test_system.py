@@ -1,6 +1,7 @@
 """The trained system on the tiny model: variants run, a saved model comes back, and the budget is kept."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 from corella.collaboration import router_inputs, system
 from corella.collaboration.results import Predictions
 from corella.collaboration.system import FORMAT, CoReLLa
+from corella.collaboration.trainable import check_trainable
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMSpec
 from corella.crm.models import build_crm
@@ -286,6 +288,24 @@ def test_what_could_only_deceive_is_refused_before_training(
     mixed = replace(tiny_dataset, log=tiny_dataset.log.with_columns(split=pl.Series(columns)))
     with pytest.raises(UserError, match=r"\d+ training rows stand behind a validation or test row of the same user"):
         CoReLLa(tiny_system_config()).fit(mixed)
+
+
+def test_answers_of_one_second_may_be_split_where_none_sees_another(
+    tiny_system_config: Configure, tiny_dataset: Dataset
+) -> None:
+    """A training row behind a test row of its user and second: refused, unless time is strict."""
+    log, last = tiny_dataset.log, tiny_dataset.log.height - 1
+    user = log["user_id"][last]
+    at = int(log.with_row_index().filter(pl.col("user_id") == user)["index"][-2])
+    assert log["split"][at] == log["split"][last] == "test"
+    log = log.with_columns(timestamp=pl.when(pl.int_range(pl.len()) >= at).then(5000).otherwise("timestamp"))
+    others = (pl.col("user_id") == user) & (pl.int_range(pl.len()) != at)
+    log = log.with_columns(split=pl.when(others).then(pl.lit("train")).otherwise("split"))
+    for strict in (False, True):
+        config = tiny_dataset.config.model_copy(update={"strict_time": strict})
+        given = replace(tiny_dataset, log=log, config=config)
+        with nullcontext() if strict else pytest.raises(UserError, match="1 training rows stand behind"):
+            check_trainable(given, tiny_system_config())
 
 
 def test_checkpoints_of_other_texts_are_refused(

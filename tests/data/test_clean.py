@@ -11,6 +11,7 @@ from corella.config import DataConfig
 from corella.data.clean import Ledger, clean
 from corella.data.dataset import Dataset
 from corella.data.schema import RawTables, epoch_seconds, exact_seconds
+from corella.data.split import tied_share
 from corella.errors import UserError
 
 Clean = Callable[..., tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]]
@@ -256,6 +257,8 @@ def test_times_of_every_kind() -> None:
         assert exact_seconds(times).to_list() == pytest.approx([exact] * len(times), abs=1e-5)
         assert epoch_seconds(times).to_list() == [moment] * len(times)
     assert epoch_seconds(pl.Series(["2020-01-01", "2020-01-01 10:00"])).to_list() == [moment - 36_000, moment]
+    short = pl.Series(["2020-1-1", "2020-1-11", "2020-1-1 10:00", "2020-01-01 9:00:00", "2020-1-1T10:00:00-00"])
+    assert epoch_seconds(short).to_list() == [moment - 36_000, moment + 828_000, moment, moment - 3600, moment]
     assert epoch_seconds(pl.Series([-0.5, float("nan"), None])).to_list() == [-1, None, None]
     nothing = [pl.Series(["monday", "", "nan"]), pl.Series([time(3)]), pl.Series([timedelta(3)]), pl.Series([[1]])]
     assert all(epoch_seconds(times).null_count() == len(times) for times in nothing)
@@ -291,3 +294,11 @@ def test_lists_where_one_value_is_needed_are_named(run: Clean, log: pl.DataFrame
             run(log, users=users, **given)
     nested = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "other": [[["x"]], [["y"]]]})
     assert run(log, items=nested)[0].height == 4  # what is not used stops nothing
+
+
+def test_the_order_may_begin_with_the_user(build: Callable[..., Dataset], log: pl.DataFrame) -> None:
+    many = pl.DataFrame({"user_id": ["v"] * 20 + ["u"] * 20, "item_id": [f"i{n}" for n in range(40)]})
+    many = many.with_columns(label=pl.Series([0, 1] * 20), timestamp=40 - pl.int_range(40))
+    dataset = build(many, order=["user_id", "timestamp"])
+    assert dataset.log["item_id"].to_list() == [f"i{n}" for n in range(39, -1, -1)]
+    assert tied_share(many, DataConfig(order=["user_id", "timestamp"])) == 0

@@ -14,6 +14,7 @@ import transformers
 
 from corella.config import LLMConfig
 from corella.errors import UserError
+from corella.llm.attention import takes_attention
 from corella.llm.backbone import (
     Backbone,
     add_lora,
@@ -198,6 +199,7 @@ def test_logits_are_those_of_the_family(
         full = loaded.model(input_ids=torch.tensor([ids])).logits[0, -1]
         found = answer_logits(loaded, [_prompt(*ids)]).logit.item()
     assert found == pytest.approx((full[loaded.yes] - full[loaded.no]).item(), abs=1e-4)
+    assert takes_attention(loaded.model) == (family != "Gemma2")
     cut_layers(loaded, 1)
     assert loaded.layers == len(transformer_blocks(loaded)[1]) == 1
 
@@ -214,3 +216,9 @@ def test_what_a_model_cannot_read_is_refused(llm: LLM, tiny_backbone_folder: Pat
     (copy / "config.json").write_text(json.dumps({**config, "logit_scale": 0.01}))  # which this family does not heed
     with pytest.raises(UserError, match="how this model makes its logits is not known"):
         load_backbone(llm(backbone=str(copy)))
+
+
+def test_attention_that_cannot_be_replaced_is_known() -> None:
+    """Falcon's blocks attend in their own way: a shared prefix would be read wrongly."""
+    config = transformers.FalconConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, num_attention_heads=4)
+    assert not takes_attention(transformers.AutoModelForCausalLM.from_config(config))

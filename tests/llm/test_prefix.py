@@ -116,7 +116,7 @@ def test_what_else_is_asked_changes_nothing_in_short_windows(
     for user in USERS:
         samples = _asked(dataset, user)
         shared = prompts.shared(samples, 0.5, window)
-        assert len(shared) <= 2 and len(shared[0].branches) <= len(shared[-1].branches)
+        assert len(shared) <= 2
         assert sorted(np.concatenate([p.sample for p in shared]).tolist()) == list(range(9))
         two += len(shared) == 2
         for prompt, found in zip(shared, scorer.logits([""] * len(shared), shared), strict=True):
@@ -132,7 +132,7 @@ def test_prompts_of_several_users(dataset: Dataset, backbone: Backbone, llm: LLM
     prompts = TimelinePrompts(dataset, backbone, llm())
     both = dataset.query(pl.DataFrame({"user_id": ["u0", "u1", "u0", "nobody"], "item_id": ["i1", "i2", "i3", "i4"]}))
     shared = prompts.shared(both, 0.5, 5000)
-    assert [p.sample.tolist() for p in shared] == [[1], [3], [0, 2]]
+    assert [p.sample.tolist() for p in shared] == [[0, 2], [1], [3]]
     wanted = score_samples(backbone, prompts, both, 9999, 0.5, window_tokens=5000)
-    for p, found in zip(shared, _scorer(llm).logits(["b", "", "a"], shared), strict=True):
+    for p, found in zip(shared, _scorer(llm).logits(["a", "b", ""], shared), strict=True):
         np.testing.assert_allclose(found, wanted[p.sample], atol=1e-3)

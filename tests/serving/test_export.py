@@ -91,6 +91,9 @@ def test_exporting_again_keeps_the_answers_and_never_touches_a_run(tiny_system: 
     export(run, folder)
     assert sorted(p.name for p in folder.iterdir()) == ["events.db", "model"]
     assert (folder / "events.db").read_text() == "acknowledged"
+    (folder / "model").rename(folder / ".model.77.old")  # a kill between two renamings
+    export(run, folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["events.db", "model"]
     tiny_system.save(tmp_path / "other" / "model")
     (tmp_path / "other" / "checkpoints").mkdir()
     for target in (run, run / "inside", tmp_path, tmp_path / "other"):

@@ -11,9 +11,11 @@ import pytest
 from spoken_for import ReallyAsked, SpokenFor
 
 from corella.collaboration.system import CoReLLa
-from corella.data.dataset import Dataset
+from corella.data.dataset import Dataset, Samples
 from corella.data.scope import Newcomer
 from corella.errors import UserError
+from corella.llm.prefix import SharedPrompt
+from corella.llm.timeline import TimelinePrompts
 from corella.serving import service as service_module
 from corella.serving.engine import Answer
 from corella.serving.live import Event, HistoryEntry
@@ -189,3 +191,20 @@ def test_a_long_page_of_answers_lets_requests_through(make_service: Make, monkey
 
     asyncio.run(run())
     assert taken[-1] == 30 and {5, 10, 15, 20, 25} <= set(taken)
+
+
+def test_a_request_of_two_prompts_keeps_one_prefix(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a long line leaves less room for the history, the few are asked about without the user's key."""
+    engine = SpokenFor()
+    service = make_service(engine)
+    shared = TimelinePrompts.shared
+
+    def split(self: TimelinePrompts, samples: Samples, *given: Any) -> list[SharedPrompt]:
+        (prompt,) = shared(self, samples, *given)
+        parts = [prompt.branches[:1], prompt.branches[1:]]
+        return [SharedPrompt(prompt.prefix, p, i) for p, i in zip(parts, np.split(prompt.sample, [1]), strict=True)]
+
+    monkeypatch.setattr(TimelinePrompts, "shared", split)
+    found = _score(service, Asker("u03"), ITEMS[:6], 1.0)
+    assert [(user, len(prompt.branches)) for user, prompt in engine.asked] == [("", 1), ("u03", 5)]
+    assert not np.isnan(found.llm).any()

@@ -6,7 +6,7 @@ import polars as pl
 from corella.collaboration.distillation import check_pairs
 from corella.config import Config
 from corella.data.dataset import Dataset, Samples, sample_users
-from corella.data.schema import ITEM, SPLIT, USER
+from corella.data.schema import ITEM, SPLIT, TIME, USER
 from corella.errors import UserError
 
 _LEAST_VALID = 10
@@ -20,6 +20,8 @@ def validation_samples(dataset: Dataset, config: Config) -> Samples:
 
 def check_trainable(dataset: Dataset, config: Config) -> None:
     """Raise `UserError`, before any training, for what could only fail or deceive after it."""
+    if dataset.config.only_likes:
+        raise UserError("data.only_likes leaves no negative answers: there is nothing to rank, only to retrieve")
     if dataset.config.split.by == "each-user":
         raise UserError(
             "data.split.by is each-user: a training row's history would hold validation and test answers; that "
@@ -31,8 +33,6 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
         raise UserError(f"{len(valid)} validation rows: too few to fit a router ({_LEAST_VALID} at least)")
     if len(np.unique(valid.label)) < 2:
         raise UserError(f"all {len(valid)} validation rows have one label; raise evaluation.max_valid")
-    if dataset.config.only_likes:
-        raise UserError("data.only_likes leaves no negative answers: there is nothing to rank, only to retrieve")
     if config.joint.distil_pairs and config.joint.distil == 0:
         raise UserError("joint.distil_pairs needs joint.distil above 0")
     if config.joint.distil_pairs:
@@ -42,6 +42,8 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
 def _check_order_of_users(dataset: Dataset) -> None:
     """A training row behind a test row of its user would have that answer in its history: no column may split so."""
     judged = pl.col(SPLIT).is_in(["valid", "test"]).cast(pl.Int8).cum_max().over(USER) == 1
+    if dataset.config.strict_time:  # of answers of one second none sees another
+        judged = pl.col(TIME).filter(pl.col(SPLIT).is_in(["valid", "test"])).min().over(USER) < pl.col(TIME)
     late = dataset.log.filter(judged & (pl.col(SPLIT) == "train"))
     if late.height:
         raise UserError(

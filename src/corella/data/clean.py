@@ -205,7 +205,7 @@ def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table:
     if TIME in config.order and TIME not in log.columns:
         hint = "name it in `columns`, or set data.order: [] to keep the file's order"
         raise UserError(f"{table}: no column '{TIME}' to order by; {hint}")
-    _require(log, config.order, table)
+    _require_plain(log, config.order, table)
     for name in config.order:
         if name in (TIME, USER, ITEM):
             continue

@@ -50,7 +50,8 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
     log, users, items, ledger = clean(raw, config)
     log = order_log(log, config)
     ledger.facts["interactions kept"] = log.height
-    if not config.strict_time and (tied := tied_share(log, config)) > _MANY_TIES:
+    tied = tied_share(log, config) if TIME in config.order and not config.strict_time else 0.0
+    if tied > _MANY_TIES:
         ledger.warnings.append(
             f"{tied:.0%} of the interactions have the time of another one of the same user; they stand in the file's "
             "order, and where that tells anything of the answers, histories tell it too: data.strict_time: true hides "

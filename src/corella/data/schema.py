@@ -76,7 +76,8 @@ def _by_size(number: pl.Expr) -> pl.Expr:
 def _by_iso(text: pl.Expr) -> list[pl.Expr]:
     """Seconds by each of the ISO forms; null where a text has not that form."""
     plain = text.str.strip_chars().str.replace(r"(\d)T(\d)", "${1} ${2}").str.replace(r"\s*(Z|UTC)$", "+0000")
-    plain = plain.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1} 00:00").str.replace(r"\s*([+-]\d\d)$", "${1}00")
+    plain = plain.str.replace(r"^(\d{4}-\d{1,2}-\d{1,2})$", "${1} 00:00")
+    plain = plain.str.replace(r"(:\d\d.*?)\s*([+-]\d\d)$", "${1}${2}00")
     zoned = pl.when(plain.str.contains(r":\d\d.*[+-]\d\d:?\d\d$")).then(plain).otherwise(plain + "+0000")
     forms = ("%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
     return [zoned.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("us") / 1e6 for form in forms]

@@ -25,7 +25,7 @@ def sort_log(log: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
 def tied_share(log: pl.DataFrame, config: DataConfig) -> float:
     """Share of the rows that the configured columns do not order among the rows of their user."""
     by = _order(log, config)
-    return float(log.select(pl.struct(USER, *by).is_duplicated().mean()).item()) if by else 0.0
+    return float(log.select(pl.struct(*dict.fromkeys([USER, *by])).is_duplicated().mean()).item()) if by else 0.0
 
 
 def _order(log: pl.DataFrame, config: DataConfig) -> list[str]:

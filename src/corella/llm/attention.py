@@ -56,11 +56,17 @@ def only_causal(config: Any) -> bool:
     return not (windows or sinks or kinds != {"full_attention"} or any(getattr(config, n, None) for n in special))
 
 
+def takes_attention(model: Any) -> bool:
+    """Whether a model's attention is only causal, and can be replaced by another implementation of that."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return only_causal(base.config) and bool(getattr(base, "_supports_attention_backend", False))
+
+
 def use_grouped_attention(model: Any) -> None:
     """Let a model on a processor train with it, if its attention is only causal."""
     from transformers import AttentionInterface
 
-    if not only_causal(model.config):
+    if not takes_attention(model):
         return
     if model.device.type != "cpu" or model.dtype != torch.bfloat16 or model.config._attn_implementation != "sdpa":
         return

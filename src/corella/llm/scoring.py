@@ -52,11 +52,6 @@ def answer_logits(
     the embeddings at the prompts' `asked` positions, [positions, hidden], see `Soft`.
     """
     width = max(len(p.ids) for p in prompts)
-    if width > backbone.longest:
-        raise UserError(
-            f"a prompt has {width} tokens, the language model reads {backbone.longest}; lower llm.window_tokens, "
-            "data.history_length or llm.item_tokens"
-        )
     ids = np.zeros((len(prompts), width), dtype=np.int64)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt.ids)] = prompt.ids
@@ -69,6 +64,12 @@ def answer_logits(
         place = torch.from_numpy(np.concatenate([p.asked for p in prompts])).to(device)
         embedded = embedded.index_put((line, place), soft.to(device, embedded.dtype), accumulate=True)
     mask, places = branch_mask(prompts, width, embedded.dtype) if any(len(p.branch) for p in prompts) else (None, None)
+    longest = width if places is None else int(places.max()) + 1
+    if longest > backbone.longest:
+        raise UserError(
+            f"a prompt has {longest} tokens, the language model reads {backbone.longest}; lower llm.window_tokens and "
+            "llm.eval_window_tokens, or where prompts are pointwise data.history_length"
+        )
     out = backbone.decoder(
         inputs_embeds=embedded,
         attention_mask=None if mask is None else mask.to(device),
@@ -91,6 +92,7 @@ def branch_mask(prompts: Sequence[Prompt], width: int, dtype: torch.dtype) -> tu
         for begin, end, sees in zip(prompt.branch.tolist(), ends, prompt.sees.tolist(), strict=True):
             mask[row, begin:end, sees:begin] = False
             places[row, begin:end] = sees + np.arange(end - begin)
+        places[row, len(prompt.ids) :] = 0
     added = torch.zeros(mask.shape, dtype=dtype).masked_fill_(torch.from_numpy(~mask), torch.finfo(dtype).min)
     return added.unsqueeze(1), torch.from_numpy(places)
 

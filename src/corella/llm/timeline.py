@@ -54,6 +54,10 @@ class _Cut:
     context_share: float
 
 
+_Grid = tuple[int, list[tuple[int, int]]]
+"""Of a user's log: length of the introduction, and of each window the first line, and the first that is no context."""
+
+
 class TimelinePrompts:
     """Plans windows for samples and renders them as token ids."""
 
@@ -122,7 +126,7 @@ class TimelinePrompts:
             windows.append(Window(user, first, end, sample[part], event[part], tokens))
         return windows
 
-    def _grid(self, user: int, until: int, cut: "_Cut") -> tuple[int, list[tuple[int, int]]]:
+    def _grid(self, user: int, until: int, cut: "_Cut") -> "_Grid":
         """Length of the introduction, and for each window of the user's log before event `until` its first line and
         its first line that is not context."""
         header = len(self._begin) + len(self._texts.user(user))
@@ -145,7 +149,7 @@ class TimelinePrompts:
         for i in sample[np.argsort(samples.history_end[sample], kind="stable")].tolist():
             user, end = int(samples.user[i]), int(samples.history_end[i])
             length = len(self._asked(samples, i))
-            first = self._first_line(user, end, length, cut)
+            first = self._first_line(self._grid(user, end, cut), user, end, length, cut)
             # Unknown users have no log, but their lines must not meet those of others.
             shared[user, first if user >= 0 else -1].append((i, end, length))
         windows = []
@@ -160,10 +164,11 @@ class TimelinePrompts:
                 windows.append(Window(user, begin, end, index, _NONE, tokens, np.minimum(sees, end)))
         return windows
 
-    def _first_line(self, user: int, end: int, length: int, cut: "_Cut") -> int:
-        """The first line of the window that a line behind event `end` would be in, were it the user's next."""
-        header, grid = self._grid(user, end, cut)
-        first, begin = grid[-1]
+    def _first_line(self, grid: "_Grid", user: int, end: int, length: int, cut: "_Cut") -> int:
+        """The first line of the window that a line behind event `end` would be in, were it the user's next. `grid`: of
+        the user's log before that event."""
+        header, windows = grid
+        first, begin = windows[-1]
         room = max(cut.tokens - header, 0)
         if end > begin and self._before[end] - self._before[first] + length + 1 > room:
             start = int(self._events.start[user])
@@ -203,15 +208,20 @@ class TimelinePrompts:
     def shared(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[SharedPrompt]:
         """New rows (`row` -1) as prefixes and branches, one prompt for each user, end of history and first line of the
         window: a line that is asked about has the history that it would have alone, which for a long one may begin
-        later. The prompt with most branches comes last."""
+        later. So there are two for a user and an end of history at most."""
         cut = _Cut(window_tokens or self._config.window_tokens, context_share)
         groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        grids: dict[tuple[int, int], _Grid] = {}
         asked = [self._asked(samples, i) for i in range(len(samples))]
         for i, (user, end) in enumerate(zip(samples.user.tolist(), samples.history_end.tolist(), strict=True)):
-            first = self._first_line(user, end, len(asked[i]), cut) if user >= 0 else 0
-            groups[user, end if user >= 0 else 0, first].append(i)
+            if user < 0:
+                groups[user, 0, 0].append(i)
+                continue
+            if (user, end) not in grids:
+                grids[user, end] = self._grid(user, end, cut)
+            groups[user, end, self._first_line(grids[user, end], user, end, len(asked[i]), cut)].append(i)
         prompts = []
-        for (user, end, first), members in sorted(groups.items(), key=lambda group: len(group[1])):
+        for (user, end, first), members in groups.items():
             branches = [asked[i] for i in members]
             lines = first + np.flatnonzero(self._shown[first:end])
             pieces = [self._begin, self._texts.user(user)]

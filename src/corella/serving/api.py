@@ -81,11 +81,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.on_fault = partial(_note_fault, context)
     if engine is not None:
         await engine.start()
-    yield
-    if engine is not None:
-        await engine.stop()
-    await context.lag.stop()
-    context.service.close()
+    try:
+        yield
+        if engine is not None:
+            await engine.stop()
+    finally:
+        await context.lag.stop()
+        context.service.close()
 
 
 def _note_fault(context: Context, reason: str) -> None:

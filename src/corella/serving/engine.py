@@ -157,8 +157,15 @@ class ProcessEngine:
         """Start the process; it loads its model while the service already answers without it."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._process = context.Process(target=serve_language_model, args=(theirs, *self._arguments), daemon=True)
-        await asyncio.to_thread(self._process.start)
+        process = context.Process(target=serve_language_model, args=(theirs, *self._arguments), daemon=True)
+        starting = asyncio.create_task(asyncio.to_thread(process.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:  # stopped meanwhile
+            await starting
+            process.kill()
+            raise
+        self._process = process
         theirs.close()
         self._connection = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
@@ -167,6 +174,7 @@ class ProcessEngine:
         """End the process; whoever waits is told that there will be no answer."""
         if self._restart is not None:
             self._restart.cancel()
+            await asyncio.wait([self._restart])
         self._close("fault")
         if self._process is not None:
             self._process.terminate()

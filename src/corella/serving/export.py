@@ -1,6 +1,7 @@
 """One folder that serves elsewhere: the trained system with its language models, LoRA merged into them."""
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def export(run: Path, folder: Path) -> None:
         raise UserError(f"{run} holds no trained ranking; run `corella train` first")
     _check_target(run.resolve(), folder)
     manifest = verify_manifest(source)
-    with new_folder(folder.resolve() / "model") as model:
+    with ExitStack() as both:  # what is there is replaced when all is made
+        model = both.enter_context(new_folder(folder.resolve() / "model"))
         shutil.copytree(source, model, ignore=shutil.ignore_patterns(LORA), dirs_exist_ok=True)
         if (source / LORA).is_file():
             backbone = load_language_model(source)
@@ -36,11 +38,11 @@ def export(run: Path, folder: Path) -> None:
             save_whole(replace(backbone, model=merged), model)
         write_manifest(model, {"format": manifest["format"]})
         _open(model)
-    if (run / "retrieval").is_dir():
-        with new_folder(folder.resolve() / "retrieval") as retrieval:
+        if (run / "retrieval").is_dir():
+            retrieval = both.enter_context(new_folder(folder.resolve() / "retrieval"))
             _export_retrieval(run / "retrieval", retrieval)
             _open(retrieval)
-    else:
+    if not (run / "retrieval").is_dir():
         shutil.rmtree(folder / "retrieval", ignore_errors=True)
     for name in ("metrics.json", "config.yaml"):
         (folder / name).unlink(missing_ok=True)
@@ -58,7 +60,7 @@ def _check_target(run: Path, folder: Path) -> None:
     # Of a server that runs there are the store's files, of a killed export an unfinished folder.
     inside = [path.name for path in folder.iterdir()] if folder.exists() else []
     other = sorted(n for n in inside if n not in _OURS and not n.startswith(("events.db", ".model.", ".retrieval.")))
-    if other or (inside and "model" not in inside):
+    if other or (inside and not any(name == "model" or name.startswith(".model.") for name in inside)):
         raise UserError(f"{folder} holds {(other or inside)[0]}, so it is no exported run; give a new or empty folder")
 
 

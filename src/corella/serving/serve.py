@@ -12,7 +12,7 @@ from torch import nn
 from corella.collaboration.system import CoReLLa
 from corella.errors import UserError
 from corella.files import read_json, verify_manifest
-from corella.llm.attention import only_causal
+from corella.llm.attention import takes_attention
 from corella.llm.backbone import transformer_blocks
 from corella.llm.timeline import TimelinePrompts
 from corella.serving.api import create_app
@@ -75,7 +75,7 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
     threads = settings.llm_threads or usable_threads()
     engine: Engine | None = None
-    plain = model.injection is None and only_causal(model.backbone.model.config)
+    plain = model.injection is None and takes_attention(model.backbone.model)
     if isinstance(model.prompts, TimelinePrompts) and plain:
         if settings.llm_url is None:
             engine = ProcessEngine(
@@ -87,7 +87,7 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
             engine = RemoteEngine(endpoint, model.config.llm.yes, model.config.llm.no)
     else:
         log.warning(
-            "the language model reads pointwise prompts or soft tokens, or its attention is more than causal: "
+            "the language model reads pointwise prompts or soft tokens, or its attention is not plain: "
             "served by the conventional model alone"
         )
     drop_blocks(model)

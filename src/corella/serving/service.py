@@ -20,7 +20,7 @@ from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.llm.timeline import TimelinePrompts
-from corella.serving.engine import Answer, Engine
+from corella.serving.engine import Engine
 from corella.serving.live import Event, HistoryEntry, Live
 from corella.serving.settings import ServingSettings
 from corella.serving.store import PAGE, Store, StoreError
@@ -208,21 +208,22 @@ class Service:
         index = index[np.argsort(-priority[index], kind="stable")]
         shared = prompts.shared(samples.take(index), llm.eval_context_share, llm.eval_window_tokens)
         room = self.engine.room(deadline - time.monotonic())
-        jobs: list[tuple[SharedPrompt, npt.NDArray[np.int64]]] = []
+        main = max(shared, key=lambda prompt: len(prompt.branches))  # one prefix of a user is kept
+        jobs: list[tuple[str, SharedPrompt, npt.NDArray[np.int64]]] = []
         for prompt in shared:
-            unread = self.engine.unread(user, prompt.prefix)
+            key = user if prompt is main else ""
+            unread = self.engine.unread(key, prompt.prefix)
             cut, room = _within(prompt, unread, room)
             places = index[prompt.sample]
             if cut.branches:
-                jobs.append((cut, places[: len(cut.branches)]))
+                jobs.append((key, cut, places[: len(cut.branches)]))
             for i in places[len(cut.branches) :]:
                 fallback[i] = "overload"
             if not cut.branches:
-                self.engine.warm(user, prompt.prefix)
-        if not jobs:
-            return
-        answers: list[Answer] = await self.engine.ask(user, [prompt for prompt, _ in jobs], deadline)
-        for (_, places), answer in zip(jobs, answers, strict=True):
+                self.engine.warm(key, prompt.prefix)
+        asked = (self.engine.ask(key, [prompt], deadline) for key, prompt, _ in jobs)
+        answers = [answer for (answer,) in await asyncio.gather(*asked)]
+        for (_, _, places), answer in zip(jobs, answers, strict=True):
             if answer.logits is not None:
                 z_llm[places] = answer.logits
             for i in places:
