@@ -1,6 +1,7 @@
 """The command line: what it prints, what it writes, and its exit codes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import yaml
 import corella.cli
 import corella.run
 from corella.data.dataset import Dataset
-from corella.files import read_json
+from corella.files import alone, read_json
+from corella.settings import load_config
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -143,12 +145,12 @@ def test_our_mistakes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(corella.run, "train_run", fails)
     monkeypatch.delenv("CORELLA_TRACEBACK", raising=False)
-    code, _, err = call("train", "--run", "x")
+    code, _, err = call("train", "--run", "x", "--set", "data.source=ml-100k")
     assert code == 1
     assert "internal error: ZeroDivisionError: oops" in err
     assert "Traceback" not in err
     monkeypatch.setenv("CORELLA_TRACEBACK", "1")
-    assert "Traceback" in call("train", "--run", "x")[2]
+    assert "Traceback" in call("train", "--run", "x", "--set", "data.source=ml-100k")[2]
 
 
 def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +158,48 @@ def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(corella.run, "train_run", stops)
-    code, _, err = call("train", "--run", "x")
+    code, _, err = call("train", "--run", "x", "--set", "data.source=ml-100k")
     assert code == 130
-    assert "no --config: a new run on ml-100k with the defaults" in err
     assert "interrupted; the same command goes on where it was" in err
+
+
+@pytest.mark.parametrize("command", ["train", "train-retrieval"])
+def test_nobody_trains_on_data_that_were_not_named(call: Call, command: str, tmp_path: Path) -> None:
+    empty, other = tmp_path / "empty.yaml", tmp_path / "other.yaml"
+    empty.write_text("# nothing yet\n")
+    other.write_text("crm: {epochs: 1}\n")
+    for words in ([], ["-c", empty], ["-c", other]):
+        code, _, err = call(command, "--run", tmp_path / "run", *words)
+        assert code == 2 and "say which data; data.source: tables for your own" in err
+    assert call("prepare", "-c", empty)[0] == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_system_refuses_is_no_internal_error(call: Call, project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    settings = project / "settings.yaml"
+    for words in (
+        ["train", "--run", file / "run", "-c", settings],
+        ["prepare", "--out", file / "out", "-c", settings],
+        ["score", project / "run", project / "log.csv", "--out", file / "out.csv"],
+        ["export", project / "run", file / "out"],
+    ):
+        code, _, err = call(*words)
+        assert code == 2 and "internal error" not in err and str(file) in err
+
+
+def test_two_trainings_in_one_folder(call: Call, project: Path) -> None:
+    with alone(project / "run"):
+        code, _, err = call("train", "--run", project / "run")
+    assert code == 2 and "another process is training here" in err
+    assert call("train", "--run", project / "run")[0] == 0
+
+
+def test_prepare_shows_what_the_language_model_reads(call: Call, project: Path) -> None:
+    out = call("prepare", "--config", project / "settings.yaml")[1]
+    assert "the language model reads items as: Film 0 | Film 1 | Film 2" in out
+    assert "the language model reads users as: A user. Likes it?" in out
 
 
 def test_help(call: Call) -> None:
@@ -179,6 +219,40 @@ def test_train_again_and_with_other_settings(call: Call, project: Path) -> None:
     code, _, err = call("train", "--run", run, "--config", settings, "--set", "crm.epochs=4")
     assert code == 2
     assert "was started with another configuration (" in err
+
+
+def test_each_half_has_settings_of_its_own(call: Call, project: Path, tmp_path: Path) -> None:
+    """Those of a half that is not begun may change, and what is trained already stays what it is."""
+    run, settings = tmp_path / "run", project / "settings.yaml"
+    run.mkdir()
+    shutil.copytree(project / "run" / "model", run / "model")
+    shutil.copytree(project / "run" / "checkpoints", run / "checkpoints")
+    shutil.copy(project / "run" / "config.yaml", run)
+    code, _, err = call("train-retrieval", "--run", run, "--set", "retrieval.llm_weight=0.25")
+    assert code == 0, err
+    assert load_config(run / "config.yaml").retrieval.llm_weight == 0.25
+    assert call("train", "--run", run)[0] == 0
+    for word in ("retrieval.llm_weight=0.5", "seed=2", "crm.epochs=4"):
+        code, _, err = call("train-retrieval", "--run", run, "--set", word)
+        assert code == 2 and f"another configuration ({word.split('=')[0]})" in err
+    # A folder where nothing was begun: a mistake in the settings locks nothing.
+    new = tmp_path / "new"
+    assert call("train-retrieval", "--run", new, "-c", settings, "-s", "llm.backbone=/nowhere")[0] == 2
+    assert call("train-retrieval", "--run", new, "-c", settings, "-s", "seed=3")[0] == 0
+
+
+def test_a_retrieval_alone_is_evaluated(call: Call, project: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert call("train-retrieval", "--run", run, "-c", project / "settings.yaml")[0] == 0
+    code, out, err = call("evaluate", "--run", run)
+    assert code == 0, err
+    assert "Recall@20" in out and "the most liked" in out and "AUC" not in out
+    metrics = read_json(run / "metrics.json")
+    assert metrics["retrieval"]["users"] > 0 and metrics["dataset"]["facts"]["users"] == 30
+    code, _, err = call("report", "--run", run)
+    assert code == 2 and "holds figures of a retrieval alone" in err
+    code, _, err = call("score", run, project / "log.csv", "--out", tmp_path / "out.csv")
+    assert code == 2 and "holds a retrieval but no ranking" in err
 
 
 def test_evaluate_in_another_process_than_train(call: Call, project: Path) -> None:
@@ -212,10 +286,17 @@ def test_score(call: Call, project: Path, tmp_path: Path, suffix: str, monkeypat
     code, said, err = call("score", project / "run", source, "--out", out, "--share", 1)
     assert code == 0, err
     assert "5 rows written" in " ".join(said.split())
-    assert "1 rows have an item that is not in the catalogue" in " ".join(err.split())
+    for name in ("user_id", "item_id"):
+        assert f"1 of 5 rows have no {name}, or one that the run does not know" in " ".join(err.split())
     table = pl.read_parquet(out)
     assert table.columns == [*NEW.columns, *COLUMNS]
     assert table.select(NEW.columns).equals(NEW)  # the same rows in the same order
+    written = tmp_path / "deep" / "out.csv"
+    assert call("score", project / "run", source, "--out", written, "--share", 1)[0] == 0
+    assert pl.read_csv(written).columns == table.columns
+    np.testing.assert_allclose(pl.read_csv(written)["probability"], table["probability"], atol=1e-6)
+    code, _, err = call("score", project / "run", source, "--out", tmp_path / "out.xlsx")
+    assert code == 2 and "scored rows are written to .parquet or .csv, not '.xlsx'" in err
     assert table["routed"].all()
     assert table.select(pl.all_horizontal(pl.col("probability", "llm_probability").is_between(0, 1)).all()).item()
     none = tmp_path / "none.parquet"

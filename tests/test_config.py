@@ -21,6 +21,8 @@ def _message(*overrides: str, path: Path | None = None, settings: dict[str, Any]
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
+        ("data.item_text={title}", "data.item_text: a text is needed; put what begins with a brace into quotes"),
+        ("data.items=movies.csv", "data.items: a section is needed, with data.items.path: movies.csv"),
         ("sed=2", "sed: no such setting; did you mean 'seed'?"),
         ("crm.modle=dcnv2", "crm.modle: no such setting; did you mean 'model'?"),
         ("data.split.fraction=[1]", "data.split.fraction: no such setting; did you mean 'fractions'?"),

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from corella.config import Config
 from corella.errors import UserError
-from corella.settings import describe, load_config, to_yaml
+from corella.settings import describe, load_config, names_data, to_yaml
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
@@ -53,7 +53,7 @@ def prepare(
     """Read, check, order, split and count; say what was kept and dropped, and why."""
     from corella.data.prepare import load_dataset
 
-    dataset = load_dataset(load_config(config, overrides or ()), out)
+    dataset = load_dataset(_named_config(config, overrides), out)
     facts = dataset.manifest["facts"]
     _out.print(", ".join(f"{name}: {value:,}" for name, value in facts.items()))
     table = Table("split", "rows", "users", "items", "positive")
@@ -66,6 +66,9 @@ def prepare(
         _out.print(f"warning: {warning}", markup=False)
     if not dataset.manifest["dropped"]:
         _out.print("nothing was dropped")
+    for name, texts in (("items", dataset.items["text"]), ("users", dataset.users["text"])):
+        shown = " | ".join(texts.unique(maintain_order=True).head(3))
+        _out.print(f"the language model reads {name} as: {shown}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -128,7 +131,7 @@ def report(run: RunFolder) -> None:
 def score(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     rows: Annotated[Path, typer.Argument(help="Parquet or CSV with user_id, item_id and, if you like, timestamp.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or CSV file to write.")],
     share: Annotated[float | None, typer.Option(min=0, max=1, help="Share to route; unset: the run's budget.")] = None,
 ) -> None:
     """Score new rows: probability, and who gave it."""
@@ -155,9 +158,9 @@ def serve(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder, or an earlier export.")],
 ) -> None:
-    """Write one folder that serves elsewhere, LoRA merged into the language model."""
+    """Write one folder that serves elsewhere, LoRA merged into the language model; an earlier export is replaced."""
     from corella.serving.export import export
 
     export(run, folder)
@@ -196,20 +199,39 @@ def explain_config(
 def _run_config(run: Path, config: Path | None, overrides: list[str] | None) -> Config:
     """The given configuration, or without one that of the run folder that is being resumed."""
     kept = run / "config.yaml"
-    chosen = kept if config is None and kept.is_file() else config
-    found = load_config(chosen, overrides or ())
-    if chosen is None:
-        print(f"no --config: a new run on {found.data.source} with the defaults", file=sys.stderr)
+    return load_config(kept, overrides or ()) if config is None and kept.is_file() else _named_config(config, overrides)
+
+
+def _named_config(config: Path | None, overrides: list[str] | None) -> Config:
+    """The given configuration. Raises `UserError` where nothing says which data are meant: nobody's own data are to be
+    taken for the built-in ones."""
+    found = load_config(config, overrides or ())
+    if not names_data(config, overrides or ()):
+        raise UserError(
+            f"{config or 'no --config'}: say which data; data.source: tables for your own (see docs/guide.md), or "
+            "--set data.source=ml-100k for the built-in MovieLens-100K"
+        )
     return found
 
 
 def _summary(metrics: dict[str, Any]) -> None:
-    table = Table("test samples: " + f"{metrics['samples']['test']:,}", "AUC", "95 % interval", "log loss", "accuracy")
-    final = {"system": f"final, {metrics['final']['share_routed']:.0%} routed", **metrics["final"]}
-    for row in [*metrics["systems"], final]:
-        interval = f"{row['auc_low']:.3f} to {row['auc_high']:.3f}"
-        table.add_row(row["system"], f"{row['auc']:.4f}", interval, f"{row['logloss']:.4f}", f"{row['accuracy']:.4f}")
-    _out.print(table)
+    if "final" in metrics:
+        count = f"{metrics['samples']['test']:,}"
+        table = Table("test samples: " + count, "AUC", "95 % interval", "log loss", "accuracy")
+        final = {"system": f"final, {metrics['final']['share_routed']:.0%} routed", **metrics["final"]}
+        for row in [*metrics["systems"], final]:
+            span = f"{row['auc_low']:.3f} to {row['auc_high']:.3f}"
+            table.add_row(row["system"], f"{row['auc']:.4f}", span, f"{row['logloss']:.4f}", f"{row['accuracy']:.4f}")
+        _out.print(table)
+    if metrics.get("retrieval"):
+        from corella.evaluation.retrieval import MEASURES, retrieval_rows
+
+        table = Table(f"retrieval, {metrics['retrieval']['users']:,} users", *MEASURES.values())
+        for cells in retrieval_rows(metrics["retrieval"]):
+            table.add_row(*map(escape, cells))
+        _out.print(table)
+    elif "final" not in metrics:
+        _out.print("nobody has a like before and one in test rows: there is nothing to measure")
 
 
 def main() -> None:
@@ -225,6 +247,10 @@ def main() -> None:
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"corella: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("corella: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)

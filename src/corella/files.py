@@ -36,6 +36,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let no second process work in `folder` at the same time. Raises `UserError` where one does. A killed process lets
+    go of it."""
+    try:
+        import fcntl
+    except ImportError:  # where there are no such locks, nobody is kept out
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is training here; wait for it, or stop it") from None
+        yield
+
+
+@contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder`; on success it takes the place of `folder`."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

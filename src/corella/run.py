@@ -25,7 +25,8 @@ from corella.errors import UserError
 from corella.evaluation.advice import advice, validation_gain
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.examples import example_recommendations
-from corella.files import atomic_path, read_json, write_json, write_text
+from corella.evaluation.retrieval import evaluate_retrieval
+from corella.files import alone, atomic_path, read_json, write_json, write_text
 from corella.pipeline import Recommender
 from corella.progress import Reporter
 from corella.settings import changed, load_config, to_yaml
@@ -33,33 +34,46 @@ from corella.settings import changed, load_config, to_yaml
 _CHUNK = 250_000
 
 
+_HALVES = {
+    "model": ("checkpoints", ("crm.", "joint.", "routing.", "evaluation.")),
+    "retrieval": ("checkpoints/retrieval", ("retrieval.",)),
+}
+"""Folder of each trained half -> its checkpoints, and the settings that are its own."""
+
+
 def start_run(run: Path, config: Config) -> None:
-    """Make the run folder, or check that an existing one has this configuration. Raises `UserError` where it has
-    another.
+    """Make the run folder, or check that an existing one has this configuration. A half that is not begun may take
+    other settings of its own, and as long as neither is, all may change. Raises `UserError` where they do not fit.
     """
     path = run / "config.yaml"
     if path.is_file():
-        other = changed(load_config(path), config)
+        begun = {half for half, (kept, _) in _HALVES.items() if _begun(run, half, kept)}
+        free = tuple(own for half, (_, names) in _HALVES.items() if half not in begun for own in names)
+        other = [name for name in changed(load_config(path), config) if begun and not name.startswith(free)]
         if other:
             shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
             raise UserError(
                 f"{run} was started with another configuration ({shown}); choose another folder or delete it"
             )
-        return
     write_text(path, to_yaml(config))
+
+
+def _begun(run: Path, half: str, checkpoints: str) -> bool:
+    return (run / half / "manifest.json").is_file() or (run / checkpoints / "fingerprint.json").is_file()
 
 
 def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> CoReLLa:
     """Train into a run folder, going on where an earlier call was stopped."""
-    start_run(run, config)
-    reporter = reporter or Reporter(run / "log.jsonl")
-    if (run / "model" / "manifest.json").is_file():
-        reporter.say(f"{run}: trained already")
-        return CoReLLa.load(run / "model")
-    dataset = load_dataset(config)
-    reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
-    model = CoReLLa(config).fit(dataset, run, reporter)
-    model.save(run / "model")
+    with alone(run):
+        start_run(run, config)
+        reporter = reporter or Reporter(run / "log.jsonl")
+        if (run / "model" / "manifest.json").is_file():
+            reporter.say(f"{run}: trained already")
+            return CoReLLa.load(run / "model")
+        dataset = load_dataset(config)
+        reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
+        model = CoReLLa(config).fit(dataset, run, reporter)
+        model.save(run / "model")
     if model.share > 0:
         reporter.say(f"routing: {advice(validation_gain(model, model.share), model.share)}")
     return model
@@ -67,13 +81,14 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Co
 
 def train_retrieval(run: Path, config: Config, reporter: Reporter | None = None) -> CLLM4Rec:
     """Train CLLM4Rec into a run folder, going on where an earlier call was stopped."""
-    start_run(run, config)
-    reporter = reporter or Reporter(run / "log.jsonl")
-    if (run / "retrieval" / "manifest.json").is_file():
-        reporter.say(f"{run}: the retrieval is trained already")
-        return CLLM4Rec.load(run / "retrieval")
-    model = CLLM4Rec(config).fit(load_dataset(config), run, reporter)
-    model.save(run / "retrieval")
+    with alone(run):
+        start_run(run, config)
+        reporter = reporter or Reporter(run / "log.jsonl")
+        if (run / "retrieval" / "manifest.json").is_file():
+            reporter.say(f"{run}: the retrieval is trained already")
+            return CLLM4Rec.load(run / "retrieval")
+        model = CLLM4Rec(config).fit(load_dataset(config), run, reporter)
+        model.save(run / "retrieval")
     return model
 
 
@@ -91,24 +106,33 @@ def load_recommender(run: Path) -> Recommender:
 def evaluate_run(
     run: Path, model: CoReLLa | None = None, reporter: Reporter | None = None, outside: Path | None = None
 ) -> dict[str, Any]:
-    """Evaluate a trained run on its test rows; writes metrics.json, predictions.parquet and report.html.
+    """Evaluate a trained run on its test rows; writes metrics.json and, where there is a ranking, predictions.parquet
+    and report.html.
 
     `outside`: a table of probabilities of another conventional model, see `corella.evaluation.evaluate`.
     """
     reporter = reporter or Reporter(run / "log.jsonl")
+    retrieval = CLLM4Rec.load(run / "retrieval") if (run / "retrieval" / "manifest.json").is_file() else None
+    if retrieval is not None and model is None and not (run / "model" / "manifest.json").is_file():
+        only = {"retrieval": evaluate_retrieval(retrieval), **_about(retrieval)}
+        write_json(run / "metrics.json", only)
+        return only
     model = model or load_run(run)
-    metrics = evaluate(model, run, reporter, outside)
-    metrics["machine"] = machine()
-    metrics["seed"] = model.config.seed
-    metrics["dataset"] = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
+    metrics = {**evaluate(model, run, reporter, outside), **_about(model)}
     write_json(run / "metrics.json", metrics)
-    if (run / "retrieval" / "manifest.json").is_file():
-        reporter.say("evaluation: recommendations for a few users")
-        recommender = Recommender(CLLM4Rec.load(run / "retrieval"), model)
-        metrics["recommendations"] = example_recommendations(recommender, model.dataset)
+    if retrieval is not None:
+        reporter.say("evaluation: the retrieval, and recommendations for a few users")
+        metrics["retrieval"] = evaluate_retrieval(retrieval)
+        metrics["recommendations"] = example_recommendations(Recommender(retrieval, model), model.dataset)
         write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
+
+
+def _about(model: CoReLLa | CLLM4Rec) -> dict[str, Any]:
+    """What the figures were measured on."""
+    facts = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
+    return {"machine": machine(), "seed": model.config.seed, "dataset": facts}
 
 
 def write_report(run: Path) -> None:
@@ -118,20 +142,24 @@ def write_report(run: Path) -> None:
     except ImportError:
         raise UserError("the report needs: pip install 'corella-rec[report]'") from None
     metrics, config = read_json(run / "metrics.json"), load_config(run / "config.yaml")
+    if "final" not in metrics:
+        raise UserError(f"{run} holds figures of a retrieval alone, and the report is about a ranking")
     write_text(run / "report.html", render_report(metrics, config, pl.read_parquet(run / "predictions.parquet")))
 
 
 def load_run(run: Path, dataset: Dataset | None = None) -> CoReLLa:
     """The trained model of a run folder."""
     if not (run / "model" / "manifest.json").is_file():
-        raise UserError(f"{run} holds no trained model; run `corella train --run {run}` first")
+        what = "a retrieval but no ranking" if (run / "retrieval" / "manifest.json").is_file() else "no trained model"
+        raise UserError(f"{run} holds {what}; run `corella train --run {run}` first")
     return CoReLLa.load(run / "model", dataset)
 
 
 def score_file(
     run: Path, source: Path, target: Path, share: float | None = None, reporter: Reporter | None = None
 ) -> int:
-    """Score new rows of a Parquet or CSV file in chunks of bounded memory; returns how many. The target is Parquet.
+    """Score new rows of a Parquet or CSV file in chunks of bounded memory; returns how many. The target is Parquet or
+    CSV too, by its name.
 
     Columns have our names, or those of the interactions that the run was trained on (`data.interactions.columns`).
     """
@@ -140,10 +168,12 @@ def score_file(
         raise UserError(f"{source} does not exist")
     if source.suffix not in (".parquet", ".csv"):
         raise UserError(f"{source}: rows to score are read from .parquet or .csv, not '{source.suffix}'")
+    if target.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{target}: scored rows are written to .parquet or .csv, not '{target.suffix}'")
     model = load_run(run)
     table = model.config.data.interactions
     names = {theirs: ours for ours, theirs in (table.columns if table else {}).items()}
-    unknown = 0
+    strange = {USER: 0, ITEM: 0}
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic_path(target) as temporary, TemporaryDirectory(dir=target.parent, prefix=".score.") as folder:
@@ -160,17 +190,23 @@ def score_file(
             for start in range(0, max(total, 1), _CHUNK):
                 frame = rows.slice(start, _CHUNK).collect()
                 samples = model.dataset.query(frame.rename(names))
-                unknown += int((samples.item < 0).sum())
+                strange[USER] += int((samples.user < 0).sum())
+                strange[ITEM] += int((samples.item < 0).sum())
                 scored = predictions_frame(frame, model.predict(samples, share, reporter))
                 scored.write_parquet(Path(folder) / f"part-{start:015d}.parquet")
                 reporter.say(f"scored {min(start + _CHUNK, total):,} of {total:,} rows")
-            pl.scan_parquet(sorted(Path(folder).glob("part-*.parquet"))).sink_parquet(temporary)
+            parts = pl.scan_parquet(sorted(Path(folder).glob("part-*.parquet")))
+            (parts.sink_csv if target.suffix == ".csv" else parts.sink_parquet)(temporary)
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{source} cannot be scored: {str(error).splitlines()[0]}") from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    if unknown:
-        reporter.say(f"warning: {unknown:,} rows have an item that is not in the catalogue; scored as an unknown item")
+    for name, unknown in strange.items():
+        if unknown:
+            reporter.say(
+                f"warning: {unknown:,} of {total:,} rows have no {name}, or one that the run does not know; it is "
+                "scored as a stranger"
+            )
     return total
 
 

@@ -78,11 +78,7 @@ def load_config(
 
     Raises `UserError` with the offending key, the nearest valid name, and the reason.
     """
-    given: dict[str, Any] = dict(settings or {})
-    if path is not None:
-        given = merge(given, read_yaml(Path(path)))
-    for text in overrides:
-        given = merge(given, parse_override(text))
+    given = _given(path, overrides, settings or {})
     data = given.get("data")
     source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
     merged = merge(merge({"data": PRESETS.get(str(source), {})}, RECIPES.get(str(given.get("recipe")), {})), given)
@@ -90,6 +86,21 @@ def load_config(
         return Config.model_validate(merged)
     except ValidationError as error:
         raise UserError(hide_passwords(_explain(error))) from None
+
+
+def names_data(path: Path | None, overrides: Sequence[str]) -> bool:
+    """Whether a file and overrides say which data are meant, or leave it to the default."""
+    data = _given(path, overrides, {}).get("data")
+    return isinstance(data, Mapping) and "source" in data
+
+
+def _given(path: Path | str | None, overrides: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    given = dict(settings)
+    if path is not None:
+        given = merge(given, read_yaml(Path(path)))
+    for text in overrides:
+        given = merge(given, parse_override(text))
+    return given
 
 
 def changed(one: Section, other: Section, prefix: str = "") -> list[str]:
@@ -128,16 +139,25 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            section: Any = Config
-            for part in item["loc"][:-1]:
-                annotation = section.model_fields[part].annotation if isinstance(part, str) else None
-                section = next((a for a in _models(annotation)), section)
-            lines.append(f"{where}: no such setting; {suggest(str(item['loc'][-1]), section.model_fields)}")
+            lines.append(f"{where}: no such setting; {suggest(str(item['loc'][-1]), _fields(item['loc'][:-1]))}")
+        elif item["type"] == "model_type" and isinstance(item["input"], str) and "path" in _fields(item["loc"]):
+            lines.append(f"{where}: a section is needed, with {where}.path: {item['input']}")
+        elif item["type"] == "string_type" and isinstance(item["input"], dict):
+            lines.append(f"{where}: a text is needed; put what begins with a brace into quotes")
         else:
             secret = item["loc"][-1] == "uri" or isinstance(item["input"], dict)
             got = "" if secret else f" (got {item['input']!r})"
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
     return "configuration: " + "\n  ".join(lines)
+
+
+def _fields(where: Sequence[int | str]) -> list[str]:
+    """Names of the settings of the section that stands there."""
+    section: Any = Config
+    for part in where:
+        annotation = section.model_fields[part].annotation if isinstance(part, str) else None
+        section = next((a for a in _models(annotation)), section)
+    return list(section.model_fields)
 
 
 def _models(annotation: Any) -> list[type[Section]]:

@@ -276,7 +276,7 @@ def test_a_blank_place_in_the_order_is_dropped_and_the_others_stay_numbers(run: 
     placed = log.with_columns(place=pl.Series(["10", "9", "", "100"]))
     cleaned, _, _, ledger = run(placed, order=["place"])
     assert cleaned["place"].to_list() == [10.0, 9.0, 100.0]
-    assert [d["reason"] for d in ledger.dropped] == ["not a number"]
+    assert [d["reason"] for d in ledger.dropped] == ["no place"]
     worded, _, _, ledger = run(log.with_columns(place=pl.Series(["a", None, "c", "b"])), order=["place"])
     assert worded["place"].to_list() == ["a", "c", "b"]
     assert [d["reason"] for d in ledger.dropped] == ["no place in the order"]
@@ -302,3 +302,20 @@ def test_the_order_may_begin_with_the_user(build: Callable[..., Dataset], log: p
     dataset = build(many, order=["user_id", "timestamp"])
     assert dataset.log["item_id"].to_list() == [f"i{n}" for n in range(39, -1, -1)]
     assert tied_share(many, DataConfig(order=["user_id", "timestamp"])) == 0
+
+
+def test_missing_ratings_are_called_so(run: Clean, log: pl.DataFrame) -> None:
+    rated = log.with_columns(rating=pl.Series(["5", "", "one", "2"]))
+    cleaned, _, _, ledger = run(rated, label="rating >= 4")
+    assert [d["reason"] for d in ledger.dropped] == ["no rating", "not a number"]
+    assert cleaned["label"].to_list() == [1, 0]
+    cleaned, _, _, ledger = run(rated.with_columns(rating=pl.Series([5.0, None, None, 2.0])), label="rating >= 4")
+    assert [(d["reason"], d["rows"]) for d in ledger.dropped] == [("no rating", 2)]
+
+
+def test_texts_that_lack_something_are_warned_of(run: Clean, log: pl.DataFrame) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "year": ["1994", None], "tags": [["x"], []]})
+    _, _, _, ledger = run(log, items=items, item_text="{title} {year} {tags}")
+    assert [w.split(": ")[1] for w in ledger.warnings] == [
+        f"50% of the items have no '{name}', so their text lacks it" for name in ("year", "tags")
+    ]

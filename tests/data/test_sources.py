@@ -40,6 +40,27 @@ def test_formats(tmp_path: Path, name: str) -> None:
     assert set(frame.columns) == {FILE_ROW, "user_id", "item_id", "genres"}
 
 
+def test_other_separators_and_encodings(tmp_path: Path) -> None:
+    """Both can be set, and whoever has not is told which."""
+    path = tmp_path / "films.csv"
+    path.write_bytes("movie;title\n7;Am\u00e9lie\n".encode("latin-1"))
+    frame = read_table(TableConfig(path=path, separator=";", encoding="ISO-8859-1", columns={"item_id": "movie"}))
+    assert frame.drop(FILE_ROW).rows() == [("7", "Am\u00e9lie")]
+    with pytest.raises(UserError, match=r"name its encoding, e\.g\. `encoding: latin-1`"):
+        read_table(TableConfig(path=path, separator=";"))
+    with pytest.raises(UserError, match=r"one column only, 'movie;title'; if ';' .* write `separator: \";\"`"):
+        read_table(TableConfig(path=path, encoding="latin-1"))
+    tabs = tmp_path / "films.txt"
+    tabs.write_text("movie\ttitle\n7\tHeat\n")
+    with pytest.raises(UserError, match=r"write `separator: \"\\t\"`"):
+        read_table(TableConfig(path=tabs))
+    one = tmp_path / "one.csv"
+    one.write_text("item_id\n7\n")
+    assert read_table(TableConfig(path=one))["item_id"].to_list() == ["7"]
+    with pytest.raises(ValueError, match="no such encoding"):
+        TableConfig(path=path, encoding="utf-ate")
+
+
 def test_database(tmp_path: Path) -> None:
     pytest.importorskip("connectorx")
     pytest.importorskip("pyarrow")

@@ -15,7 +15,7 @@ class SpokenFor:
     """An engine whose answers, room and readiness the test sets."""
 
     def __init__(self) -> None:
-        self.ready, self.space = True, float("inf")
+        self.ready, self.loading, self.space = True, False, float("inf")
         self.answer: Callable[[SharedPrompt], Answer] = lambda prompt: Answer(
             np.zeros(len(prompt.branches), np.float32)
         )

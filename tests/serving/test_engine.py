@@ -75,6 +75,9 @@ def test_answers_and_what_is_kept(folder: Path, tiny_system: CoReLLa) -> None:
         assert engine.unread("u1", prompts[1].prefix) == 0
         assert engine.unread("u1", np.append(prompts[1].prefix, 5)) == 1
         assert engine.unread("u1", prompts[2].prefix) == 40
+        assert engine._warming is None
+        engine.warm("u1", prompts[1].prefix)
+        assert engine._warming is None  # all of it is kept
         engine.warm("later", prompts[3].prefix)
         assert engine._warming is not None
         await engine._warming
@@ -84,6 +87,37 @@ def test_answers_and_what_is_kept(folder: Path, tiny_system: CoReLLa) -> None:
         np.testing.assert_allclose(answer.logits, wanted[3], atol=1e-3)
 
     _with_engine(folder, use)
+
+
+def test_nothing_to_read(folder: Path) -> None:
+    """The service only guesses what is kept: a read of what is there already, with nothing asked, is no fault."""
+
+    async def use(engine: ProcessEngine) -> None:
+        faults: list[str] = []
+        engine.on_fault = faults.append
+        prefix = _prompt(1).prefix
+        only_read = SharedPrompt(prefix, [], np.zeros(0, np.int64))
+        for _ in range(2):
+            (answer,) = await engine.ask("u", [only_read], _soon())
+            assert answer.logits is not None and len(answer.logits) == 0 and not faults
+        (answer,) = await engine.ask("u", [SharedPrompt(prefix, _prompt(1).branches, np.arange(3))], _soon())
+        assert answer.logits is not None and len(answer.logits) == 3
+
+    _with_engine(folder, use)
+
+
+def test_a_process_that_loads_is_not_at_fault(folder: Path) -> None:
+    async def run() -> None:
+        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1)
+        assert not engine.loading and not engine.ready
+        await engine.start()
+        assert engine.loading and not engine.ready and engine.trust == 0
+        assert await engine.wait_ready()
+        assert not engine.loading and engine.trust > 0
+        await engine.stop()
+        assert not engine.loading
+
+    asyncio.run(run())
 
 
 def test_retrieval_in_the_same_process(

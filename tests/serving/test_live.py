@@ -167,5 +167,7 @@ def test_items_must_be_known() -> None:
     with pytest.raises(UserError, match="no item_id 'i77'"):
         live.add(Event("u0", "i77", 1, 5))
     with pytest.raises(UserError, match="no item_id 'i78'"):
-        live.scope("u0", ["i78"])
+        live.scope(None, ["i0"], history=[HistoryEntry("i78", 1)])
+    scope, samples = live.scope("u0", ["i78", "i0"])  # to score, it is an unknown item
+    assert scope.items[samples.item].tolist() == [-1, 0] and not scope.new_items
     assert live.answered("u0") == [("i0", 1), ("i2", 1)]

@@ -34,12 +34,14 @@ def _score(service: Service, *given: Any, **more: Any) -> Scored:
 def test_scores_are_those_of_the_library(
     make_service: Make, tiny_system: CoReLLa, tiny_dataset: Dataset, share: float
 ) -> None:
-    """The same routed items, the same probabilities: a request's small world changes nothing."""
+    """The same routed items, the same probabilities: a request's small world changes nothing, and an item that nobody
+    knows is any unknown item."""
     service = make_service(ReallyAsked(tiny_system))
+    items = [*ITEMS, "nobody knows it", "nor this"]
     for user in ("u03", "u29"):
-        found = _score(service, Asker(user), ITEMS, share)
+        found = _score(service, Asker(user), items, share)
         moment = int(tiny_dataset.log["timestamp"].max())  # type: ignore[arg-type]
-        rows = pl.DataFrame({"user_id": [user] * len(ITEMS), "item_id": ITEMS})
+        rows = pl.DataFrame({"user_id": [user] * len(items), "item_id": items})
         wanted = tiny_system.predict(tiny_dataset.query(rows), share)
         assert moment == service.live.last_time
         np.testing.assert_array_equal(found.routed, wanted.routed)
@@ -55,6 +57,8 @@ def test_without_a_language_model_the_conventional_one_answers(make_service: Mak
     engine = SpokenFor()
     engine.ready = False
     assert set(_score(make_service(engine), Asker("u03"), ITEMS, 1.0).fallback) == {"fault"}
+    engine.loading = True
+    assert set(_score(make_service(engine), Asker("u03"), ITEMS, 1.0).fallback) == {"loading"}
 
 
 @pytest.mark.parametrize("reason", ["deadline", "fault", "overload"])
@@ -135,7 +139,7 @@ def test_described_items(make_service: Make) -> None:
     text = service.model.backbone.tokenizer.decode(engine.asked[0][1].branches[_place(found, 1)])
     assert text.endswith(" Film, Yes Film 1,No:") and text.count("\n") == 1 and text.startswith("\n")
     with pytest.raises(UserError, match="no item_id 'i99'"):
-        _score(service, Asker("u03"), ["i99"])
+        _score(service, Asker(None, history=[HistoryEntry("i99", 1)]), ["i00"])
 
 
 def _place(found: Scored, item: int) -> int:

@@ -63,9 +63,9 @@ class CLLM4Rec:
         """Train. With a run folder, a checkpoint is kept there and a killed run goes on where it was."""
         reporter = reporter or Reporter(quiet=True)
         checkpoints = run / "checkpoints" / "retrieval" if run else None
-        if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config), dataset.digest())
         self._attach(dataset, load_backbone(self.config.llm))
+        if checkpoints is not None:
+            claim(checkpoints, to_yaml(self.config.of_retrieval()), dataset.digest())
         config = self.config.retrieval
         liked = training_likes(dataset)
         if config.from_words:

@@ -101,9 +101,9 @@ class CoReLLa:
         checkpoints = run / "checkpoints" if run else None
         check_trainable(dataset, self.config)
         self._attach(dataset)
-        if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config), dataset.digest())
         self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
+        if checkpoints is not None:
+            claim(checkpoints, to_yaml(self.config.of_ranking()), dataset.digest())
         build = partial(self._build, self.spec, self.config.crm)
         stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
         if 1 in self.config.joint.stages:

@@ -59,3 +59,14 @@ class Config(Section):
     routing: RoutingConfig = RoutingConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def of_ranking(self) -> "Config":
+        """The same with what only a retrieval reads at its default."""
+        return self.model_copy(update={"retrieval": RetrievalConfig()})
+
+    def of_retrieval(self) -> "Config":
+        """The same with what only a ranking reads at its default."""
+        others = {
+            "crm": CRMConfig(), "joint": JointConfig(), "routing": RoutingConfig(), "evaluation": EvaluationConfig(),
+        }  # fmt: skip
+        return self.model_copy(update=others)

@@ -1,5 +1,6 @@
 """Settings of the data: tables, splits, counting features, and what a sample is."""
 
+import codecs
 import re
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +21,22 @@ class TableConfig(Section):
     `postgresql://${DB_USER}:${DB_PASSWORD}@host/name`, and they are taken from the environment."""
     query: str | None = None
     """The SQL query to run at `uri`."""
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    """What stands between the columns of a .csv, .tsv or .txt file. Unset: a tab in .tsv, else a comma."""
+    encoding: str = "utf-8"
+    """How a .csv, .tsv or .txt file writes its letters, e.g. latin-1."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our column name -> the column's name in the file; columns not named keep their own."""
     lists: dict[str, str] = Field(default_factory=dict)
     """Columns to split into lists, each with its separator, e.g. `genres: "|"`."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            return codecs.lookup(value).name
+        except LookupError:
+            raise ValueError("no such encoding; utf-8, latin-1 and cp1252 are common ones") from None
 
     @field_validator("uri")
     @classmethod

@@ -4,13 +4,13 @@ Bad rows are dropped, counted and named by their first occurrence; what makes a 
 `UserError`.
 """
 
-import re
 import string
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from corella.config import DataConfig
+from corella.data.ratings import LabelRule
 from corella.data.schema import (
     EXACT_TIME,
     FILE_ROW,
@@ -28,7 +28,8 @@ from corella.data.schema import (
 from corella.data.split import sort_log
 from corella.errors import UserError, suggest
 
-_COMPARE = {">=": pl.Expr.ge, "<=": pl.Expr.le, ">": pl.Expr.gt, "<": pl.Expr.lt, "==": pl.Expr.eq}
+_MANY_MISSING = 0.2
+"""Share of the items from which on a column that item texts lack is worth a warning."""
 
 
 @dataclass
@@ -154,6 +155,10 @@ def _cast_ids(frame: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
 
 
 def _number(frame: pl.DataFrame, column: str, ledger: Ledger, table: str) -> pl.DataFrame:
+    blank = pl.col(column).is_null()
+    if frame.schema[column] == pl.String:
+        blank |= pl.col(column).str.strip_chars() == ""
+    frame = ledger.drop(frame, blank, f"no {column}", table, column)
     parsed = _as_number(frame[column])
     frame = frame.with_columns(parsed.alias("_number"))
     frame = ledger.drop(frame, ~pl.col("_number").is_finite().fill_null(False), "not a number", table, column)
@@ -166,10 +171,10 @@ def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) ->
         log = _number(log, LABEL, ledger, table)
         log = ledger.drop(log, ~pl.col(LABEL).is_in([0.0, 1.0]), "label is neither 0 nor 1", table, LABEL)
         return _optional_rating(log).with_columns(pl.col(LABEL).cast(pl.Int8))
-    match = re.fullmatch(r"(\w+)\s*(>=|<=|==|>|<)\s*(-?\d+(?:\.\d+)?)", config.label)
-    if match is None:
+    rule = LabelRule.parse(config.label)
+    if rule is None:
         raise UserError(f"label rule '{config.label}' is not of the form `rating >= 4`")
-    column, sign, value = match.groups()
+    column = rule.column
     if column not in log.columns and LABEL in log.columns:
         raise UserError(
             f"{table}: no column '{column}', which data.label '{config.label}' needs; set data.label: {LABEL} to take "
@@ -184,7 +189,7 @@ def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) ->
         )
     if column != RATING:
         log = _optional_rating(log)
-    return log.with_columns(_COMPARE[sign](pl.col(column), float(value)).cast(pl.Int8).alias(LABEL))
+    return log.with_columns(rule.compare(pl.col(column), rule.bound).cast(pl.Int8).alias(LABEL))
 
 
 def _optional_rating(log: pl.DataFrame) -> pl.DataFrame:
@@ -262,6 +267,11 @@ def _texts(items: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) 
     if main and main[0] not in lists:
         column = pl.col(main[0]).cast(pl.String).str.strip_chars()
         items = ledger.drop(items, column.is_null() | (column == ""), "empty item text", table, main[0])
+    for name in _placeholders(config.item_text):
+        column = pl.col(name).list.len().fill_null(0) == 0 if name in lists else pl.col(name).is_null()
+        missing = items.filter(column).height / max(items.height, 1)
+        if missing > _MANY_MISSING:
+            ledger.warnings.append(f"{table}: {missing:.0%} of the items have no '{name}', so their text lacks it")
     return items.with_columns(item_text(config.item_text, lists).alias("text"))
 
 

@@ -1,7 +1,11 @@
 """Ratings as numbers from 0 to 1, by a scale that training rows set, so that they can be counted beside the answers."""
 
 import math
+import operator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +13,42 @@ import polars as pl
 
 from corella.config import DataConfig
 from corella.data.schema import LABEL, RATING, SPLIT
+from corella.errors import UserError
 
 Doubles = npt.NDArray[np.float64]
+
+_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Which values of a column are positive answers, e.g. `rating >= 4`."""
+
+    column: str
+    compare: Callable[[Any, float], Any]
+    """Of a number or a column expression and the bound."""
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> "LabelRule | None":
+        """The rule that `data.label` writes; None for `label`, a column of answers."""
+        match = re.fullmatch(r"(\w+)\s*(>=|<=|==|>|<)\s*(-?\d+(?:\.\d+)?)", text)
+        return None if match is None else cls(match[1], _COMPARE[match[2]], float(match[3]))
+
+
+def answer_label(config: DataConfig, liked: bool | None, rating: float | None) -> int:
+    """The label of one answer that says whether it was liked, or its rating, or both. Raises `UserError` where they
+    contradict each other by the label rule of the training data, or where neither tells it."""
+    rule = LabelRule.parse(config.label)
+    by_rating = None
+    if rule is not None and rule.column == RATING and rating is not None:
+        by_rating = bool(rule.compare(rating, rule.bound))
+    if liked is None and by_rating is None:
+        raise UserError(f"liked: say whether it was; the training data's rule '{config.label}' does not tell it here")
+    if liked is not None and by_rating not in (None, liked):
+        said = "liked" if liked else "not liked"
+        raise UserError(f"liked: {said}, but a rating of {rating:g} says the contrary by the rule '{config.label}'")
+    return int(by_rating if liked is None else liked)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Knows file formats; knows nothing of what the columns mean. Text files are read 
 that does not parse is found, counted and named later instead of stopping the reader.
 """
 
+import json
 import os
 import re
 from importlib.util import find_spec
@@ -16,28 +17,32 @@ from corella.data.schema import FILE_ROW
 from corella.errors import UserError, suggest
 
 _ATOMIC = {".inter", ".user", ".item"}
+_POLARS = {"utf-8": "utf8"}
+"""Its own name of what it reads without a copy."""
 
 
 def read_table(config: TableConfig) -> pl.DataFrame:
     """Read and rename a table; adds `FILE_ROW`. Raises `UserError` naming the file and the missing column."""
-    frame = _read_uri(config) if config.path is None else read_file(config.path)
+    written = (config.separator, config.encoding)
+    frame = _read_uri(config) if config.path is None else read_file(config.path, *written)
     source = str(config.path or "the query")
+    names = [name for name in frame.columns if name != FILE_ROW]
     for ours, theirs in config.columns.items():
         if theirs not in frame.columns:
-            raise UserError(f"{source}: no column '{theirs}' (for {ours}); {suggest(theirs, frame.columns)}")
+            raise UserError(f"{source}: no column '{theirs}' (for {ours}); {suggest(theirs, names)}")
         if ours != theirs and ours in frame.columns and ours not in config.columns.values():
             frame = frame.drop(ours)
     frame = frame.rename({theirs: ours for ours, theirs in config.columns.items()})
     for name, separator in config.lists.items():
         if name not in frame.columns:
-            raise UserError(f"{source}: no column '{name}' to split into a list; {suggest(name, frame.columns)}")
+            raise UserError(f"{source}: no column '{name}' to split into a list; {suggest(name, names)}")
         if not isinstance(frame.schema[name], pl.List):
             frame = frame.with_columns(split_list(pl.col(name).cast(pl.String), separator))
     return frame
 
 
-def read_file(path: Path) -> pl.DataFrame:
-    """Read a file by its suffix."""
+def read_file(path: Path, separator: str | None = None, encoding: str = "utf-8") -> pl.DataFrame:
+    """Read a file by its suffix. `separator`, `encoding`: of a text file, see `TableConfig`."""
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file")
     try:
@@ -46,13 +51,26 @@ def read_file(path: Path) -> pl.DataFrame:
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
         elif path.suffix in (".csv", ".tsv", ".txt"):
-            separator = "\t" if path.suffix == ".tsv" else ","
-            frame = pl.read_csv(path, separator=separator, infer_schema=False)
+            between = separator or ("\t" if path.suffix == ".tsv" else ",")
+            frame = pl.read_csv(path, separator=between, infer_schema=False, encoding=_POLARS.get(encoding, encoding))
+            _check_separator(path, frame.columns, between)
         else:
             raise UserError(f"{path}: unknown format '{path.suffix}'; use .parquet, .csv, .tsv, .inter, .user, .item")
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        said = str(error).splitlines()[0]
+        hint = "; name its encoding, e.g. `encoding: latin-1` beside its path" if "utf-8" in said.lower() else ""
+        raise UserError(f"{path} cannot be read: {said}{hint}") from None
     return _with_file_row(frame)
+
+
+def _check_separator(path: Path, columns: list[str], separator: str) -> None:
+    """A file read with a wrong separator has one column, whose name holds the right one."""
+    for other in ";\t|,":
+        if len(columns) == 1 and other != separator and other in columns[0]:
+            raise UserError(
+                f"{path} has one column only, '{columns[0]}'; if {other!r} stands between its columns, write "
+                f"`separator: {json.dumps(other)}` beside its path"
+            )
 
 
 def read_atomic(path: Path) -> pl.DataFrame:

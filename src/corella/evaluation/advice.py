@@ -35,4 +35,4 @@ def advice(gain: Difference, share: float) -> str:
         return f"{said}."
     if gain.high < 0:
         return f"{said}: the language model does harm there; score and serve with share 0."
-    return f"{said}: that cannot be told from nothing; compare with share 0."
+    return f"{said}: that cannot be told from nothing; the conventional model alone (share 0) may do as well."

@@ -14,6 +14,7 @@ from corella.evaluation import charts, markup
 from corella.evaluation.charts import auc_text, kind
 from corella.evaluation.groups import bins
 from corella.evaluation.markup import Html, esc, interval, number, paragraph, percent, signed, span, table
+from corella.evaluation.retrieval import MEASURES, retrieval_rows
 from corella.evaluation.verdict import clustered, known_difference, render_verdict, sign, system
 
 Metrics = Mapping[str, Any]
@@ -292,7 +293,7 @@ def _recommendations(metrics: Metrics) -> list[tuple[str, str, str]]:
         "CLLM4Rec retrieves a hundred items that the user has not answered, in one pass over what the user liked; the "
         "CRM ranks them, and the router asks the language model about some. The best ten, as of the end of the log."
     )
-    parts = [paragraph(lead)]
+    parts = [*_retrieval(metrics), paragraph(lead)]
     for user in metrics["recommendations"]:
         known = "has a token of its own" if user["trained"] else "new since training, read by the history alone"
         lists = [
@@ -307,7 +308,20 @@ def _recommendations(metrics: Metrics) -> list[tuple[str, str, str]]:
         items = table(f"Recommended to user {user['user_id']}", heads, lines)
         about = f"{esc(user['user'])} <small>User {esc(user['user_id'])}: {known}.</small>"
         parts.append(f'<h3>{about}</h3><div class="pair history"><div>{"".join(lists)}</div>{items}</div>')
-    return [("recommendations", "Recommendations for a few users", "".join(parts))]
+    return [("recommendations", "Retrieval, and recommendations for a few users", "".join(parts))]
+
+
+def _retrieval(metrics: Metrics) -> list[str]:
+    """How well what users like next is found."""
+    found = metrics.get("retrieval")
+    if not found:
+        return []
+    lead = (
+        f"Of {found['users']:,} users with a like before and one in test rows: how much of what they like then "
+        "is among the first 20, 40 and 100 items that the retrieval alone finds, and, for comparison, among the items "
+        "liked by most. In brackets 95 % intervals over users."
+    )
+    return [paragraph(lead), table("The retrieval alone", ["system", *MEASURES.values()], retrieval_rows(found))]
 
 
 _OPINIONS = {"probability": "final", "crm_probability": "CRM", "llm_probability": "language model"}

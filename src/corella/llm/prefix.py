@@ -143,6 +143,9 @@ class PrefixScorer:
             positions += [np.arange(known, len(prompt.prefix)), len(prompt.prefix) + place]
             last.append(start + segment.fresh + np.cumsum(lengths, dtype=np.int64) - 1)
             start = segment.end
+        self.read = start
+        if not start:  # all of it is kept, and nothing is asked
+            return [np.zeros(0, np.float32) for _ in prompts]
         device = next(self._backbone.decoder.parameters()).device
         out = self._backbone.decoder(
             input_ids=torch.from_numpy(np.concatenate(ids))[None].to(device),
@@ -153,7 +156,6 @@ class PrefixScorer:
         for user, prompt, segment in zip(users, prompts, segments, strict=True):
             if user and segment.fresh:
                 self.cache.keep(user, _Kept(prompt.prefix, segment.keys, segment.values))
-        self.read = start
         state = out.last_hidden_state[0, torch.from_numpy(np.concatenate(last)).to(device)].float()
         found = self._backbone.answer_logits(state).cpu().numpy()
         return np.split(found, np.cumsum([len(p.branches) for p in prompts])[:-1])

@@ -21,7 +21,7 @@ from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key
 from corella.serving.limits import BodyLimit, Lag, RateLimit
 from corella.serving.metrics import Metrics
-from corella.serving.routes import NO_KEY, Context, address, key_of, router, unguarded
+from corella.serving.routes import Context, address, key_of, router, unguarded
 from corella.serving.schema import Problem
 from corella.serving.service import Service
 from corella.serving.store import StoreError
@@ -81,13 +81,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.on_fault = partial(_note_fault, context)
     if engine is not None:
         await engine.start()
+    log.info("ready; the language model is %s", "not used" if engine is None else "being started")
     try:
         yield
+        log.info("told to stop: the requests at work are answered")
         if engine is not None:
             await engine.stop()
     finally:
         await context.lag.stop()
         context.service.close()
+        log.info("stopped")
 
 
 def _note_fault(context: Context, reason: str) -> None:
@@ -112,11 +115,14 @@ async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response
 def _stranger(request: Request) -> Response | None:
     """Who has no key is turned away before anything reads the body, and only so often."""
     context: Context = request.app.state.context
-    if not context.keys or not request.url.path.startswith("/v1/") or key_of(request, context.keys) is not None:
+    if not context.keys or not request.url.path.startswith("/v1/"):
+        return None
+    request.state.key = key_of(request, context.keys)
+    if request.state.key is not None:
         return None
     if not context.limit.allows(f"no key: {address(request)}"):
         return _problem(429, "too many requests without a key", headers={"Retry-After": "1"})
-    return _problem(401, NO_KEY, headers={"WWW-Authenticate": "Bearer"})
+    return _problem(401, "send a key: Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
 
 
 async def _refused(request: Request, error: Any) -> JSONResponse:

@@ -17,8 +17,13 @@ class Catalogue:
         self._code = {item: code for code, item in enumerate(self._ids)}
 
     def text(self, item: str) -> str:
-        """The text of a known item."""
-        return self._texts[self._code[item]]
+        """The text of an item; empty for one that the catalogue does not have."""
+        code = self._code.get(item)
+        return "" if code is None else self._texts[code]
+
+    def __contains__(self, item: str) -> bool:
+        """Whether there is such an item."""
+        return item in self._code
 
     def search(self, words: str, likes: npt.NDArray[np.int64], limit: int) -> list[tuple[str, str]]:
         """Ids and texts of items that have every word, the most liked first; `likes` by item code."""

@@ -1,8 +1,7 @@
 """The service's side of the language model: who may ask how much, and what happens when no answer comes.
 
 A request gets answers by its deadline or none: the engine never lets it wait longer. How much may be asked follows from
-the measured speed, from what is waiting already, and from a share of trust that falls when answers come late and
-recovers slowly when they come in time: so the router's budget shrinks under load and grows back.
+the measured speed and from what is waiting already: so the router's budget shrinks under load and grows back.
 """
 
 import asyncio
@@ -22,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.llm.prefix import SharedPrompt
+from corella.serving.speed import Speed
 from corella.serving.worker import Job, Retrieval, serve_language_model, unpack
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_TRUST_MOST, _TRUST_LEAST = 0.8, 0.05
 _START_SECONDS = 120.0
 _FAIR_SECONDS = 0.1
 """Answers to more hurried requests are no reason to trust less."""
@@ -56,7 +55,14 @@ class Engine(Protocol):
     """A language model that a service can ask."""
 
     @property
-    def ready(self) -> bool: ...
+    def ready(self) -> bool:
+        """Whether it may be asked."""
+        ...
+
+    @property
+    def loading(self) -> bool:
+        """Whether it will be ready soon: nothing is wrong."""
+        ...
 
     def room(self, seconds: float) -> float:
         """Tokens that can be read within so many seconds from now."""
@@ -100,8 +106,8 @@ class ProcessEngine:
         self._retrieves = (run / "retrieval" / "manifest.json").is_file()
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
-        self._rate = 0.0
-        self._trust = _TRUST_MOST
+        self._speed: Speed | None = None
+        """None until the process has loaded its model."""
         self._waiting: dict[int, _Asked] = {}
         self._number = 0
         self._kept: OrderedDict[str, Ints] = OrderedDict()
@@ -117,18 +123,25 @@ class ProcessEngine:
     @property
     def ready(self) -> bool:
         """Whether the process has loaded its model."""
-        return self._rate > 0
+        return self._speed is not None
+
+    @property
+    def loading(self) -> bool:
+        """See `Engine`."""
+        return self._speed is None and self._connection is not None
 
     @property
     def trust(self) -> float:
-        """The share of the measured speed that is counted on."""
-        return self._trust
+        """The share of the measured speed that is counted on; 0 without a process."""
+        return 0.0 if self._speed is None else self._speed.trust
 
     def room(self, seconds: float) -> float:
         """See `Engine`."""
         self._notice_silence()
+        if self._speed is None:
+            return 0.0
         pending = sum(asked.tokens for asked in self._waiting.values())
-        return max(self._trust * self._rate * seconds - pending, 0.0)
+        return max(self._speed.room(seconds) - pending, 0.0)
 
     def unread(self, user: str, prefix: Ints) -> int:
         """See `Engine`."""
@@ -140,7 +153,7 @@ class ProcessEngine:
     def warm(self, user: str, prefix: Ints) -> None:
         """One user at a time, and only while nobody waits for an answer."""
         busy = self._warming is not None and not self._warming.done()
-        if user and self.ready and not busy and not self._waiting:
+        if user and self.ready and not busy and not self._waiting and self.unread(user, prefix):
             self._warming = asyncio.get_running_loop().create_task(self._warm(user, prefix))
 
     async def _warm(self, user: str, prefix: Ints) -> None:
@@ -201,10 +214,10 @@ class ProcessEngine:
             tokens = self.unread(user, prompt.prefix) + sum(map(len, prompt.branches))
             futures.append(self._send(job.number, job.pack(), tokens, deadline))
         done, late = await asyncio.wait(futures, timeout=max(deadline - time.monotonic(), 0))
-        if late and fair:
-            self._trust = max(0.8 * self._trust, _TRUST_LEAST)
-        elif not late:
-            self._trust = min(self._trust + 0.01, _TRUST_MOST)
+        if self._speed is not None and late and fair:
+            self._speed.late()
+        elif self._speed is not None and not late:
+            self._speed.in_time()
         answers = [future.result() if future in done else Answer(None, "deadline") for future in futures]
         for prompt, answer in zip(prompts, answers, strict=True):
             if user and answer.logits is not None:
@@ -283,14 +296,14 @@ class ProcessEngine:
 
     def _take(self, message: bytes) -> None:
         head, logits = unpack(message, np.float32)
-        if "rate" in head:
-            self._rate, self._backoff = head["rate"], 1.0
+        if "per_token" in head:
+            self._speed, self._backoff = Speed(head["fixed"], head["per_token"]), 1.0
             return
         future = self._waiting.pop(head["number"]).future
         if head.get("error"):
             self.on_fault(head["error"])
-        elif "seconds" in head and head["seconds"] > 0:
-            self._rate = 0.9 * self._rate + 0.1 * head["read"] / head["seconds"]
+        elif self._speed is not None and head.get("seconds"):
+            self._speed.passed(head["read"], head["seconds"])
             self._keeps = head["keeps"]
         if future.done():
             return  # nobody waits any more
@@ -302,7 +315,7 @@ class ProcessEngine:
             future.set_result(Answer(logits, items=head.get("items", [])))
 
     def _close(self, reason: str) -> None:
-        self._rate = 0.0
+        self._speed = None
         self._kept.clear()
         if self._connection is not None:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())

@@ -95,8 +95,8 @@ class Live:
     ) -> tuple[Scope, Samples]:
         """The world of a request, and the samples of its items in their order.
 
-        `user_id` None is somebody described by `profile` and `history`, oldest first. Items are ids or newcomers.
-        Raises `UserError` for an item id that the catalogue does not have.
+        `user_id` None is somebody described by `profile` and `history`, oldest first. Items are ids or newcomers; an id
+        that the catalogue does not have is an unknown item. Raises `UserError` for such an id in the history.
         """
         if user_id is None:
             seen = [self._item(answer.item_id) for answer in history]
@@ -104,7 +104,7 @@ class Live:
             popularity = np.array([self._popularity(i) for i in seen], dtype=np.int64).reshape(-1, 2)
         else:
             seen, labels, popularity = self._history(user_id)
-        asked = [self._item(i) if isinstance(i, str) else -1 - n for n, i in enumerate(items)]
+        asked = [self.items.get(i, -1 - n) if isinstance(i, str) else -1 - n for n, i in enumerate(items)]
         numbers: dict[int, int] = {}
         for code in (*seen, *asked):
             numbers.setdefault(code, len(numbers))

@@ -61,6 +61,11 @@ class RemoteEngine:
         """Whether it may be asked; whether it answers shows when it is."""
         return True
 
+    @property
+    def loading(self) -> bool:
+        """Not that one could know."""
+        return False
+
     def room(self, seconds: float) -> float:
         """By the number of prompts that may still be sent: the server knows its own speed."""
         return float(max(self._endpoint.in_flight - self._flying, 0) * _BRANCH_TOKENS)

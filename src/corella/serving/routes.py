@@ -8,9 +8,11 @@ from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
+import polars as pl
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from corella.data.ratings import answer_label
 from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.serving.catalogue import Catalogue
@@ -81,9 +83,7 @@ async def may_write(request: Request, context: Shared) -> None:
 def _admit(request: Request, context: Context, scope: str) -> None:
     caller = address(request)
     if context.keys:
-        key = key_of(request, context.keys)
-        if key is None:
-            raise HTTPException(401, NO_KEY, {"WWW-Authenticate": "Bearer"})
+        key: Key = request.state.key  # set for whoever is let in
         if scope == "write" and key.scope != "write":
             raise HTTPException(403, f"the key '{key.name}' may only read")
         caller = key.name
@@ -91,9 +91,6 @@ def _admit(request: Request, context: Context, scope: str) -> None:
         raise HTTPException(429, "too many requests with this key or address", {"Retry-After": "1"})
     if context.lag.seconds * 1000 > context.service.settings.overload_ms:
         raise HTTPException(429, "the service cannot keep up", {"Retry-After": "1"})
-
-
-NO_KEY = "send a key: Authorization: Bearer KEY"
 
 
 def key_of(request: Request, keys: list[Key]) -> Key | None:
@@ -118,9 +115,11 @@ async def score(asking: ScoreRequest, context: Shared) -> Response:
     most = context.service.settings.max_candidates
     if len(asking.items) > most:
         raise UserError(f"items: {len(asking.items)}; at most {most}")
-    items = [item if isinstance(item, str) else _newcomer(item) for item in asking.items]
-    found = await _scored(context, asking, items, began)
-    return _answered(context.catalogue, found, items, range(len(items)), began)
+    table = context.service.model.dataset.items
+    items = [item if isinstance(item, str) else _newcomer(item, table) for item in asking.items]
+    deadline = _deadline(context, asking, began)
+    found = await _scored(context, asking, items, began, deadline)
+    return _answered(context.catalogue, found, items, range(len(items)), began, deadline)
 
 
 @router.post("/v1/recommend", dependencies=READ, summary="The best items for somebody", response_model=Answered)
@@ -132,12 +131,13 @@ async def recommend(asking: RecommendRequest, context: Shared) -> Response:
     who, deadline = _who(context, asking), _deadline(context, asking, began)
     items: list[str | Newcomer] = list(await context.service.candidates(who, wanted, deadline))
     if not items:  # there is nothing that the user has not answered
-        nothing = Timing(total=1000 * (time.monotonic() - began), crm=0.0, llm=None)
+        waits = 1000 * (deadline - began)
+        nothing = Timing(total=1000 * (time.monotonic() - began), crm=0.0, llm=None, deadline=waits)
         body = Answered(items=[], share_routed=0.0, milliseconds=nothing)
         return Response(body.model_dump_json(), media_type="application/json")
-    found = await _scored(context, asking, items, began)
+    found = await _scored(context, asking, items, began, deadline)
     order = np.argsort(-found.probability, kind="stable")[: asking.k]
-    return _answered(context.catalogue, found, items, order.tolist(), began)
+    return _answered(context.catalogue, found, items, order.tolist(), began, deadline)
 
 
 @router.post("/v1/events", dependencies=WRITE, summary="Add an answer", status_code=201)
@@ -149,7 +149,8 @@ async def events(new: NewEvent, context: Shared) -> Accepted:
     moment = int(time.time()) if new.timestamp is None else new.timestamp
     if moment > time.time() + _FUTURE_SECONDS:
         raise UserError(f"timestamp: {moment} is in the future")
-    await context.service.add(Event(new.user_id, new.item_id, int(new.liked), moment, new.rating))
+    label = answer_label(live.dataset.config, new.liked, new.rating)
+    await context.service.add(Event(new.user_id, new.item_id, label, moment, new.rating))
     context.metrics.events.inc()
     return Accepted(user_id=new.user_id, answers=len(live.answered(new.user_id)))
 
@@ -232,9 +233,10 @@ async def prometheus(context: Shared) -> Response:
     return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _scored(context: Context, asking: Asking, items: Sequence[str | Newcomer], began: float) -> Scored:
+async def _scored(
+    context: Context, asking: Asking, items: Sequence[str | Newcomer], began: float, deadline: float
+) -> Scored:
     """Score, and count what happened."""
-    deadline = _deadline(context, asking, began)
     found = await context.service.score(_who(context, asking), items, asking.share, deadline)
     took = time.monotonic() - began
     answered = int((found.routed & ~np.isnan(found.llm)).sum())
@@ -259,24 +261,32 @@ def _who(context: Context, asking: Asking) -> Asker:
     most = context.service.settings.max_history
     if len(asking.history) > most:
         raise UserError(f"history: {len(asking.history)} answers; at most {most}")
-    past = [HistoryEntry(answer.item_id, int(answer.liked), answer.rating) for answer in asking.history]
-    return Asker(asking.user_id, _newcomer(asking.profile) if asking.profile else None, past)
+    dataset = context.service.model.dataset
+    past = [
+        HistoryEntry(said.item_id, answer_label(dataset.config, said.liked, said.rating), said.rating)
+        for said in asking.history
+    ]
+    profile = None if asking.profile is None else _newcomer(asking.profile, dataset.users)
+    return Asker(asking.user_id, profile, past)
 
 
-def _newcomer(description: Description) -> Newcomer:
-    return Newcomer(description.text, description.fields)
+def _newcomer(description: Description, table: pl.DataFrame) -> Newcomer:
+    newcomer = Newcomer(description.text, description.fields)
+    newcomer.check(table)
+    return newcomer
 
 
 def _answered(
-    catalogue: Catalogue, found: Scored, items: Sequence[str | Newcomer], order: Sequence[int], began: float
-) -> Response:
+    catalogue: Catalogue, found: Scored, items: Sequence[str | Newcomer], order: Sequence[int], began: float,
+    deadline: float,
+) -> Response:  # fmt: skip
     rows = []
     for i in order:
         item, llm = items[i], float(found.llm[i])
-        known = isinstance(item, str)
+        item_id, text = (item, catalogue.text(item)) if isinstance(item, str) else (None, item.text)
         rows.append(
             ScoredItem.model_construct(
-                item_id=item if known else None, text=catalogue.text(item) if isinstance(item, str) else item.text,
+                item_id=item_id, text=text, known=item_id is not None and item_id in catalogue,
                 probability=float(found.probability[i]), crm_probability=float(found.crm[i]),
                 crm_entropy=float(found.entropy[i]), routed=bool(found.routed[i]), why=_why(found, i),
                 llm_probability=None if np.isnan(llm) else llm, fallback=found.fallback[i],
@@ -285,7 +295,7 @@ def _answered(
     llm_seconds = found.seconds.get("llm")
     timing = Timing(
         total=1000 * (time.monotonic() - began), crm=1000 * found.seconds["crm"],
-        llm=None if llm_seconds is None else 1000 * llm_seconds,
+        llm=None if llm_seconds is None else 1000 * llm_seconds, deadline=1000 * (deadline - began),
     )  # fmt: skip
     share = float(found.routed.mean()) if len(items) else 0.0
     body = Answered.model_construct(items=rows, share_routed=share, milliseconds=timing)

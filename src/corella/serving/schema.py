@@ -17,6 +17,10 @@ Value = (
 )
 
 
+Liked = Annotated[
+    bool | None,
+    Field(description="May be left out where a rating is given and the training data's labels are a rule on ratings."),
+]
 Rating = Annotated[
     float | None,
     Field(
@@ -45,7 +49,7 @@ class PastAnswer(_Given):
     """An answer of a described user."""
 
     item_id: Identifier
-    liked: bool
+    liked: Liked = None
     rating: Rating = None
 
 
@@ -94,13 +98,16 @@ class ScoredItem(BaseModel):
 
     item_id: str | None = Field(description="Empty for a described item.")
     text: str
+    known: bool = Field(
+        description="Whether the catalogue has it; an id that it has not is scored as any unknown item."
+    )
     probability: float = Field(description="That the user likes it: the final answer.")
     crm_probability: float = Field(description="By the conventional model alone.")
     crm_entropy: float = Field(description="Of that, in nats: how unsure the conventional model is (at most 0.693).")
     routed: bool = Field(description="Whether the router chose to ask the language model.")
     why: str = Field(description="Why it was routed, or not.")
     llm_probability: float | None = Field(description="By the language model, where it answered.")
-    fallback: Literal["", "deadline", "overload", "fault"] = Field(
+    fallback: Literal["", "deadline", "overload", "loading", "fault"] = Field(
         description="Why a routed item has the conventional model's answer all the same."
     )
 
@@ -111,6 +118,7 @@ class Timing(BaseModel):
     total: float
     crm: float
     llm: float | None
+    deadline: float = Field(description="How long the request would have waited for the language model.")
 
 
 class Answered(BaseModel):
@@ -126,7 +134,7 @@ class NewEvent(_Given):
 
     user_id: Identifier
     item_id: Identifier
-    liked: bool
+    liked: Liked = None
     rating: Rating = None
     timestamp: int | None = Field(default=None, ge=0, le=1 << 40, description="Seconds since 1970; unset: now.")
 

@@ -110,6 +110,8 @@ def read_curve(run: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     metrics = read_json(path)
+    if "final" not in metrics:  # of a retrieval alone
+        return []
     wanted = {"policy": metrics["final"]["policy"], "combine": metrics["final"]["combine"]}
     points = [p for p in metrics["curves"].get(metrics["main_crm"], []) if wanted.items() <= p.items()]
     return [{"share": p["share"], "auc": p["auc"]} for p in points]

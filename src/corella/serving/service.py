@@ -57,7 +57,8 @@ class Scored:
     routed: npt.NDArray[np.bool_]
     """Whom the router chose."""
     fallback: list[str]
-    """Why a routed item has the conventional model's score only: `deadline`, `overload`, `fault`; else empty."""
+    """Why a routed item has the conventional model's score only: `deadline`, `overload`, `loading`, `fault`; else
+    empty."""
     threshold: float
     whole_requests: bool
     """Whether the budget counts requests, so that the router decides on all items of one together."""
@@ -164,7 +165,7 @@ class Service:
     ) -> Scored:
         """Score items for somebody. `share`: see `ServingSettings.share`; `deadline`: in seconds of `time.monotonic`.
 
-        Raises `UserError` for an unknown item.
+        Raises `UserError` for an unknown item in the asker's history; one to score is scored as any unknown item.
         """
         began = time.monotonic()
         settings = self.settings
@@ -202,7 +203,7 @@ class Service:
         prompts = model.prompts
         if self.engine is None or not self.engine.ready or not isinstance(prompts, TimelinePrompts):
             for i in index:
-                fallback[i] = "fault"
+                fallback[i] = "loading" if self.engine is not None and self.engine.loading else "fault"
             return
         llm = self.model.config.llm
         index = index[np.argsort(-priority[index], kind="stable")]

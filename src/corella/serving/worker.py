@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-_WARM_UP = 256
-"""Tokens of the passes that tell how fast this machine is."""
+_FEW, _MANY, _PASSES = 16, 256, 3
+"""Tokens of the passes that tell how fast this machine is, and how many passes of each size."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def serve_language_model(
     scorer = PrefixScorer(_load(run), PrefixCache(cache_bytes))
     retriever = _load_retrieval(run)
     torch.set_num_threads(threads)  # loading sets what the run's configuration says
-    rate = _measure(scorer)
+    fixed, per_token = _measure(scorer)
     try:
-        connection.send_bytes(pack({"rate": rate}, np.zeros(0, np.float32)))
+        connection.send_bytes(pack({"fixed": fixed, "per_token": per_token}, np.zeros(0, np.float32)))
         while True:
             received = _collect(connection, batch_tokens, wait)
             now = time.monotonic()
@@ -144,15 +144,21 @@ def _retrieve(connection: Connection, retriever: "CLLM4Rec | None", job: Retriev
     connection.send_bytes(pack(head, np.zeros(0, np.float32)))
 
 
-def _measure(scorer: PrefixScorer) -> float:
-    """Tokens a second of a small pass."""
-    prompt = SharedPrompt(
-        np.ones(_WARM_UP // 2, np.int64), [np.ones(16, np.int64)] * (_WARM_UP // 32), np.zeros(0, np.int64)
-    )
-    scorer.logits([""], [prompt])
+def _measure(scorer: PrefixScorer) -> tuple[float, float]:
+    """Seconds of a pass that reads next to nothing, and seconds per token: from the quickest of a few passes of two
+    sizes."""
+    few, many = (min(_pass_seconds(scorer, tokens) for _ in range(_PASSES)) for tokens in (_FEW, _MANY))
+    per_token = max((many - few) / (_MANY - _FEW), many / _MANY / 10)
+    return max(few - _FEW * per_token, 0.0), per_token
+
+
+def _pass_seconds(scorer: PrefixScorer, tokens: int) -> float:
+    """Of a pass of a prefix and branches of half of the tokens each."""
+    branches = [np.ones(8, np.int64)] * (tokens // 16)
+    prompt = SharedPrompt(np.ones(tokens // 2, np.int64), branches, np.arange(len(branches)))
     began = time.monotonic()
     scorer.logits([""], [prompt])
-    return _WARM_UP / (time.monotonic() - began)
+    return time.monotonic() - began
 
 
 def _collect(connection: Connection, batch_tokens: int, wait: float) -> list[Job | Retrieval]:

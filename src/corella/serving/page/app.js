@@ -1,7 +1,7 @@
 "use strict";
 const at = (id) => document.getElementById(id);
 const state = { described: false, answers: [], chosen: [], places: new Map(), curve: null, running: 0, mode: "recommend" };
-const REASONS = { deadline: "no answer in time", overload: "no time for it left", fault: "language model not there" };
+const REASONS = { deadline: "no answer in time", overload: "no time for it left", loading: "language model still loading", fault: "language model not there" };
 
 function say(text, trouble = false) {
   at("says").textContent = text;

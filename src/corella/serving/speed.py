@@ -1,0 +1,67 @@
+"""How much the language model can read in a given time, as its last passes tell. [ours]"""
+
+import time
+from dataclasses import dataclass, field
+
+_TRUST_MOST, _TRUST_LEAST = 0.8, 0.05
+_NEWS_SECONDS, _HALF_LIFE_SECONDS = 2.0, 5.0
+_WEIGHT = 0.1
+
+
+@dataclass
+class Speed:
+    """A pass takes a fixed time and a time for each token, both times a slowdown that follows what passes take.
+
+    Trust is the share of the time that is counted on: it falls when answers come late and recovers slowly when they
+    come in time. Where nothing is learned for a while, half of the slowdown and of the mistrust is forgotten every few
+    seconds: a model that was slow once would never be asked again, and could not show that it is fast.
+    """
+
+    fixed: float
+    """Seconds of a pass that reads next to nothing."""
+    per_token: float
+    """Seconds."""
+    _slowdown: float = 1.0
+    _trust: float = _TRUST_MOST
+    _told: float = field(default_factory=time.monotonic)
+    """When something was learned, in seconds of `time.monotonic`."""
+
+    def room(self, seconds: float) -> float:
+        """Tokens that a pass of so many seconds reads."""
+        self._forget()
+        return max(self._trust * seconds / self._slowdown - self.fixed, 0.0) / self.per_token
+
+    @property
+    def trust(self) -> float:
+        """The share of the time that is counted on."""
+        self._forget()
+        return self._trust
+
+    def passed(self, tokens: int, seconds: float) -> None:
+        """A pass has read so many tokens in so many seconds."""
+        self._forget()
+        expected = self.fixed + self.per_token * tokens
+        self._slowdown *= (seconds / expected / self._slowdown) ** _WEIGHT
+        self._told = time.monotonic()
+
+    def late(self) -> None:
+        """An answer did not come in the time that it was counted on for."""
+        self._forget()
+        self._trust = max(0.8 * self._trust, _TRUST_LEAST)
+        self._told = time.monotonic()
+
+    def in_time(self) -> None:
+        """An answer came in time."""
+        self._forget()
+        self._trust = min(self._trust + 0.01, _TRUST_MOST)
+        self._told = time.monotonic()
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        idle = now - self._told - _NEWS_SECONDS
+        if idle <= 0:
+            return
+        kept = 0.5 ** (idle / _HALF_LIFE_SECONDS)
+        self._slowdown **= kept
+        self._trust = _TRUST_MOST - (_TRUST_MOST - self._trust) * kept
+        self._told = now - _NEWS_SECONDS
