@@ -29,6 +29,8 @@ def ranking_page(title: str, text: str, result: Row) -> str:
     """The page of a result as `ranking.py` writes it."""
     rows: list[Row] = result["rows"]
     lines = [f"# {title}", "", text, "", stamp(result), ""]
+    if result.get("not_measured"):
+        lines += [f"Not measured yet: {', '.join(result['not_measured'])}.", ""]
     for picture, caption in PICTURES.items():
         lines += [f"![{caption}]({result['benchmark']}-{picture}.svg)", "", f"*{caption}.*", ""]
     lines += ["## What it says", ""]

@@ -120,6 +120,7 @@ def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], me
     table += [{"part": "published", "table": "published", **row} for row in bench.published]
     facts = {
         **shape, **main_facts, "commits": {name: part.commit for name, part in parts.items()},
+        "not_measured": [name for name in known if name not in parts],
         "differences": [{"part": name, **found} for name, part in parts.items() for found in part.differences],
     }  # fmt: skip
     own = {name: value for name, value in main_facts["figures"].items() if name not in VARIANT_FIGURES}

@@ -77,3 +77,13 @@ def test_what_is_not_asked_is_not_forgotten_for_ever(clock: Clock) -> None:
     assert halfway == pytest.approx((0.8 + 0.05) / 2)
     clock.now += 55.0
     assert speed.trust == pytest.approx(0.8, abs=1e-3) and speed.room(0.4) > 200
+
+
+def test_what_was_found_beside_other_work_is_put_right(clock: Clock) -> None:
+    """Passes take a quarter of what was found at the start: more room, and no way back when nothing is asked."""
+    speed = _speed(clock)
+    for _ in range(100):
+        speed.passed(400, 0.125)
+    assert speed.room(1.0) == pytest.approx(0.8 * 4000 - 100, rel=1e-3)
+    clock.now += 3600
+    assert speed.room(1.0) == pytest.approx(0.8 * 4000 - 100, rel=1e-3)

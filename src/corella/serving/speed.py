@@ -13,8 +13,9 @@ class Speed:
     """A pass takes a fixed time and a time for each token, both times a slowdown that follows what passes take.
 
     Trust is the share of the time that is counted on: it falls when answers come late and recovers slowly when they
-    come in time. Where nothing is learned for a while, half of the slowdown and of the mistrust is forgotten every few
-    seconds: a model that was slow once would never be asked again, and could not show that it is fast.
+    come in time. Where nothing is learned for a while, half of the mistrust and of the slowdown above its least is
+    forgotten every few seconds: a model that was slow once would never be asked again, and could not show that it is
+    fast.
     """
 
     fixed: float
@@ -22,6 +23,8 @@ class Speed:
     per_token: float
     """Seconds."""
     _slowdown: float = 1.0
+    _least: float = 1.0
+    """The least slowdown that was learned: what both times are may have been found beside other work."""
     _trust: float = _TRUST_MOST
     _told: float = field(default_factory=time.monotonic)
     """When something was learned, in seconds of `time.monotonic`."""
@@ -42,6 +45,7 @@ class Speed:
         self._forget()
         expected = self.fixed + self.per_token * tokens
         self._slowdown *= (seconds / expected / self._slowdown) ** _WEIGHT
+        self._least = min(self._least, self._slowdown)
         self._told = time.monotonic()
 
     def late(self) -> None:
@@ -62,6 +66,6 @@ class Speed:
         if idle <= 0:
             return
         kept = 0.5 ** (idle / _HALF_LIFE_SECONDS)
-        self._slowdown **= kept
+        self._slowdown = self._least * (self._slowdown / self._least) ** kept
         self._trust = _TRUST_MOST - (_TRUST_MOST - self._trust) * kept
         self._told = now - _NEWS_SECONDS
