@@ -186,6 +186,21 @@ def test_recommendations_are_shown_and_escaped(config: Config, predictions: pl.D
     assert 'id="recommendations"' not in render_report(synthetic_metrics(), config, predictions)
 
 
+def test_how_well_the_retrieval_finds_is_shown(config: Config, predictions: pl.DataFrame) -> None:
+    each = {m: {"mean": 0.25, "low": 0.2, "high": 0.3} for m in ("recall20", "recall40", "ndcg100")}
+    found = {"users": 1234, "systems": {"retrieval": each, "the most liked items": each, "difference": each}}
+    opinions = {"probability": 0.9, "crm_probability": 0.5, "llm_probability": None}
+    item = {"item_id": "i1", "text": "Heat", "retrieved_at": 7, **opinions}
+    user = {"user_id": "u1", "user": "Ann", "trained": True, "liked": ["Heat"], "disliked": [], "items": [item]}
+    page = unescape(
+        render_report({**synthetic_metrics(), "recommendations": [user], "retrieval": found}, config, predictions)
+    )
+    section = page.split('<section id="recommendations"')[1].split("</section>")[0]
+    assert "Of 1,234 users with a like before and one in test rows" in section
+    assert "Recall@20" in section and section.count("0.2500 [0.2000, 0.3000]") == 9
+    assert "difference, user by user" in section
+
+
 @pytest.mark.parametrize(
     ("low", "high", "state", "words"),
     [

@@ -14,7 +14,7 @@ from corella.evaluation import charts, markup
 from corella.evaluation.charts import auc_text, kind
 from corella.evaluation.groups import bins
 from corella.evaluation.markup import Html, esc, interval, number, paragraph, percent, signed, span, table
-from corella.evaluation.retrieval import MEASURES, retrieval_rows
+from corella.evaluation.recommendations import render_recommendations
 from corella.evaluation.verdict import clustered, known_difference, render_verdict, sign, system
 
 Metrics = Mapping[str, Any]
@@ -44,7 +44,7 @@ def render_report(metrics: Metrics, config: Config, predictions: pl.DataFrame) -
         ("confidence", "Where the conventional model is unsure", _confidence(metrics)),
         ("groups", "Rare items and short histories", _groups(metrics, predictions)),
         ("calibration", "Calibration", _calibration(metrics, predictions)),
-        *_recommendations(metrics),
+        *render_recommendations(metrics),
         ("cost", "Cost", _cost(metrics)),
         ("data", "Data and settings", _data(metrics, config)),
         ("glossary", "Glossary", markup.details("Ten terms", markup.asset("report_glossary.html"))),
@@ -283,52 +283,6 @@ def _calibration(metrics: Metrics, predictions: pl.DataFrame) -> str:
         chart = charts.routed_chart(scores[main], predictions["routed"].to_numpy())
         figures += markup.figure(f"Probability by {main}", chart)
     return f'{paragraph(lead)}<div class="pair">{figures}</div>{paragraph(text + ".")}'
-
-
-def _recommendations(metrics: Metrics) -> list[tuple[str, str, str]]:
-    """The section on a few users, where the run can retrieve."""
-    if not metrics.get("recommendations"):
-        return []
-    lead = (
-        "CLLM4Rec retrieves a hundred items that the user has not answered, in one pass over what the user liked; the "
-        "CRM ranks them, and the router asks the language model about some. The best ten, as of the end of the log."
-    )
-    parts = [*_retrieval(metrics), paragraph(lead)]
-    for user in metrics["recommendations"]:
-        known = "has a token of its own" if user["trained"] else "new since training, read by the history alone"
-        lists = [
-            f"<h4>{title}</h4><ul>{''.join(f'<li>{esc(text)}</li>' for text in user[key])}</ul>"
-            for key, title in (("liked", "Liked, newest first"), ("disliked", "Disliked"))
-            if user[key]
-        ]
-        lines = [
-            [row["text"], str(row["retrieved_at"]), *(_probability(row[p]) for p in _OPINIONS)] for row in user["items"]
-        ]
-        heads = ["item", "retrieved at", *_OPINIONS.values()]
-        items = table(f"Recommended to user {user['user_id']}", heads, lines)
-        about = f"{esc(user['user'])} <small>User {esc(user['user_id'])}: {known}.</small>"
-        parts.append(f'<h3>{about}</h3><div class="pair history"><div>{"".join(lists)}</div>{items}</div>')
-    return [("recommendations", "Retrieval, and recommendations for a few users", "".join(parts))]
-
-
-def _retrieval(metrics: Metrics) -> list[str]:
-    """How well what users like next is found."""
-    found = metrics.get("retrieval")
-    if not found:
-        return []
-    lead = (
-        f"Of {found['users']:,} users with a like before and one in test rows: how much of what they like then "
-        "is among the first 20, 40 and 100 items that the retrieval alone finds, and, for comparison, among the items "
-        "liked by most. In brackets 95 % intervals over users."
-    )
-    return [paragraph(lead), table("The retrieval alone", ["system", *MEASURES.values()], retrieval_rows(found))]
-
-
-_OPINIONS = {"probability": "final", "crm_probability": "CRM", "llm_probability": "language model"}
-
-
-def _probability(value: float | None) -> str:
-    return "not asked" if value is None else auc_text(value, 2)
 
 
 def _cost(metrics: Metrics) -> str:
