@@ -63,7 +63,7 @@ class Runs:
         place = self.place(name, seed)
         if place not in self.done:
             configuration = self.config(name, seed)
-            start_run(place, configuration)  # or the mistake that the folder holds a run with other settings
+            start_run(place, configuration, "model")  # or the mistake that the folder holds a run with other settings
             if not (place / "commit.json").is_file():
                 write_json(place / "commit.json", {"commit": commit()})
             if name != MAIN and self.bench.variants[name].from_main:

@@ -1,9 +1,11 @@
 """The command line: what it prints, what it writes, and its exit codes."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,10 +191,51 @@ def test_what_the_system_refuses_is_no_internal_error(call: Call, project: Path,
         assert code == 2 and "internal error" not in err and str(file) in err
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "corella: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data"), 2, "corella: /data: Permission denied"),
+        (TimeoutError(), 1, "corella: internal error: TimeoutError"),
+        (ConnectionError("no way"), 1, "corella: internal error: ConnectionError: no way"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
+    ],
+)
+def test_which_refusals_are_the_users(
+    call: Call, monkeypatch: pytest.MonkeyPatch, error: OSError, code: int, said: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(corella.run, "train_run", fails)
+    found, _, err = call("train", "--run", "x", "--set", "data.source=ml-100k")
+    assert found == code and err.startswith(said) and "Traceback" not in err
+
+
+def test_settings_from_a_pipe_are_read_once(call: Call, project: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = (project / "settings.yaml").read_text()
+    writer = threading.Thread(target=lambda: pipe.write_text(text))
+    writer.start()
+    code, _, err = call("train", "--run", project / "run", "-c", pipe)
+    writer.join()
+    assert code == 0, err
+
+
+def test_a_list_in_a_csv_is_refused_before_the_work(call: Call, project: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.parquet"
+    NEW.with_columns(tags=pl.lit(["a"])).write_parquet(rows)
+    code, _, err = call("score", project / "run", rows, "--out", tmp_path / "out.csv")
+    assert code == 2 and "'tags' is one; write to .parquet" in err and "scored" not in err
+
+
 def test_two_trainings_in_one_folder(call: Call, project: Path) -> None:
-    with alone(project / "run"):
+    with alone(project / "run", "model"):
         code, _, err = call("train", "--run", project / "run")
     assert code == 2 and "another process is training here" in err
+    with alone(project / "run", "retrieval"):  # the other half
+        assert call("train", "--run", project / "run")[0] == 0
     assert call("train", "--run", project / "run")[0] == 0
 
 
@@ -226,15 +269,20 @@ def test_each_half_has_settings_of_its_own(call: Call, project: Path, tmp_path: 
     run, settings = tmp_path / "run", project / "settings.yaml"
     run.mkdir()
     shutil.copytree(project / "run" / "model", run / "model")
-    shutil.copytree(project / "run" / "checkpoints", run / "checkpoints")
+    shutil.copytree(project / "run" / "checkpoints", run / "checkpoints", ignore=shutil.ignore_patterns("retrieval"))
     shutil.copy(project / "run" / "config.yaml", run)
     code, _, err = call("train-retrieval", "--run", run, "--set", "retrieval.llm_weight=0.25")
     assert code == 0, err
-    assert load_config(run / "config.yaml").retrieval.llm_weight == 0.25
-    assert call("train", "--run", run)[0] == 0
-    for word in ("retrieval.llm_weight=0.5", "seed=2", "crm.epochs=4"):
-        code, _, err = call("train-retrieval", "--run", run, "--set", word)
+    for words in ([], ["-c", settings]):  # the command that trained the ranking still goes on where it was
+        assert call("train", "--run", run, *words)[0] == 0
+        assert load_config(run / "config.yaml").retrieval.llm_weight == 0.25
+    for command, word in (
+        ("train-retrieval", "retrieval.llm_weight=0.5"), ("train-retrieval", "seed=2"), ("train", "crm.epochs=4"),
+    ):  # fmt: skip
+        code, _, err = call(command, "--run", run, "--set", word)
         assert code == 2 and f"another configuration ({word.split('=')[0]})" in err
+    assert call("train-retrieval", "--run", run, "--set", "crm.epochs=4")[0] == 0  # which it does not read
+    assert load_config(run / "config.yaml").crm.epochs == 3
     # A folder where nothing was begun: a mistake in the settings locks nothing.
     new = tmp_path / "new"
     assert call("train-retrieval", "--run", new, "-c", settings, "-s", "llm.backbone=/nowhere")[0] == 2
@@ -251,6 +299,8 @@ def test_a_retrieval_alone_is_evaluated(call: Call, project: Path, tmp_path: Pat
     assert metrics["retrieval"]["users"] > 0 and metrics["dataset"]["facts"]["users"] == 30
     code, _, err = call("report", "--run", run)
     assert code == 2 and "holds figures of a retrieval alone" in err
+    code, _, err = call("evaluate", "--run", run, "--outside", project / "log.csv")
+    assert code == 2 and "no ranking, which" in err
     code, _, err = call("score", run, project / "log.csv", "--out", tmp_path / "out.csv")
     assert code == 2 and "holds a retrieval but no ranking" in err
 

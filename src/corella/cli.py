@@ -1,5 +1,6 @@
 """The command line. No logic of its own: it reads arguments, calls `corella.run`, and prints what came back."""
 
+import errno
 import sys
 import textwrap
 import time
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from corella.config import Config
 from corella.errors import UserError
-from corella.settings import describe, load_config, names_data, to_yaml
+from corella.settings import build_config, describe, given_settings, load_config, to_yaml
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
@@ -27,6 +28,8 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Overri
 RunFolder = Annotated[Path, typer.Option("--run", "-r", help="The run folder.")]
 
 _out = Console(highlight=False)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @app.command()
@@ -112,7 +115,7 @@ def evaluate(
         Path | None, typer.Option(help="Table with user_id, item_id, probability of another conventional model.")
     ] = None,
 ) -> None:
-    """Evaluate a trained run on its test rows: metrics.json, predictions.parquet, report.html."""
+    """Evaluate a trained run on its test rows: metrics.json and, of a ranking, predictions.parquet and report.html."""
     from corella.run import evaluate_run
 
     _summary(evaluate_run(run, outside=outside))
@@ -205,13 +208,14 @@ def _run_config(run: Path, config: Path | None, overrides: list[str] | None) -> 
 def _named_config(config: Path | None, overrides: list[str] | None) -> Config:
     """The given configuration. Raises `UserError` where nothing says which data are meant: nobody's own data are to be
     taken for the built-in ones."""
-    found = load_config(config, overrides or ())
-    if not names_data(config, overrides or ()):
+    given = given_settings(config, overrides or ())
+    data = given.get("data")
+    if isinstance(data, dict | None) and "source" not in (data or {}) and "interactions" not in (data or {}):
         raise UserError(
             f"{config or 'no --config'}: say which data; data.source: tables for your own (see docs/guide.md), or "
             "--set data.source=ml-100k for the built-in MovieLens-100K"
         )
-    return found
+    return build_config(given)
 
 
 def _summary(metrics: dict[str, Any]) -> None:
@@ -231,7 +235,7 @@ def _summary(metrics: dict[str, Any]) -> None:
             table.add_row(*map(escape, cells))
         _out.print(table)
     elif "final" not in metrics:
-        _out.print("nobody has a like before and one in test rows: there is nothing to measure")
+        _out.print("nobody has a like in test rows and one in the others: there is nothing to measure")
 
 
 def main() -> None:
@@ -247,22 +251,24 @@ def main() -> None:
         sys.exit(2)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"corella: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("corella: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever read our output wants no more
+        sys.exit(1)
     except Exception as error:
-        if type(error).__module__.startswith("click") or hasattr(error, "format_message"):
-            print(f"corella: {error.format_message()}", file=sys.stderr)  # type: ignore[attr-defined]
-            sys.exit(2)
         import os
         import traceback
 
         if os.environ.get("CORELLA_TRACEBACK"):
             traceback.print_exc()
+        if type(error).__module__.startswith("click") or hasattr(error, "format_message"):
+            print(f"corella: {error.format_message()}", file=sys.stderr)  # type: ignore[attr-defined]
+            sys.exit(2)
+        if isinstance(error, OSError) and (error.filename or error.errno in _FULL):  # the system refuses a file
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"corella: {where}{error.strerror}", file=sys.stderr)
+            sys.exit(2)
         print(
             f"corella: internal error: {type(error).__name__}: {error} (set CORELLA_TRACEBACK=1 for the traceback)",
             file=sys.stderr,

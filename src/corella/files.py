@@ -36,20 +36,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let no second process work in `folder` at the same time. Raises `UserError` where one does. A killed process lets
-    go of it."""
-    try:
-        import fcntl
-    except ImportError:  # where there are no such locks, nobody is kept out
-        yield
-        return
+def alone(folder: Path, work: str) -> Iterator[None]:
+    """Let no second process do the same `work` in `folder` at the same time. Raises `UserError` where one does. A
+    killed process lets go of it; where the system has no such locks, nobody is kept out."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with (folder / f".{work}.lock").open("w") as lock:
         try:
+            import fcntl
+
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another process is training here; wait for it, or stop it") from None
+        except (ImportError, OSError):
+            pass
         yield
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -17,7 +17,7 @@ from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.calibration import probability
 from corella.collaboration.routing import entropy
 from corella.collaboration.system import CoReLLa, Predictions
-from corella.config import Config
+from corella.config import RANKING_ONLY, RETRIEVAL_ONLY, Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.data.schema import ITEM, TIME, USER
@@ -34,38 +34,41 @@ from corella.settings import changed, load_config, to_yaml
 _CHUNK = 250_000
 
 
-_HALVES = {
-    "model": ("checkpoints", ("crm.", "joint.", "routing.", "evaluation.")),
-    "retrieval": ("checkpoints/retrieval", ("retrieval.",)),
-}
-"""Folder of each trained half -> its checkpoints, and the settings that are its own."""
+_OWN = {"model": RANKING_ONLY, "retrieval": RETRIEVAL_ONLY}
+_CHECKPOINTS = {"model": "checkpoints", "retrieval": "checkpoints/retrieval"}
+"""Of each half of a run, by the folder of its trained model: the sections that are its own, and its checkpoints."""
 
 
-def start_run(run: Path, config: Config) -> None:
-    """Make the run folder, or check that an existing one has this configuration. A half that is not begun may take
-    other settings of its own, and as long as neither is, all may change. Raises `UserError` where they do not fit.
+def start_run(run: Path, config: Config, half: Literal["model", "retrieval"]) -> None:
+    """Make the run folder, or check that an existing one has this configuration, as far as this half reads it: the
+    other half's settings stay what they are. What was begun keeps its settings; as long as nothing is, all may change.
+    Raises `UserError` where they do not fit.
     """
     path = run / "config.yaml"
     if path.is_file():
-        begun = {half for half, (kept, _) in _HALVES.items() if _begun(run, half, kept)}
-        free = tuple(own for half, (_, names) in _HALVES.items() if half not in begun for own in names)
-        other = [name for name in changed(load_config(path), config) if begun and not name.startswith(free)]
-        if other:
-            shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+        other = "retrieval" if half == "model" else "model"
+        begun = {name for name in _OWN if _begun(run, name)}
+        before = load_config(path)
+        if begun:
+            config = config.with_sections(_OWN[other], before)
+        free = () if half in begun else _OWN[half]
+        different = changed(before.without(free), config.without(free)) if begun else []
+        if different:
+            shown = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
             raise UserError(
                 f"{run} was started with another configuration ({shown}); choose another folder or delete it"
             )
     write_text(path, to_yaml(config))
 
 
-def _begun(run: Path, half: str, checkpoints: str) -> bool:
-    return (run / half / "manifest.json").is_file() or (run / checkpoints / "fingerprint.json").is_file()
+def _begun(run: Path, half: str) -> bool:
+    return (run / half / "manifest.json").is_file() or (run / _CHECKPOINTS[half] / "fingerprint.json").is_file()
 
 
 def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> CoReLLa:
     """Train into a run folder, going on where an earlier call was stopped."""
-    with alone(run):
-        start_run(run, config)
+    with alone(run, "model"):
+        start_run(run, config, "model")
         reporter = reporter or Reporter(run / "log.jsonl")
         if (run / "model" / "manifest.json").is_file():
             reporter.say(f"{run}: trained already")
@@ -81,8 +84,8 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Co
 
 def train_retrieval(run: Path, config: Config, reporter: Reporter | None = None) -> CLLM4Rec:
     """Train CLLM4Rec into a run folder, going on where an earlier call was stopped."""
-    with alone(run):
-        start_run(run, config)
+    with alone(run, "retrieval"):
+        start_run(run, config, "retrieval")
         reporter = reporter or Reporter(run / "log.jsonl")
         if (run / "retrieval" / "manifest.json").is_file():
             reporter.say(f"{run}: the retrieval is trained already")
@@ -114,15 +117,16 @@ def evaluate_run(
     reporter = reporter or Reporter(run / "log.jsonl")
     retrieval = CLLM4Rec.load(run / "retrieval") if (run / "retrieval" / "manifest.json").is_file() else None
     if retrieval is not None and model is None and not (run / "model" / "manifest.json").is_file():
-        only = {"retrieval": evaluate_retrieval(retrieval), **_about(retrieval)}
+        if outside is not None:
+            raise UserError(f"{run} holds a retrieval but no ranking, which {outside} could stand beside")
+        only = {"retrieval": evaluate_retrieval(retrieval, reporter), **_about(retrieval)}
         write_json(run / "metrics.json", only)
         return only
     model = model or load_run(run)
     metrics = {**evaluate(model, run, reporter, outside), **_about(model)}
     write_json(run / "metrics.json", metrics)
     if retrieval is not None:
-        reporter.say("evaluation: the retrieval, and recommendations for a few users")
-        metrics["retrieval"] = evaluate_retrieval(retrieval)
+        metrics["retrieval"] = evaluate_retrieval(retrieval, reporter)
         metrics["recommendations"] = example_recommendations(Recommender(retrieval, model), model.dataset)
         write_json(run / "metrics.json", metrics)
     write_report(run)
@@ -180,6 +184,9 @@ def score_file(
             ids = [name for name in (USER, ITEM, *names) if names.get(name, name) in (USER, ITEM)]
             rows = _as_parquet(source, Path(folder), ids)
             found = rows.collect_schema().names()
+            nested = [name for name, dtype in rows.collect_schema().items() if dtype.is_nested()]
+            if nested and target.suffix == ".csv":
+                raise UserError(f"a CSV holds no lists, and '{nested[0]}' is one; write to .parquet")
             names = {theirs: ours for theirs, ours in names.items() if theirs in found and ours not in found}
             total = int(rows.select(pl.len()).collect().item())
             if TIME in (names.get(name, name) for name in found) and not model.dataset.in_time_order:

@@ -78,7 +78,23 @@ def load_config(
 
     Raises `UserError` with the offending key, the nearest valid name, and the reason.
     """
-    given = _given(path, overrides, settings or {})
+    return build_config(given_settings(path, overrides, settings))
+
+
+def given_settings(
+    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `settings`, the YAML file, and the overrides say, later ones over earlier ones."""
+    given: dict[str, Any] = dict(settings or {})
+    if path is not None:
+        given = merge(given, read_yaml(Path(path)))
+    for text in overrides:
+        given = merge(given, parse_override(text))
+    return given
+
+
+def build_config(given: Mapping[str, Any]) -> Config:
+    """The configuration of these settings over the dataset's preset and the recipe; see `load_config`."""
     data = given.get("data")
     source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
     merged = merge(merge({"data": PRESETS.get(str(source), {})}, RECIPES.get(str(given.get("recipe")), {})), given)
@@ -86,21 +102,6 @@ def load_config(
         return Config.model_validate(merged)
     except ValidationError as error:
         raise UserError(hide_passwords(_explain(error))) from None
-
-
-def names_data(path: Path | None, overrides: Sequence[str]) -> bool:
-    """Whether a file and overrides say which data are meant, or leave it to the default."""
-    data = _given(path, overrides, {}).get("data")
-    return isinstance(data, Mapping) and "source" in data
-
-
-def _given(path: Path | str | None, overrides: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    given = dict(settings)
-    if path is not None:
-        given = merge(given, read_yaml(Path(path)))
-    for text in overrides:
-        given = merge(given, parse_override(text))
-    return given
 
 
 def changed(one: Section, other: Section, prefix: str = "") -> list[str]:

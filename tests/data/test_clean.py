@@ -314,8 +314,13 @@ def test_missing_ratings_are_called_so(run: Clean, log: pl.DataFrame) -> None:
 
 
 def test_texts_that_lack_something_are_warned_of(run: Clean, log: pl.DataFrame) -> None:
-    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "year": ["1994", None], "tags": [["x"], []]})
-    _, _, _, ledger = run(log, items=items, item_text="{title} {year} {tags}")
-    assert [w.split(": ")[1] for w in ledger.warnings] == [
-        f"50% of the items have no '{name}', so their text lacks it" for name in ("year", "tags")
+    items = pl.DataFrame(
+        {"item_id": ["a", "b"], "title": ["A", "B"], "year": ["1994", None], "tags": [["x"], []], "by": ["", "me"]}
+    )
+    _, _, cleaned, ledger = run(log, items=items, item_text="{title} {year} {tags} {by}")
+    assert cleaned["text"].to_list() == ["A 1994 x", "B unknown me"]
+    assert [w.split(": ", 1)[1] for w in ledger.warnings] == [
+        "50% of the items have no 'year': their text says 'unknown' there",
+        "50% of the items have no 'tags': their text lacks it",
+        "50% of the items have no 'by': their text lacks it",
     ]

@@ -19,9 +19,10 @@ from corella.errors import UserError
 )
 def test_label_rules(rule: str, positive: set[int]) -> None:
     parsed = LabelRule.parse(rule)
-    assert parsed is not None and parsed.column == "rating"
+    assert parsed.column == "rating"
     assert {value for value in (-1, 1, 2, 3, 4, 5) if parsed.compare(value, parsed.bound)} == positive
-    assert LabelRule.parse("label") is None
+    with pytest.raises(UserError, match="is not of the form"):
+        LabelRule.parse("label")
 
 
 def test_an_answer_is_what_the_training_data_would_make_of_it() -> None:
@@ -39,5 +40,5 @@ def test_an_answer_is_what_the_training_data_would_make_of_it() -> None:
 def test_a_rule_that_is_none_on_ratings_says_nothing_of_them(rule: str) -> None:
     config = DataConfig(label=rule)
     assert answer_label(config, True, 1.0) == 1
-    with pytest.raises(UserError, match="does not tell it here"):
+    with pytest.raises(UserError, match="nothing else tells it here"):
         answer_label(config, None, 5.0)

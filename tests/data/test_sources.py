@@ -43,12 +43,12 @@ def test_formats(tmp_path: Path, name: str) -> None:
 def test_other_separators_and_encodings(tmp_path: Path) -> None:
     """Both can be set, and whoever has not is told which."""
     path = tmp_path / "films.csv"
-    path.write_bytes("movie;title\n7;Am\u00e9lie\n".encode("latin-1"))
+    path.write_bytes("movie;title\n7;Am\u00e9lie, in Paris\n".encode("latin-1"))
     frame = read_table(TableConfig(path=path, separator=";", encoding="ISO-8859-1", columns={"item_id": "movie"}))
-    assert frame.drop(FILE_ROW).rows() == [("7", "Am\u00e9lie")]
+    assert frame.drop(FILE_ROW).rows() == [("7", "Am\u00e9lie, in Paris")]
     with pytest.raises(UserError, match=r"name its encoding, e\.g\. `encoding: latin-1`"):
         read_table(TableConfig(path=path, separator=";"))
-    with pytest.raises(UserError, match=r"one column only, 'movie;title'; if ';' .* write `separator: \";\"`"):
+    with pytest.raises(UserError, match=r"begins with 'movie;title'; if ';' .* write `separator: \";\"`"):
         read_table(TableConfig(path=path, encoding="latin-1"))
     tabs = tmp_path / "films.txt"
     tabs.write_text("movie\ttitle\n7\tHeat\n")
@@ -57,8 +57,28 @@ def test_other_separators_and_encodings(tmp_path: Path) -> None:
     one = tmp_path / "one.csv"
     one.write_text("item_id\n7\n")
     assert read_table(TableConfig(path=one))["item_id"].to_list() == ["7"]
-    with pytest.raises(ValueError, match="no such encoding"):
-        TableConfig(path=path, encoding="utf-ate")
+    atomic = tmp_path / "films.item"
+    atomic.write_bytes("item_id:token\ttitle:token_seq\n7\tAm\u00e9lie\n".encode("latin-1"))
+    assert read_table(TableConfig(path=atomic, encoding="latin-1"))["title"].to_list() == ["Am\u00e9lie"]
+    with pytest.raises(UserError, match="name its encoding"):
+        read_table(TableConfig(path=atomic))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"encoding": "utf-ate"}, "no encoding of texts"),
+        ({"encoding": "base64"}, "no encoding of texts"),
+        ({"separator": "\u00a7"}, "String should match pattern"),
+        ({"separator": "::"}, "String should match pattern"),
+        ({"path": Path("x.parquet"), "separator": ";"}, "`separator` belongs to"),
+        ({"path": Path("x.inter"), "separator": ";"}, "`separator` belongs to"),
+        ({"path": Path("x.parquet"), "encoding": "latin-1"}, "`encoding` belongs to"),
+    ],
+)
+def test_settings_of_text_files(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TableConfig(**{"path": Path("x.csv"), **given})
 
 
 def test_database(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_how_well_the_retrieval_finds_is_shown(config: Config, predictions: pl.D
         render_report({**synthetic_metrics(), "recommendations": [user], "retrieval": found}, config, predictions)
     )
     section = page.split('<section id="recommendations"')[1].split("</section>")[0]
-    assert "Of 1,234 users with a like before and one in test rows" in section
+    assert "Of 1,234 users with a like in test rows and one in the others" in section
     assert "Recall@20" in section and section.count("0.2500 [0.2000, 0.3000]") == 9
     assert "difference, user by user" in section
 

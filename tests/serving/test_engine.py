@@ -97,9 +97,12 @@ def test_nothing_to_read(folder: Path) -> None:
         engine.on_fault = faults.append
         prefix = _prompt(1).prefix
         only_read = SharedPrompt(prefix, [], np.zeros(0, np.int64))
-        for _ in range(2):
+        (answer,) = await engine.ask("u", [only_read], _soon())
+        room = engine.room(10.0)
+        for _ in range(3):
             (answer,) = await engine.ask("u", [only_read], _soon())
             assert answer.logits is not None and len(answer.logits) == 0 and not faults
+        assert engine.room(10.0) == room  # and tells nothing of the speed
         (answer,) = await engine.ask("u", [SharedPrompt(prefix, _prompt(1).branches, np.arange(3))], _soon())
         assert answer.logits is not None and len(answer.logits) == 3
 

@@ -18,7 +18,7 @@ from corella.cllm4rec.text_map import map_texts, read_texts
 from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
 from corella.cllm4rec.warm_start import start_from_popularity, train_head
 from corella.cllm4rec.weighing import LLM_WEIGHTS, Weights, choose_weights, worthwhile
-from corella.config import Config
+from corella.config import RANKING_ONLY, Config
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
 from corella.data.prepare import write_dataset
 from corella.data.schema import LABEL, REVIEW, SPLIT, USER
@@ -65,7 +65,7 @@ class CLLM4Rec:
         checkpoints = run / "checkpoints" / "retrieval" if run else None
         self._attach(dataset, load_backbone(self.config.llm))
         if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config.of_retrieval()), dataset.digest())
+            claim(checkpoints, to_yaml(self.config.without(RANKING_ONLY)), dataset.digest())
         config = self.config.retrieval
         liked = training_likes(dataset)
         if config.from_words:
@@ -280,8 +280,12 @@ def liked_items(dataset: Dataset, splits: Sequence[str]) -> list[Ints]:
 
 
 def _likes(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> list[Ints]:
-    wanted = rows & (dataset.label == 1)
+    return items_of(dataset, rows & (dataset.label == 1))
+
+
+def items_of(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> list[Ints]:
+    """For every user code, the items of these rows of the log, in order."""
     events = dataset.events
-    kept = wanted[events.row]
+    kept = rows[events.row]
     before = np.r_[0, np.cumsum(kept)]
     return np.split(events.item[kept], before[events.start[1:-1]])

@@ -32,7 +32,7 @@ from corella.collaboration.router_inputs import (
 )
 from corella.collaboration.routing import budget_share, request_means
 from corella.collaboration.trainable import check_trainable, validation_samples
-from corella.config import Config, CRMConfig
+from corella.config import RETRIEVAL_ONLY, Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
 from corella.crm.lightgbm import Trees
 from corella.crm.models import build_crm
@@ -103,7 +103,7 @@ class CoReLLa:
         self._attach(dataset)
         self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
         if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config.of_ranking()), dataset.digest())
+            claim(checkpoints, to_yaml(self.config.without(RETRIEVAL_ONLY)), dataset.digest())
         build = partial(self._build, self.spec, self.config.crm)
         stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
         if 1 in self.config.joint.stages:

@@ -5,6 +5,7 @@ Values marked [paper] come from arXiv 2403.16378, [code] from code that the pape
 choices of this project.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -15,6 +16,8 @@ from corella.config.retrieval import RetrievalConfig
 from corella.config.section import Section
 
 __all__ = [
+    "RANKING_ONLY",
+    "RETRIEVAL_ONLY",
     "CRMConfig",
     "Config",
     "CountsConfig",
@@ -28,6 +31,10 @@ __all__ = [
     "SplitConfig",
     "TableConfig",
 ]
+
+
+RANKING_ONLY, RETRIEVAL_ONLY = ("crm", "joint", "routing", "evaluation"), ("retrieval",)
+"""Sections that only one half of a run reads."""
 
 
 class EvaluationConfig(Section):
@@ -60,13 +67,10 @@ class Config(Section):
     retrieval: RetrievalConfig = RetrievalConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    def of_ranking(self) -> "Config":
-        """The same with what only a retrieval reads at its default."""
-        return self.model_copy(update={"retrieval": RetrievalConfig()})
+    def without(self, sections: Sequence[str]) -> "Config":
+        """The same with these sections at their defaults."""
+        return self.with_sections(sections, Config())
 
-    def of_retrieval(self) -> "Config":
-        """The same with what only a ranking reads at its default."""
-        others = {
-            "crm": CRMConfig(), "joint": JointConfig(), "routing": RoutingConfig(), "evaluation": EvaluationConfig(),
-        }  # fmt: skip
-        return self.model_copy(update=others)
+    def with_sections(self, sections: Sequence[str], other: "Config") -> "Config":
+        """The same with these sections of another one."""
+        return self.model_copy(update={name: getattr(other, name) for name in sections})

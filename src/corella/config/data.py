@@ -21,10 +21,10 @@ class TableConfig(Section):
     `postgresql://${DB_USER}:${DB_PASSWORD}@host/name`, and they are taken from the environment."""
     query: str | None = None
     """The SQL query to run at `uri`."""
-    separator: str | None = Field(default=None, min_length=1, max_length=1)
-    """What stands between the columns of a .csv, .tsv or .txt file. Unset: a tab in .tsv, else a comma."""
+    separator: str | None = Field(default=None, pattern=r"^[\x01-\x7f]$")
+    """The character between the columns of a .csv, .tsv or .txt file. Unset: a tab in .tsv, else a comma."""
     encoding: str = "utf-8"
-    """How a .csv, .tsv or .txt file writes its letters, e.g. latin-1."""
+    """How a text file writes its letters, e.g. latin-1."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our column name -> the column's name in the file; columns not named keep their own."""
     lists: dict[str, str] = Field(default_factory=dict)
@@ -34,9 +34,10 @@ class TableConfig(Section):
     @classmethod
     def _known_encoding(cls, value: str) -> str:
         try:
+            "".encode(value)
             return codecs.lookup(value).name
         except LookupError:
-            raise ValueError("no such encoding; utf-8, latin-1 and cp1252 are common ones") from None
+            raise ValueError("no encoding of texts; utf-8, latin-1 and cp1252 are common ones") from None
 
     @field_validator("uri")
     @classmethod
@@ -51,6 +52,11 @@ class TableConfig(Section):
             raise ValueError("give exactly one of `path` and `uri`")
         if (self.uri is None) != (self.query is None):
             raise ValueError("`uri` and `query` belong together")
+        suffix = "" if self.path is None else self.path.suffix
+        if self.separator is not None and suffix not in (".csv", ".tsv", ".txt"):
+            raise ValueError("`separator` belongs to .csv, .tsv and .txt files")
+        if self.encoding != "utf-8" and suffix in ("", ".parquet"):
+            raise ValueError("`encoding` belongs to text files")
         return self
 
 

@@ -172,8 +172,6 @@ def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) ->
         log = ledger.drop(log, ~pl.col(LABEL).is_in([0.0, 1.0]), "label is neither 0 nor 1", table, LABEL)
         return _optional_rating(log).with_columns(pl.col(LABEL).cast(pl.Int8))
     rule = LabelRule.parse(config.label)
-    if rule is None:
-        raise UserError(f"label rule '{config.label}' is not of the form `rating >= 4`")
     column = rule.column
     if column not in log.columns and LABEL in log.columns:
         raise UserError(
@@ -268,10 +266,12 @@ def _texts(items: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) 
         column = pl.col(main[0]).cast(pl.String).str.strip_chars()
         items = ledger.drop(items, column.is_null() | (column == ""), "empty item text", table, main[0])
     for name in _placeholders(config.item_text):
-        column = pl.col(name).list.len().fill_null(0) == 0 if name in lists else pl.col(name).is_null()
-        missing = items.filter(column).height / max(items.height, 1)
-        if missing > _MANY_MISSING:
-            ledger.warnings.append(f"{table}: {missing:.0%} of the items have no '{name}', so their text lacks it")
+        value = pl.col(name) if name in lists else pl.col(name).cast(pl.String).str.strip_chars()
+        blank = value.list.len() == 0 if name in lists else value == ""
+        for kind, said in ((value.is_null(), "their text says 'unknown' there"), (blank, "their text lacks it")):
+            missing = items.filter(kind).height / max(items.height, 1)
+            if missing > _MANY_MISSING:
+                ledger.warnings.append(f"{table}: {missing:.0%} of the items have no '{name}': {said}")
     return items.with_columns(item_text(config.item_text, lists).alias("text"))
 
 

@@ -30,25 +30,29 @@ class LabelRule:
     bound: float
 
     @classmethod
-    def parse(cls, text: str) -> "LabelRule | None":
-        """The rule that `data.label` writes; None for `label`, a column of answers."""
+    def parse(cls, text: str) -> "LabelRule":
+        """The rule that `data.label` writes. Raises `UserError` for anything else."""
         match = re.fullmatch(r"(\w+)\s*(>=|<=|==|>|<)\s*(-?\d+(?:\.\d+)?)", text)
-        return None if match is None else cls(match[1], _COMPARE[match[2]], float(match[3]))
+        if match is None:
+            raise UserError(f"label rule '{text}' is not of the form `rating >= 4`")
+        return cls(match[1], _COMPARE[match[2]], float(match[3]))
 
 
 def answer_label(config: DataConfig, liked: bool | None, rating: float | None) -> int:
     """The label of one answer that says whether it was liked, or its rating, or both. Raises `UserError` where they
     contradict each other by the label rule of the training data, or where neither tells it."""
-    rule = LabelRule.parse(config.label)
     by_rating = None
-    if rule is not None and rule.column == RATING and rating is not None:
-        by_rating = bool(rule.compare(rating, rule.bound))
-    if liked is None and by_rating is None:
-        raise UserError(f"liked: say whether it was; the training data's rule '{config.label}' does not tell it here")
-    if liked is not None and by_rating not in (None, liked):
+    if config.label != LABEL and rating is not None:
+        rule = LabelRule.parse(config.label)
+        by_rating = bool(rule.compare(rating, rule.bound)) if rule.column == RATING else None
+    if liked is None:
+        if by_rating is None:
+            raise UserError(f"liked: say whether it was; by `data.label: {config.label}` nothing else tells it here")
+        return int(by_rating)
+    if by_rating not in (None, liked):
         said = "liked" if liked else "not liked"
         raise UserError(f"liked: {said}, but a rating of {rating:g} says the contrary by the rule '{config.label}'")
-    return int(by_rating if liked is None else liked)  # type: ignore[arg-type]
+    return int(liked)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from corella.data.dataset import Events, Samples
-from corella.data.schema import ITEM, USER
-from corella.errors import UserError, suggest
 
 Ints = npt.NDArray[np.int64]
 
@@ -27,18 +24,6 @@ class Newcomer:
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Column -> value (a list for a list column); what is missing is unknown."""
-
-    def check(self, table: pl.DataFrame) -> None:
-        """Raise `UserError` for a field that `table` (the dataset's users or items) does not have, or that is a list
-        where it has single values, or the other way round."""
-        columns = [name for name in table.columns if name not in (USER, ITEM, "text")]
-        for name, value in self.fields.items():
-            if name not in columns:
-                hint = suggest(name, columns) if columns else "the training data have none"
-                raise UserError(f"fields: no '{name}'; {hint}")
-            if isinstance(table.schema[name], pl.List) != isinstance(value, list | tuple):
-                wanted = "a list of values" if isinstance(table.schema[name], pl.List) else "a single value"
-                raise UserError(f"fields: '{name}' is {wanted}, not {value!r}")
 
 
 @dataclass(frozen=True)

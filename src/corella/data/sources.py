@@ -47,13 +47,13 @@ def read_file(path: Path, separator: str | None = None, encoding: str = "utf-8")
         raise UserError(f"{path} does not exist or is not a file")
     try:
         if path.suffix in _ATOMIC:
-            return read_atomic(path)
+            return read_atomic(path, encoding)
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
         elif path.suffix in (".csv", ".tsv", ".txt"):
             between = separator or ("\t" if path.suffix == ".tsv" else ",")
+            _check_separator(path, between, encoding)
             frame = pl.read_csv(path, separator=between, infer_schema=False, encoding=_POLARS.get(encoding, encoding))
-            _check_separator(path, frame.columns, between)
         else:
             raise UserError(f"{path}: unknown format '{path.suffix}'; use .parquet, .csv, .tsv, .inter, .user, .item")
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
@@ -63,19 +63,22 @@ def read_file(path: Path, separator: str | None = None, encoding: str = "utf-8")
     return _with_file_row(frame)
 
 
-def _check_separator(path: Path, columns: list[str], separator: str) -> None:
-    """A file read with a wrong separator has one column, whose name holds the right one."""
+def _check_separator(path: Path, separator: str, encoding: str) -> None:
+    """Refuse a wrong separator by the file's first line: it is not in there, and another one is."""
+    with path.open(encoding=encoding, errors="replace") as file:
+        header = file.readline().strip()
     for other in ";\t|,":
-        if len(columns) == 1 and other != separator and other in columns[0]:
+        if separator not in header and other in header:
             raise UserError(
-                f"{path} has one column only, '{columns[0]}'; if {other!r} stands between its columns, write "
+                f"{path} begins with '{header}'; if {other!r} stands between its columns, write "
                 f"`separator: {json.dumps(other)}` beside its path"
             )
 
 
-def read_atomic(path: Path) -> pl.DataFrame:
+def read_atomic(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
     """Read a RecBole atomic file: tab-separated, header `name:type`; `token_seq` columns keep spaces."""
-    frame = pl.read_csv(path, separator="\t", infer_schema=False, quote_char=None)
+    letters = _POLARS.get(encoding, encoding)
+    frame = pl.read_csv(path, separator="\t", infer_schema=False, quote_char=None, encoding=letters)
     return _with_file_row(frame.rename({name: name.split(":")[0] for name in frame.columns}))
 
 

@@ -14,14 +14,16 @@ _OPINIONS = {"probability": "final", "crm_probability": "CRM", "llm_probability"
 
 def render_recommendations(metrics: Metrics) -> list[tuple[str, str, str]]:
     """The section, as (key, title, HTML), where the run can retrieve."""
-    if not metrics.get("recommendations"):
+    shown, found = metrics.get("recommendations"), metrics.get("retrieval")
+    if not shown and not found:
         return []
     lead = (
         "CLLM4Rec retrieves a hundred items that the user has not answered, in one pass over what the user liked; the "
         "CRM ranks them, and the router asks the language model about some. The best ten, as of the end of the log."
     )
-    parts = [*_retrieval(metrics), paragraph(lead)]
-    for user in metrics["recommendations"]:
+    parts = _retrieval(found) if found else []
+    parts += [paragraph(lead)] if shown else []
+    for user in shown or []:
         known = "has a token of its own" if user["trained"] else "new since training, read by the history alone"
         lists = [
             f"<h4>{title}</h4><ul>{''.join(f'<li>{esc(text)}</li>' for text in user[key])}</ul>"
@@ -38,15 +40,12 @@ def render_recommendations(metrics: Metrics) -> list[tuple[str, str, str]]:
     return [("recommendations", "Retrieval, and recommendations for a few users", "".join(parts))]
 
 
-def _retrieval(metrics: Metrics) -> list[str]:
-    """How well what users like next is found."""
-    found = metrics.get("retrieval")
-    if not found:
-        return []
+def _retrieval(found: Metrics) -> list[str]:
+    """How well what users like is found."""
     lead = (
-        f"Of {found['users']:,} users with a like before and one in test rows: how much of what they like then "
-        "is among the first 20, 40 and 100 items that the retrieval alone finds, and, for comparison, among the items "
-        "liked by most. In brackets 95 % intervals over users."
+        f"Of {found['users']:,} users with a like in test rows and one in the others: how much of what they like in "
+        "test rows is among the first 20, 40 and 100 items that the retrieval alone finds, and, for comparison, among "
+        "the items liked by most. In brackets 95 % intervals over users."
     )
     return [paragraph(lead), table("The retrieval alone", ["system", *MEASURES.values()], retrieval_rows(found))]
 

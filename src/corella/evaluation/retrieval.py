@@ -8,60 +8,59 @@ import numpy.typing as npt
 
 from corella.cllm4rec.metrics import ndcg_at, recall_at
 from corella.cllm4rec.recommend import Reader, top_items
-from corella.cllm4rec.system import CLLM4Rec, liked_items
+from corella.cllm4rec.system import CLLM4Rec, items_of, liked_items, training_likes
 from corella.data.schema import SPLIT
+from corella.progress import Reporter
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_MOST_USERS, _AT_ONCE = 5000, 500
+_MOST_USERS = 5000
+_SCORES_AT_ONCE = 20_000_000
 _LONGEST = 100
 MEASURES = {"recall20": "Recall@20", "recall40": "Recall@40", "ndcg100": "NDCG@100"}
 """Key in metrics.json -> what it is called."""
 
 
-def evaluate_retrieval(model: CLLM4Rec) -> dict[str, Any] | None:
+def evaluate_retrieval(model: CLLM4Rec, reporter: Reporter | None = None) -> dict[str, Any] | None:
     """Recall@20, Recall@40 and NDCG@100 (CLLM4Rec, section 4.1) of the retrieval and of the most liked items; None
     where nobody can be asked for.
 
-    Asked is for users with a like before and one in test rows (5,000 of them at random, where there are more);
-    what they answered outside of test rows is never recommended. JSON-able: `users`, how many, and `systems`: for each
-    measure its mean over users and the ends of a 95 % interval (normal, over users), `difference` that of the retrieval
-    less that of the most liked items, user by user.
+    Asked is for users with a like in test rows and one in the others (5,000 of them at random, where there are more).
+    What they answered in the others is never recommended, and never counts as found. The most liked items are those of
+    all rows that the retrieval may learn from. JSON-able: `users`, how many, and `systems`: for each measure its mean
+    over users and the ends of a 95 % interval (normal, over users), `difference` that of the retrieval less that of the
+    most liked items, user by user.
     """
     dataset = model.dataset
     known = liked_items(dataset, ("train", "valid", "history"))
-    wanted = liked_items(dataset, ("test",))
+    answered = items_of(dataset, (dataset.log[SPLIT] != "test").to_numpy())
+    liked = liked_items(dataset, ("test",))
+    wanted = [np.setdiff1d(mine, seen) for mine, seen in zip(liked, answered, strict=True)]
     asked = np.flatnonzero([len(k) > 0 and len(w) > 0 for k, w in zip(known, wanted, strict=True)])
     if not len(asked):
         return None
     asked = np.sort(np.random.default_rng(model.config.seed).permutation(asked)[:_MOST_USERS])
-    answered = _answered(model)
-    popular = np.bincount(np.concatenate(liked_items(dataset, ("train",))), minlength=dataset.items.height)
+    items = dataset.items.height
+    learned = np.concatenate(training_likes(dataset, ("train", "valid")))
+    popular = np.bincount(learned, minlength=items).astype(np.float32)
     found: list[Ints] = []
     liked_most: list[Ints] = []
-    for start in range(0, len(asked), _AT_ONCE):
-        some = asked[start : start + _AT_ONCE].tolist()
-        without = [answered[u] for u in some]
-        scores = model.scores([Reader(model.token(u), known[u]) for u in some])
-        found += top_items(scores, without, _LONGEST)
-        liked_most += top_items(np.tile(popular.astype(np.float32), (len(some), 1)), without, _LONGEST)
+    at_once = max(_SCORES_AT_ONCE // items, 1)
+    with (reporter or Reporter(quiet=True)).task("retrieval: users", len(asked)) as task:
+        for start in range(0, len(asked), at_once):
+            some = asked[start : start + at_once].tolist()
+            without = [answered[u] for u in some]
+            scores = model.scores([Reader(model.token(u), known[u]) for u in some])
+            found += top_items(scores, without, _LONGEST)
+            liked_most += top_items(np.broadcast_to(popular, scores.shape), without, _LONGEST)
+            task.update(start + len(some))
     relevant = [wanted[u] for u in asked.tolist()]
     retrieval, most_liked = (_measured(lists, relevant) for lists in (found, liked_most))
-    difference = {name: retrieval[name] - most_liked[name] for name in MEASURES}
-    systems = {"retrieval": retrieval, "the most liked items": most_liked, "difference": difference}
-    return {
-        "users": len(asked),
-        "systems": {name: {m: _interval(values) for m, values in rows.items()} for name, rows in systems.items()},
-    }
-
-
-def _answered(model: CLLM4Rec) -> list[Ints]:
-    """For every user code the items answered, liked or not, outside of test rows."""
-    events = model.dataset.events
-    kept = (model.dataset.log[SPLIT] != "test").to_numpy()[events.row]
-    before = np.r_[0, np.cumsum(kept)]
-    return np.split(events.item[kept], before[events.start[1:-1]])
+    each = {"retrieval": retrieval, "the most liked items": most_liked}
+    systems = {name: {m: _interval(values, 0.0) for m, values in rows.items()} for name, rows in each.items()}
+    systems["difference"] = {m: _interval(retrieval[m] - most_liked[m], -1.0) for m in MEASURES}
+    return {"users": len(asked), "systems": systems}
 
 
 def _measured(lists: Sequence[Ints], relevant: Sequence[Ints]) -> dict[str, Floats]:
@@ -69,10 +68,11 @@ def _measured(lists: Sequence[Ints], relevant: Sequence[Ints]) -> dict[str, Floa
     return dict(zip(MEASURES, values, strict=True))
 
 
-def _interval(values: Floats) -> dict[str, float]:
+def _interval(values: Floats, least: float) -> dict[str, float]:
+    """Mean and interval of values between `least` and 1."""
     half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
     mean = float(values.mean())
-    return {"mean": mean, "low": max(mean - half, -1.0), "high": min(mean + half, 1.0)}
+    return {"mean": mean, "low": max(mean - half, least), "high": min(mean + half, 1.0)}
 
 
 def retrieval_rows(found: Mapping[str, Any]) -> list[list[str]]:

@@ -21,7 +21,7 @@ from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key
 from corella.serving.limits import BodyLimit, Lag, RateLimit
 from corella.serving.metrics import Metrics
-from corella.serving.routes import Context, address, key_of, router, unguarded
+from corella.serving.routes import NO_KEY, Context, address, key_of, router, unguarded
 from corella.serving.schema import Problem
 from corella.serving.service import Service
 from corella.serving.store import StoreError
@@ -122,7 +122,7 @@ def _stranger(request: Request) -> Response | None:
         return None
     if not context.limit.allows(f"no key: {address(request)}"):
         return _problem(429, "too many requests without a key", headers={"Retry-After": "1"})
-    return _problem(401, "send a key: Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
+    return _problem(401, NO_KEY, headers={"WWW-Authenticate": "Bearer"})
 
 
 async def _refused(request: Request, error: Any) -> JSONResponse:

@@ -61,7 +61,7 @@ class Engine(Protocol):
 
     @property
     def loading(self) -> bool:
-        """Whether it will be ready soon: nothing is wrong."""
+        """Whether it is being started for the first time: nothing is wrong yet."""
         ...
 
     def room(self, seconds: float) -> float:
@@ -108,6 +108,7 @@ class ProcessEngine:
         self._connection: Connection | None = None
         self._speed: Speed | None = None
         """None until the process has loaded its model."""
+        self._started, self._deaths = 0.0, 0
         self._waiting: dict[int, _Asked] = {}
         self._number = 0
         self._kept: OrderedDict[str, Ints] = OrderedDict()
@@ -128,7 +129,8 @@ class ProcessEngine:
     @property
     def loading(self) -> bool:
         """See `Engine`."""
-        return self._speed is None and self._connection is not None
+        first = self._speed is None and self._connection is not None and not self._deaths
+        return first and time.monotonic() - self._started < _START_SECONDS
 
     @property
     def trust(self) -> float:
@@ -179,6 +181,7 @@ class ProcessEngine:
             process.kill()
             raise
         self._process = process
+        self._started = time.monotonic()
         theirs.close()
         self._connection = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
@@ -280,6 +283,7 @@ class ProcessEngine:
     def _died(self) -> None:
         """Tell whoever waits, and start another process."""
         self._close("fault")
+        self._deaths += 1
         self.on_fault("the language model's process died; it is started again")
         if self._restart is None or self._restart.done():
             self._restart = asyncio.get_running_loop().create_task(self._start_again())
@@ -302,9 +306,10 @@ class ProcessEngine:
         future = self._waiting.pop(head["number"]).future
         if head.get("error"):
             self.on_fault(head["error"])
-        elif self._speed is not None and head.get("seconds"):
-            self._speed.passed(head["read"], head["seconds"])
+        elif self._speed is not None and "keeps" in head:
             self._keeps = head["keeps"]
+            if head["read"] > 0:
+                self._speed.passed(head["read"], head["seconds"])
         if future.done():
             return  # nobody waits any more
         if head.get("late"):

@@ -8,14 +8,13 @@ from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
-import polars as pl
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from corella.data.ratings import answer_label
 from corella.data.scope import Newcomer
 from corella.errors import UserError
-from corella.serving.catalogue import Catalogue
+from corella.serving.catalogue import Catalogue, newcomer
 from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key, find_key
 from corella.serving.limits import Lag, RateLimit
@@ -25,7 +24,6 @@ from corella.serving.schema import (
     Accepted,
     Answered,
     Asking,
-    Description,
     FoundItem,
     NewEvent,
     RecommendRequest,
@@ -83,7 +81,9 @@ async def may_write(request: Request, context: Shared) -> None:
 def _admit(request: Request, context: Context, scope: str) -> None:
     caller = address(request)
     if context.keys:
-        key: Key = request.state.key  # set for whoever is let in
+        key: Key | None = getattr(request.state, "key", None)  # set for whoever is let in
+        if key is None:
+            raise HTTPException(401, NO_KEY, {"WWW-Authenticate": "Bearer"})
         if scope == "write" and key.scope != "write":
             raise HTTPException(403, f"the key '{key.name}' may only read")
         caller = key.name
@@ -91,6 +91,9 @@ def _admit(request: Request, context: Context, scope: str) -> None:
         raise HTTPException(429, "too many requests with this key or address", {"Retry-After": "1"})
     if context.lag.seconds * 1000 > context.service.settings.overload_ms:
         raise HTTPException(429, "the service cannot keep up", {"Retry-After": "1"})
+
+
+NO_KEY = "send a key: Authorization: Bearer KEY"
 
 
 def key_of(request: Request, keys: list[Key]) -> Key | None:
@@ -115,8 +118,8 @@ async def score(asking: ScoreRequest, context: Shared) -> Response:
     most = context.service.settings.max_candidates
     if len(asking.items) > most:
         raise UserError(f"items: {len(asking.items)}; at most {most}")
-    table = context.service.model.dataset.items
-    items = [item if isinstance(item, str) else _newcomer(item, table) for item in asking.items]
+    known = context.catalogue.item_fields
+    items = [item if isinstance(item, str) else newcomer(item.text, item.fields, known) for item in asking.items]
     deadline = _deadline(context, asking, began)
     found = await _scored(context, asking, items, began, deadline)
     return _answered(context.catalogue, found, items, range(len(items)), began, deadline)
@@ -261,19 +264,16 @@ def _who(context: Context, asking: Asking) -> Asker:
     most = context.service.settings.max_history
     if len(asking.history) > most:
         raise UserError(f"history: {len(asking.history)} answers; at most {most}")
-    dataset = context.service.model.dataset
-    past = [
-        HistoryEntry(said.item_id, answer_label(dataset.config, said.liked, said.rating), said.rating)
-        for said in asking.history
-    ]
-    profile = None if asking.profile is None else _newcomer(asking.profile, dataset.users)
+    config, past = context.service.model.dataset.config, []
+    for place, said in enumerate(asking.history):
+        try:
+            label = answer_label(config, said.liked, said.rating)
+        except UserError as error:
+            raise UserError(f"history, answer {place + 1}: {error}") from None
+        past.append(HistoryEntry(said.item_id, label, said.rating))
+    who = asking.profile
+    profile = None if who is None else newcomer(who.text, who.fields, context.catalogue.user_fields)
     return Asker(asking.user_id, profile, past)
-
-
-def _newcomer(description: Description, table: pl.DataFrame) -> Newcomer:
-    newcomer = Newcomer(description.text, description.fields)
-    newcomer.check(table)
-    return newcomer
 
 
 def _answered(

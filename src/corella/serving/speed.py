@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 _TRUST_MOST, _TRUST_LEAST = 0.8, 0.05
 _NEWS_SECONDS, _HALF_LIFE_SECONDS = 2.0, 5.0
-_WEIGHT = 0.1
+_WEIGHT, _RISE = 0.1, 1.01
+_NEXT_TO_NOTHING = 64
+"""Tokens: room for less is hardly room for a question."""
 
 
 @dataclass
@@ -13,52 +15,54 @@ class Speed:
     """A pass takes a fixed time and a time for each token, both times a slowdown that follows what passes take.
 
     Trust is the share of the time that is counted on: it falls when answers come late and recovers slowly when they
-    come in time. Where nothing is learned for a while, half of the mistrust and of the slowdown above its least is
-    forgotten every few seconds: a model that was slow once would never be asked again, and could not show that it is
-    fast.
+    come in time. Where there is hardly any room left, and nothing was learned for a while, half of the mistrust and of
+    the slowdown above its least is forgotten every few seconds: a model that was slow once would never be asked again,
+    and could not show that it is fast. Where there is room, nothing is forgotten.
     """
 
     fixed: float
-    """Seconds of a pass that reads next to nothing."""
+    """Seconds of a pass that reads next to nothing, above 0."""
     per_token: float
     """Seconds."""
     _slowdown: float = 1.0
     _least: float = 1.0
-    """The least slowdown that was learned: what both times are may have been found beside other work."""
+    """The least slowdown of late, at most 1: both times may have been found beside other work."""
     _trust: float = _TRUST_MOST
     _told: float = field(default_factory=time.monotonic)
     """When something was learned, in seconds of `time.monotonic`."""
 
     def room(self, seconds: float) -> float:
         """Tokens that a pass of so many seconds reads."""
-        self._forget()
-        return max(self._trust * seconds / self._slowdown - self.fixed, 0.0) / self.per_token
+        found = self._room(seconds, self._trust, self._slowdown)
+        if found < _NEXT_TO_NOTHING <= self._room(seconds, _TRUST_MOST, self._least):
+            self._forget()
+            found = self._room(seconds, self._trust, self._slowdown)
+        return found
 
     @property
     def trust(self) -> float:
         """The share of the time that is counted on."""
-        self._forget()
         return self._trust
 
     def passed(self, tokens: int, seconds: float) -> None:
-        """A pass has read so many tokens in so many seconds."""
-        self._forget()
+        """A pass has read so many tokens, one at least, in so many seconds."""
         expected = self.fixed + self.per_token * tokens
         self._slowdown *= (seconds / expected / self._slowdown) ** _WEIGHT
-        self._least = min(self._least, self._slowdown)
+        self._least = min(self._slowdown, _RISE * self._least, 1.0)
         self._told = time.monotonic()
 
     def late(self) -> None:
         """An answer did not come in the time that it was counted on for."""
-        self._forget()
         self._trust = max(0.8 * self._trust, _TRUST_LEAST)
         self._told = time.monotonic()
 
     def in_time(self) -> None:
         """An answer came in time."""
-        self._forget()
         self._trust = min(self._trust + 0.01, _TRUST_MOST)
         self._told = time.monotonic()
+
+    def _room(self, seconds: float, trust: float, slowdown: float) -> float:
+        return max(trust * seconds / slowdown - self.fixed, 0.0) / self.per_token
 
     def _forget(self) -> None:
         now = time.monotonic()

@@ -149,7 +149,7 @@ def _measure(scorer: PrefixScorer) -> tuple[float, float]:
     sizes."""
     few, many = (min(_pass_seconds(scorer, tokens) for _ in range(_PASSES)) for tokens in (_FEW, _MANY))
     per_token = max((many - few) / (_MANY - _FEW), many / _MANY / 10)
-    return max(few - _FEW * per_token, 0.0), per_token
+    return max(few - _FEW * per_token, per_token), per_token
 
 
 def _pass_seconds(scorer: PrefixScorer, tokens: int) -> float:
@@ -189,12 +189,8 @@ def _answer(connection: Connection, scorer: PrefixScorer, jobs: list[Job]) -> No
     except (RuntimeError, ValueError, IndexError) as problem:  # a fault of one pass; the process goes on
         error = f"{type(problem).__name__}: {problem}"
     seconds = time.monotonic() - began
-    for job, logits in zip(jobs, found, strict=True):
-        head = {
-            "number": job.number,
-            "error": error,
-            "seconds": seconds,
-            "read": scorer.read,
-            "keeps": len(scorer.cache),
-        }
+    # What a pass took is said once, with its last answer.
+    reads = [0] * (len(jobs) - 1) + [0 if error else scorer.read]
+    for job, logits, read in zip(jobs, found, reads, strict=True):
+        head = {"number": job.number, "error": error, "seconds": seconds, "read": read, "keeps": len(scorer.cache)}
         connection.send_bytes(pack(head, logits.astype(np.float32)))
