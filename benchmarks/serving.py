@@ -33,7 +33,7 @@ from corella.files import read_json, write_json
 from malformed import requests as malformed_requests
 from prefix import CANDIDATES, HISTORY, llamacpp, prefix
 
-DEADLINE_MS = 400.0
+DEADLINE_MS, _LONG_MS = 400.0, 60_000
 TEXT = """\
 `shared_prefix_speedup`: seconds to score 100 candidates for a user with a history of 30 as 100 separate pointwise
 prompts with transformers (the same history, bfloat16, best of three batch sizes, only the last position read) over
@@ -44,7 +44,8 @@ merged model, one prefix shared by 100 branches in both, rounds alternate, media
 difference of its logits from ours. `crm_p99_ms`: a real server, 50
 requests a second for 100 items each, nothing routed, at even intervals over one connection, measured by `hey` over
 HTTP. `overload_*`: the same server asked for the language model's opinion on all 100 items of eight users in turn at
-five times the speed it can read them, deadline 400 ms, while 20 requests a second take the conventional path alone.
+five times the speed it can read them, deadline 400 ms, while 20 requests a second take the conventional path alone;
+`overload_llm_answered_share`: how many of those items the language model answered in time, the others fell back.
 `events_lost_after_kill`: of 1,000 and more acknowledged answers, sent by eight at once when kill -9 comes, those that
 are not there after a new start. `malformed_5xx`: answers of 500 and above, or none, to malformed requests, almost
 right or broken in any way."""
@@ -80,7 +81,7 @@ def main() -> None:
 
 def latency(arguments: argparse.Namespace) -> dict[str, Any]:
     """The conventional path alone, then the same while the language model is overloaded."""
-    with server(arguments, share=0.2, deadline_ms=DEADLINE_MS) as address:
+    with server(arguments, share=0.2, deadline_ms=DEADLINE_MS, max_deadline_ms=_LONG_MS) as address:
         users, items = people(arguments)
         wait_for_language_model(address)
         quick = {"user_id": users[0], "items": items, "share": 0.0}
@@ -90,8 +91,9 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
         # How many requests it can take: each reads all items' lines behind a kept history.
         began = time.perf_counter()
         for _ in range(3):
-            post(address + "/v1/score", {"user_id": users[1], "items": items, "share": 1.0, "deadline_ms": 60_000})
+            post(address + "/v1/score", {"user_id": users[1], "items": items, "share": 1.0, "deadline_ms": _LONG_MS})
         can = 3 / (time.perf_counter() - began)
+        before = get(address + "/v1/traffic")
         slow = [{"user_id": user, "items": items, "share": 1.0} for user in users[1:9]]
         wanted = max(5 * can, 1.0)
         busy = []
@@ -100,6 +102,10 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
             time.sleep(1 / wanted)
         beside = load(address, quick, seconds=28, per_second=20)
         heavy = pl.concat([finish_load(process) for process in busy])
+        after = get(address + "/v1/traffic")
+    routed, told = (
+        after["items"] * after[name] - before["items"] * before[name] for name in ("share_routed", "share_answered")
+    )
     sent = pl.concat([alone, few, beside, heavy])
     answered = float((sent["status"] == 200).mean())
     rows = [
@@ -117,6 +123,7 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
             "crm_p99_ms": rows[0]["p99_ms"], "overload_answered_share": answered,
             "overload_p99_over_deadline_ms": rows[3]["p99_ms"] - DEADLINE_MS,
             "overload_crm_p99_ratio": rows[2]["p99_ms"] / rows[1]["p99_ms"],
+            "overload_llm_answered_share": told / routed,
         },
     }  # fmt: skip
 
