@@ -115,17 +115,19 @@ def evaluate_run(
     `outside`: a table of probabilities of another conventional model, see `corella.evaluation.evaluate`.
     """
     reporter = reporter or Reporter(run / "log.jsonl")
-    retrieval = CLLM4Rec.load(run / "retrieval") if (run / "retrieval" / "manifest.json").is_file() else None
-    if retrieval is not None and model is None and not (run / "model" / "manifest.json").is_file():
+    retrieves = (run / "retrieval" / "manifest.json").is_file()
+    if retrieves and model is None and not (run / "model" / "manifest.json").is_file():
         if outside is not None:
             raise UserError(f"{run} holds a retrieval but no ranking, which {outside} could stand beside")
+        retrieval = CLLM4Rec.load(run / "retrieval")
         only = {"retrieval": evaluate_retrieval(retrieval, reporter), **_about(retrieval)}
         write_json(run / "metrics.json", only)
         return only
     model = model or load_run(run)
     metrics = {**evaluate(model, run, reporter, outside), **_about(model)}
     write_json(run / "metrics.json", metrics)
-    if retrieval is not None:
+    if retrieves:
+        retrieval = CLLM4Rec.load(run / "retrieval")
         metrics["retrieval"] = evaluate_retrieval(retrieval, reporter)
         metrics["recommendations"] = example_recommendations(Recommender(retrieval, model), model.dataset)
         write_json(run / "metrics.json", metrics)
