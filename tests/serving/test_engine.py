@@ -112,13 +112,31 @@ def test_nothing_to_read(folder: Path) -> None:
 def test_a_process_that_loads_is_not_at_fault(folder: Path) -> None:
     async def run() -> None:
         engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1)
+        said: list[str] = []
+        engine.on_ready = lambda: said.append("ready")
         assert not engine.loading and not engine.ready
         await engine.start()
-        assert engine.loading and not engine.ready and engine.trust == 0
+        assert engine.loading and not engine.ready and engine.trust == 0 and not said
         assert await engine.wait_ready()
-        assert not engine.loading and engine.trust > 0
+        assert not engine.loading and engine.trust > 0 and said == ["ready"]
         await engine.stop()
         assert not engine.loading
+
+    asyncio.run(run())
+
+
+def test_a_process_that_hangs_while_it_loads_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1)
+        monkeypatch.setattr(engine_module, "_LOADING_SECONDS", 0.2)
+        await engine.start()
+        monkeypatch.setattr(engine_module, "_LOADING_SECONDS", 600.0)
+        assert engine._process is not None and engine._process.pid is not None
+        hung = engine._process.pid
+        os.kill(hung, signal.SIGSTOP)
+        assert await engine.wait_ready()
+        assert engine._process.pid != hung and not engine.loading
+        await engine.stop()
 
     asyncio.run(run())
 

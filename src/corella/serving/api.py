@@ -78,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     engine = context.service.engine
     context.lag.start()
     if isinstance(engine, ProcessEngine):
+        engine.on_ready = partial(log.info, "the language model is ready")
         engine.on_fault = partial(_note_fault, context)
     if engine is not None:
         await engine.start()

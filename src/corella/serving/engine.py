@@ -27,7 +27,8 @@ from corella.serving.worker import Job, Retrieval, serve_language_model, unpack
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_START_SECONDS = 120.0
+_LOADING_SECONDS = 600.0
+"""How long a process may load its model before it is taken for hung, and killed."""
 _FAIR_SECONDS = 0.1
 """Answers to more hurried requests are no reason to trust less."""
 _SLICE = 128
@@ -108,7 +109,7 @@ class ProcessEngine:
         self._connection: Connection | None = None
         self._speed: Speed | None = None
         """None until the process has loaded its model."""
-        self._started, self._deaths = 0.0, 0
+        self._deaths = 0
         self._waiting: dict[int, _Asked] = {}
         self._number = 0
         self._kept: OrderedDict[str, Ints] = OrderedDict()
@@ -119,6 +120,7 @@ class ProcessEngine:
         self._backoff = 1.0
         self._sender = ThreadPoolExecutor(1, "llm-send")
         """Hands jobs over: a process that does not read must keep nobody else waiting."""
+        self.on_ready: Callable[[], None] = lambda: None
         self.on_fault: Callable[[str], None] = lambda reason: None
 
     @property
@@ -129,8 +131,7 @@ class ProcessEngine:
     @property
     def loading(self) -> bool:
         """See `Engine`."""
-        first = self._speed is None and self._connection is not None and not self._deaths
-        return first and time.monotonic() - self._started < _START_SECONDS
+        return self._speed is None and self._connection is not None and not self._deaths
 
     @property
     def trust(self) -> float:
@@ -181,10 +182,11 @@ class ProcessEngine:
             process.kill()
             raise
         self._process = process
-        self._started = time.monotonic()
         theirs.close()
         self._connection = ours
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(ours.fileno(), self._read)
+        loop.call_later(_LOADING_SECONDS, self._notice_loading, process)
 
     async def stop(self) -> None:
         """End the process; whoever waits is told that there will be no answer."""
@@ -198,7 +200,7 @@ class ProcessEngine:
             self._process.kill()
         self._sender.shutdown(wait=False)
 
-    async def wait_ready(self, seconds: float = _START_SECONDS) -> bool:
+    async def wait_ready(self, seconds: float = 120.0) -> bool:
         """Wait until the model is loaded; False if it is not by then."""
         until = time.monotonic() + seconds
         while not self.ready and time.monotonic() < until:
@@ -269,6 +271,11 @@ class ProcessEngine:
         if now - oldest > _SILENT_SECONDS and self._process is not None:
             self._process.kill()
 
+    def _notice_loading(self, process: BaseProcess) -> None:
+        """Kill a process that has had its time and is still loading."""
+        if process is self._process and self._speed is None:
+            process.kill()
+
     def _read(self) -> None:
         """The process has said something, or is dead."""
         connection = self._connection
@@ -302,6 +309,7 @@ class ProcessEngine:
         head, logits = unpack(message, np.float32)
         if "per_token" in head:
             self._speed, self._backoff = Speed(head["fixed"], head["per_token"]), 1.0
+            self.on_ready()
             return
         future = self._waiting.pop(head["number"]).future
         if head.get("error"):
