@@ -33,7 +33,7 @@ from corella.llm.backbone import add_lora, load_backbone
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts
 from corella.llm.timeline import TimelinePrompts
-from corella.run import peak_gib
+from corella.progress import peak_gib
 from corella.settings import load_config
 from corella.threads import set_threads
 

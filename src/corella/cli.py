@@ -35,12 +35,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 @app.command()
 def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> None:
     """Train, route, retrieve, evaluate and report on MovieLens-100K with SmolLM2-135M, in minutes on two cores."""
-    from corella.run import demo_config, evaluate_run, peak_gib, train_retrieval, train_run
+    from corella.progress import peak_gib
+    from corella.run import demo_config, evaluate_run, train_retrieval, train_run
 
     began, config = time.monotonic(), demo_config(overrides or ())
-    model = train_run(run, config)
+    train_run(run, config)  # each half is read again where it is needed: one language model in memory at a time
     train_retrieval(run, config)
-    _summary(evaluate_run(run, model))
+    _summary(evaluate_run(run))
     _out.print(f"demo: {time.monotonic() - began:.0f} s, peak memory {peak_gib():.1f} GiB; open {run / 'report.html'}")
     _out.print(f"then try it in a browser: corella serve {run} --set clock=log", markup=False)
 

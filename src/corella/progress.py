@@ -3,6 +3,7 @@ machines.
 """
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -37,11 +38,12 @@ class Reporter:
         self.console.print(text, markup=False, soft_wrap=True)
 
     def log(self, event: str, **facts: Any) -> None:
-        """One line for machines."""
+        """One line for machines, with the time and the peak memory so far."""
         if self._log is not None:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps({"time": round(time.time(), 3), "event": event, **facts}) + "\n")
+                line = {"time": round(time.time(), 3), "peak_gib": round(peak_gib(), 3), "event": event, **facts}
+                handle.write(json.dumps(line) + "\n")
 
     @contextmanager
     def task(self, title: str, total: float) -> Iterator["Task"]:
@@ -57,6 +59,12 @@ class Reporter:
         )  # fmt: skip
         with Progress(*columns, console=self.console) as bar:
             yield Task(self, title, total, bar, bar.add_task(title, total=total, note=""))
+
+
+def peak_gib() -> float:
+    """Peak resident memory of this process so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
 
 
 class Task:

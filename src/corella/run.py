@@ -4,8 +4,6 @@ The commands of the command line, as functions. Each can be killed at any moment
 """
 
 import platform
-import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -255,12 +253,6 @@ def machine() -> dict[str, Any]:
         "processor": name, "threads": torch.get_num_threads(), "gpu": torch.cuda.is_available(),
         "python": platform.python_version(), "torch": torch.__version__,
     }  # fmt: skip
-
-
-def peak_gib() -> float:
-    """Peak resident memory of this process so far, in GiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 30 if sys.platform == "darwin" else 1 << 20)
 
 
 def demo_config(overrides: Sequence[str] = ()) -> Config:
