@@ -40,7 +40,8 @@ def ranking_page(title: str, text: str, result: Row) -> str:
         sizes = list(_SIZES) if name == "variants" else []
         if chosen:
             body = [[*_model_row(row), *(f"{row[_SIZES[size]]:,.0f}" for size in sizes)] for row in chosen]
-            lines += ["", f"## {heading}", "", note + _tuning(chosen), "", *table(["system", *_MODELS, *sizes], body)]
+            said = note + (_tuning(chosen) if name == "conventional" else "")
+            lines += ["", f"## {heading}", "", said, "", *table(["system", *_MODELS, *sizes], body)]
     lines += _routing([row for row in rows if row["table"] == "routing"])
     lines += _groups(result["groups"])
     lines += [
@@ -53,15 +54,16 @@ def ranking_page(title: str, text: str, result: Row) -> str:
 
 
 def _tuning(rows: Sequence[Row]) -> str:
-    """How the settings of the rows were chosen; nothing where no search was made."""
+    """How the settings of the conventional rows were chosen."""
     trials = {row.get("trials", 0) for row in rows}
     if len(trials) == 1 and trials != {0}:
         return (
             f" The settings of each are the best of {trials.pop()} trials on validation rows; main runs have defaults."
         )
     tuned = [row["system"].removeprefix("conventional: ") for row in rows if row.get("trials")]
-    said = f" The best of {max(trials)} trials on validation rows: {', '.join(tuned)}; the others have the defaults."
-    return said if tuned else ""
+    if not tuned:
+        return " All have the default settings: none was tuned here."
+    return f" The best of {max(trials)} trials on validation rows: {', '.join(tuned)}; the others have the defaults."
 
 
 def _routing(rows: Sequence[Row]) -> list[str]:

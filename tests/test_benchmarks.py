@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from common import DOCS, auc, sentences
 from definitions import BENCHMARKS, MAIN, REFERENCE
+from page import ranking_page
 from parts import Part, kept_parts
 from pictures import PICTURES, pictures
 from runs import Runs, start_from
@@ -124,8 +125,9 @@ def test_a_part_measured_anew_leaves_the_others_as_they_are() -> None:
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_pages_pictures_are_those_of_its_result(name: str) -> None:
-    """The systems' figures stand in the picture, and the page shows every picture there is."""
-    result, page = read_json(DOCS / f"{name}.json"), (DOCS / f"{name}.md").read_text()
+    """The page says what the data say; the systems' figures stand in the picture, and it shows every picture."""
+    result, page = read_json(DOCS / f"{name}.json"), (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    assert page == ranking_page(BENCHMARKS[name].title, BENCHMARKS[name].text, result)
     drawn = pictures(result)
     assert list(drawn) == list(PICTURES)
     for picture in PICTURES:
