@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from corella.collaboration.routing import RouterInputs, fit_learned_router
 from corella.collaboration.system import CoReLLa
 from corella.config import Config, RoutingConfig
 from corella.data.dataset import Dataset, make_dataset
-from corella.evaluation.curves import SHARES, RoutedSet, policies, routing_curves
+from corella.evaluation.curves import SHARES, RoutedSet, policies, routed_logits, routing_curves
 from corella.evaluation.evaluate import evaluate
+from corella.evaluation.intervals import paired_bootstrap
+from corella.evaluation.metrics import user_auc
 
 Curves = list[dict[str, float | str]]
 
@@ -34,7 +37,8 @@ def data() -> RoutedSet:
     crm, other = rng.normal(size=(2, 600))
     label = (rng.random(600) < expit(crm + other)).astype(int)
     inputs = RouterInputs(crm, rng.random((600, 2)).astype(np.float32), np.full(600, np.nan))
-    return RoutedSet(label, crm, other, crm + other, inputs, rng.integers(0, 50, 600), rng.integers(0, 50, 600))
+    user, length, popularity = rng.integers(0, 50, (3, 600))
+    return RoutedSet(label, user, crm, other, crm + other, inputs, length, popularity)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,7 @@ def test_ends(data: RoutedSet, router: Router, curves: Curves) -> None:
                 row = at(curves, policy, combine, share)
                 assert row["auc"] == pytest.approx(roc_auc_score(data.label, z))
                 assert row["logloss"] == pytest.approx(log_loss(data.label, expit(z)))
+                assert row["user_auc"] == pytest.approx(user_auc(data.label, z, data.user))
         assert at(curves, policy, "blend", 0.0)["captured"] == pytest.approx(0)
         assert at(curves, policy, "blend", 1.0)["captured"] == pytest.approx(1)
 
@@ -87,8 +92,22 @@ def test_one_share_by_hand(data: RoutedSet, curves: Curves) -> None:
 
 
 def test_no_gain_to_capture(data: RoutedSet, router: Router) -> None:
-    same = RoutedSet(data.label, data.crm, data.crm, data.crm, data.inputs, data.history_length, data.popularity)
+    same = replace(data, llm=data.crm, blended=data.crm)
     assert {row["captured"] for row in routing_curves(router, same)} == {0.0}
+
+
+def test_one_sample_a_user_has_no_order(data: RoutedSet, router: Router) -> None:
+    assert not any("user_auc" in row for row in routing_curves(router, replace(data, user=np.arange(600))))
+
+
+def test_the_difference_from_chance_is_that_of_the_curve(data: RoutedSet, router: Router, curves: Curves) -> None:
+    """Lots are drawn as often as in the curve, so that the table and the sentence about it agree."""
+    learned, chance = (routed_logits(router, data, policy, 0.2) for policy in ("learned", "random"))
+    assert (learned.shape, chance.shape) == ((1, 600), (10, 600))
+    found = paired_bootstrap(data.label, chance, learned, 50, 1)
+    drawn = float(at(curves, "learned", "blend", 0.2)["auc"]) - float(at(curves, "random", "blend", 0.2)["auc"])
+    assert found.mean == pytest.approx(drawn)
+    assert found.low < found.mean < found.high
 
 
 # The whole evaluation, on the tiny system.
@@ -118,6 +137,12 @@ def test_evaluation_is_json(evaluated: tuple[dict[str, object], Path], tiny_data
         assert row["auc"] == pytest.approx(roc_auc_score(test.label, table[name]), abs=1e-3)
     curves = metrics["curves"][_MAIN]  # type: ignore[index]
     assert at(curves, "learned", "blend", 0.0)["auc"] == pytest.approx(systems[_MAIN]["auc"])
+    within = {name: row["user_auc"] for name, row in [*systems.items(), ("final", metrics["final"])]}
+    found = {(d["a"], d["b"]): d for d in metrics["user_auc_differences"]}  # type: ignore[attr-defined]
+    assert {("lightgbm", "final"), (_MAIN, f"{_MAIN} & llm"), ("dcnv2", "dcnv2 & llm")} <= found.keys()
+    for (a, b), d in found.items():
+        assert d["mean"] == pytest.approx(within[b] - within[a])
+        assert d["low"] <= d["mean"] <= d["high"]
 
 
 def test_flipped_test_answers_change_no_probability(

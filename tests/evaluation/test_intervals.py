@@ -8,7 +8,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from corella.evaluation.intervals import _Ordered, auc_interval, paired_bootstrap
+from corella.evaluation.intervals import _Ordered, auc_interval, bootstrap_mean, paired_bootstrap
 
 
 def _delong(label: np.ndarray, score: np.ndarray) -> tuple[float, float]:
@@ -101,6 +101,24 @@ def test_whole_users_make_a_wider_interval() -> None:
     rows, users = (paired_bootstrap(label, a, b, 200, 1, cluster) for cluster in (None, user))
     assert rows.mean == users.mean
     assert (users.high - users.low) > 2 * (rows.high - rows.low)
+
+
+def test_several_draws_have_the_mean_of_their_quality() -> None:
+    label, a, b = _pair(3)
+    draws = np.stack([a, -a, b])
+    found = paired_bootstrap(label, draws, b, 50, 1)
+    assert found.mean == pytest.approx(roc_auc_score(label, b) - np.mean([roc_auc_score(label, z) for z in draws]))
+    assert paired_bootstrap(label, np.stack([a, a]), b, 50, 1) == paired_bootstrap(label, a, b, 50, 1)
+
+
+def test_a_mean_of_units() -> None:
+    """Against the normal interval of a mean; and four units tell nothing."""
+    values = np.random.default_rng(4).normal(0.2, 1, 500)
+    found = bootstrap_mean(values, 2000, 1)
+    half = 1.96 * values.std(ddof=1) / np.sqrt(500)
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    assert (bootstrap_mean(values[:4], 10, 1).low, bootstrap_mean(values[:4], 10, 1).high) == (-1, 1)
 
 
 def test_a_handful_of_users_tells_nothing() -> None:

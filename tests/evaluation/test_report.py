@@ -237,6 +237,30 @@ def test_verdict_names_a_stronger_lightgbm(predictions: pl.DataFrame) -> None:
     assert "LightGBM on counting features alone has .7600: without any language model it beats the routed" in verdict
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.03, -0.01, "it orders them worse"),
+        (-0.01, 0.01, "no significant difference"),
+        (0.01, 0.03, "it orders them better"),
+    ],
+)
+def test_verdict_tells_of_the_order_within_a_user(
+    low: float, high: float, words: str, config: Config, predictions: pl.DataFrame
+) -> None:
+    metrics = synthetic_metrics()
+    assert "Within each user" not in render_verdict(metrics, predictions)
+    pair = {"a": "dcnv2+counts", "b": "dcnv2+counts & llm", "users": 30, "p_value": 0.1}
+    metrics["user_auc_differences"] = [{**pair, "mean": (low + high) / 2, "low": low, "high": high}]
+    page = render_report(metrics, config, predictions)
+    assert re.search(f"Within each user's own samples[^<]*{words}", unescape(_verdict(page)))
+    row = re.search(
+        r"minus dcnv2\+counts</small>.*?</tr>", page[page.index("dcnv2+counts &amp; llm<small>") :], re.DOTALL
+    )
+    assert row is not None and ">no<" not in row[0].split("+.0250")[0]
+    assert signed(low) in unescape(row[0]) and signed(high) in unescape(row[0])
+
+
 def test_database_uris_are_hidden(page: str) -> None:
     assert "db.example" not in page
     assert "uri: (hidden)" in page

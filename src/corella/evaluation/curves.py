@@ -15,6 +15,7 @@ from corella.collaboration.calibration import probability
 from corella.collaboration.router import Router
 from corella.collaboration.routing import RouterInputs, priority, route_top
 from corella.evaluation.intervals import auc_interval
+from corella.evaluation.metrics import user_auc
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -28,6 +29,7 @@ class RoutedSet:
     """Test samples with both models' calibrated logits and what the router knows of them."""
 
     label: Ints
+    user: Ints
     crm: npt.NDArray[np.float64]
     llm: npt.NDArray[np.float64]
     blended: npt.NDArray[np.float64]
@@ -54,7 +56,8 @@ def policies(router: Router, data: RoutedSet) -> dict[str, list[npt.NDArray[np.f
 
 def routing_curves(router: Router, data: RoutedSet) -> list[dict[str, float | str]]:
     """One row for each policy, way of combining, and share: policy, combine, share, captured, and of the routed scores
-    auc, auc_low, auc_high (DeLong), logloss and accuracy; means over the draws of a random policy."""
+    auc, auc_low, auc_high (DeLong), user_auc (left out where no user has both answers), logloss and accuracy; means
+    over the draws of a random policy."""
     base = float(roc_auc_score(data.label, data.crm))
     full = float(roc_auc_score(data.label, data.blended))
     rows: list[dict[str, float | str]] = []
@@ -62,23 +65,26 @@ def routing_curves(router: Router, data: RoutedSet) -> list[dict[str, float | st
         for combine, other in (("blend", data.blended), ("replace", data.llm)):
             for share in SHARES:
                 mixed = [np.where(route_top(score, share), other, data.crm) for score in scores]
-                means = np.mean([_measures(data.label, z) for z in mixed], axis=0)
-                measures = dict(zip(_MEASURES, means.tolist(), strict=True))
+                means = np.mean([_measures(data, z) for z in mixed], axis=0)
+                measures = {n: v for n, v in zip(_MEASURES, means.tolist(), strict=True) if np.isfinite(v)}
                 captured = (measures["auc"] - base) / (full - base) if full > base else 0.0
                 rows.append({"policy": name, "combine": combine, "share": share, "captured": captured, **measures})
     return rows
 
 
-_MEASURES = ("auc", "auc_low", "auc_high", "logloss", "accuracy")
+_MEASURES = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy")
 
 
-def _measures(label: Ints, z: npt.NDArray[np.float64]) -> tuple[float, ...]:
+def _measures(data: RoutedSet, z: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    label = data.label
     low, high = auc_interval(label, z)
     loss = float(log_loss(label, probability(z), labels=[0, 1]))
-    return float(roc_auc_score(label, z)), low, high, loss, float(np.mean((z >= 0) == (label == 1)))
+    right = float(np.mean((z >= 0) == (label == 1)))
+    return float(roc_auc_score(label, z)), low, high, user_auc(label, z, data.user), loss, right
 
 
 def routed_logits(router: Router, data: RoutedSet, policy: str, share: float) -> npt.NDArray[np.float64]:
-    """Final logits where a policy sends a share of the samples to be blended."""
-    score = priority(policy, data.inputs, router.learned, router.seed)
-    return np.where(route_top(score, share), data.blended, data.crm)
+    """Final logits [draws, rows] where a policy sends a share of the samples to be blended; one draw where it draws no
+    lots."""
+    scores = policies(router, data)[policy]
+    return np.stack([np.where(route_top(score, share), data.blended, data.crm) for score in scores])

@@ -32,8 +32,8 @@ from corella.crm.training import crm_outputs, plain_crm
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
-from corella.evaluation.intervals import LEAST_CLUSTERS, paired_bootstrap
-from corella.evaluation.metrics import quality
+from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
+from corella.evaluation.metrics import quality, user_aucs
 from corella.files import atomic_path
 from corella.progress import Reporter
 
@@ -109,6 +109,7 @@ def evaluate(
     }
     pairs += [(f"{crm}, {p} 20 %", f"{crm}, learned 20 %") for crm in routed for p in ("entropy", "random")]
     result["differences"] = _differences(model, test, shown, pairs)
+    result["user_auc_differences"] = _user_auc_differences(model, test, systems, pairs)
     if run is not None:
         with atomic_path(run / "predictions.parquet") as path:
             _predictions(model, test, systems, final.routed).write_parquet(path)
@@ -214,7 +215,7 @@ def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Sampl
     z_llm = router.llm(llm.test)
     length = test.history_end - model.dataset.events.start[test.user]
     blended = router.blend(inputs.crm, z_llm)
-    return router, RoutedSet(test.label, inputs.crm, z_llm, blended, inputs, length, test.popularity[:, 0])
+    return router, RoutedSet(test.label, test.user, inputs.crm, z_llm, blended, inputs, length, test.popularity[:, 0])
 
 
 def _groups(
@@ -247,6 +248,21 @@ def _differences(
         for unit, cluster in units.items():
             d = paired_bootstrap(test.label, systems[a], systems[b], config.evaluation.bootstrap, config.seed, cluster)
             rows.append({"a": a, "b": b, "resampled": unit, **asdict(d)})
+    return rows
+
+
+def _user_auc_differences(
+    model: CoReLLa, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
+) -> list[dict[str, float | str]]:
+    """Paired differences of the AUC within users, users resampled: what a model is worth to the order of one user's
+    items, where the AUC of all samples also gains from telling users apart. Empty where no user has both answers."""
+    config, rows = model.config, []
+    each = {name: user_aucs(test.label, systems[name], test.user) for name in systems}
+    for a, b in dict.fromkeys(pairs):
+        if a == b or a not in each or b not in each or len(each[a]) == 0:
+            continue
+        found = bootstrap_mean(each[b] - each[a], config.evaluation.bootstrap, config.seed)
+        rows.append({"a": a, "b": b, "users": len(each[a]), **asdict(found)})
     return rows
 
 

@@ -31,7 +31,7 @@ LEAST_CLUSTERS = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """AUC of b minus AUC of a on the same samples."""
+    """Quality of b minus quality of a on the same samples."""
 
     mean: float
     low: float
@@ -46,23 +46,40 @@ def paired_bootstrap(
 ) -> Difference:
     """Resample rows (or whole clusters, such as users) and take the difference of the two AUCs each time.
 
-    A resample is a weight for each row, so both AUCs come from sorting once. With fewer than `LEAST_CLUSTERS` units the
-    interval is all that a difference can be, -1 to 1.
+    `a`, `b`: scores [rows], or [draws, rows] of a policy that draws lots: then the mean of the draws' AUCs. A resample
+    is a weight for each row, so both AUCs come from sorting once. With fewer than `LEAST_CLUSTERS` units the interval
+    is all that a difference can be, -1 to 1.
     """
     rng = np.random.default_rng(seed)
     unit = np.arange(len(label)) if cluster is None else np.unique(cluster, return_inverse=True)[1]
     units = int(unit.max()) + 1
-    curves = [_Ordered.of(label, score) for score in (a, b)]
-    observed = curves[1].auc(np.ones(len(label))) - curves[0].auc(np.ones(len(label)))
+    curves_a, curves_b = ([_Ordered.of(label, draw) for draw in np.atleast_2d(score)] for score in (a, b))
+
+    def change(weight: npt.NDArray[np.float64]) -> float:
+        return float(np.mean([c.auc(weight) for c in curves_b]) - np.mean([c.auc(weight) for c in curves_a]))
+
+    observed = change(np.ones(len(label)))
     if units < LEAST_CLUSTERS:
-        return Difference(float(observed), -1.0, 1.0, 1.0)
+        return Difference(observed, -1.0, 1.0, 1.0)
     differences = np.empty(resamples)
     for i in range(resamples):
-        weight = np.bincount(rng.integers(0, units, units), minlength=units)[unit].astype(float)
-        differences[i] = curves[1].auc(weight) - curves[0].auc(weight)
+        differences[i] = change(np.bincount(rng.integers(0, units, units), minlength=units)[unit].astype(float))
+    return _summed_up(observed, differences)
+
+
+def bootstrap_mean(values: Floats, resamples: int, seed: int) -> Difference:
+    """The mean of differences that were taken within units, such as users [units], with the units resampled."""
+    rng = np.random.default_rng(seed)
+    observed, units = float(values.mean()), len(values)
+    if units < LEAST_CLUSTERS:
+        return Difference(observed, -1.0, 1.0, 1.0)
+    return _summed_up(observed, np.array([values[rng.integers(0, units, units)].mean() for _ in range(resamples)]))
+
+
+def _summed_up(observed: float, differences: npt.NDArray[np.float64]) -> Difference:
     low, high = np.nanquantile(differences, [0.025, 0.975])
     tail = min(float(np.mean(differences <= 0)), float(np.mean(differences >= 0)))
-    return Difference(float(observed), float(low), float(high), float(min(1.0, 2 * max(tail, 1 / resamples))))
+    return Difference(observed, float(low), float(high), float(min(1.0, 2 * max(tail, 1 / len(differences)))))
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,16 @@ def user_auc(label: Ints, score: Floats, user: Ints) -> float:
     >>> user_auc(np.array([1, 0, 1, 0, 0]), np.array([.9, .1, .2, .8, .1]), np.array([1, 1, 2, 2, 2]))
     0.75
     """
+    each = user_aucs(label, score, user)
+    return float(each.mean()) if len(each) else float("nan")
+
+
+def user_aucs(label: Ints, score: Floats, user: Ints) -> npt.NDArray[np.float64]:
+    """The AUC within each user who has both answers, float64 [such users], in the order in which they come.
+
+    >>> user_aucs(np.array([1, 0, 1, 0, 0]), np.array([.9, .1, .2, .8, .1]), np.array([1, 1, 2, 2, 2]))
+    array([1. , 0.5])
+    """
     table = pl.DataFrame({"user": user, "positive": label == 1, "score": np.asarray(score, np.float64)})
     ranks = (
         table.with_columns(rank=pl.col("score").rank("average").over("user"))
@@ -71,7 +81,7 @@ def user_auc(label: Ints, score: Floats, user: Ints) -> float:
     )
     m, n = pl.col("positives").cast(pl.Float64), (pl.col("rows") - pl.col("positives")).cast(pl.Float64)
     each = ranks.filter((m > 0) & (n > 0)).select((pl.col("ranks") - m * (m + 1) / 2) / (m * n)).to_series()
-    return float(each.to_numpy().mean()) if len(each) else float("nan")
+    return each.to_numpy()
 
 
 def calibration_error(label: Ints, probability: Floats, bins: int = 10) -> float:

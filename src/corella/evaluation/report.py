@@ -15,7 +15,14 @@ from corella.evaluation.charts import auc_text, kind
 from corella.evaluation.groups import bins
 from corella.evaluation.markup import Html, esc, interval, number, paragraph, percent, signed, span, table
 from corella.evaluation.recommendations import render_recommendations
-from corella.evaluation.verdict import clustered, known_difference, render_verdict, sign, system
+from corella.evaluation.verdict import (
+    clustered,
+    known_difference,
+    render_verdict,
+    sign,
+    system,
+    user_auc_difference,
+)
 
 Metrics = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -28,7 +35,7 @@ _EDGES = [0, 5, 20, 50, 100, 200]
 _COLUMNS = {
     "auc": ("AUC", max),
     "interval": ("95 % interval", None),
-    "user_auc": ("user AUC", max),
+    "user_auc": ("per-user AUC", max),
     "logloss": ("log loss", min),
     "accuracy": ("accuracy", max),
     "ece": ("ECE", min),
@@ -93,6 +100,10 @@ def _cards(metrics: Metrics) -> str:
     return f'<dl class="cards">{"".join(items)}</dl>'
 
 
+def _within(d: Row | None) -> list[str]:
+    return ["", "", ""] if d is None else [signed(d["mean"]), span(d), "yes" if sign(d) else "no"]
+
+
 def _systems(metrics: Metrics) -> str:
     order = list(charts.KINDS)
     rows = [*metrics["systems"], {"system": "final", **metrics["final"]}]
@@ -104,11 +115,12 @@ def _systems(metrics: Metrics) -> str:
             signed(d["mean"]),
             span(d),
             "yes" if sign(d) else "no",
+            *_within(user_auc_difference(metrics, d["a"], d["b"])),
         ]
         for d in metrics["differences"]
         if d["resampled"] == "users"
     ]
-    heads = ["system", "AUC", "95 % interval", "significant"]
+    heads = ["system", "AUC", "95 % interval", "significant", "per-user AUC", "95 % interval", "significant"]
     paired = table("Differences on the same samples, resampling users", heads, differences, text=(0,))
     chart = charts.systems_chart(rows, metrics["best_conventional"])
     lead = (

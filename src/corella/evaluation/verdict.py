@@ -84,8 +84,13 @@ def render_verdict(metrics: Metrics, predictions: pl.DataFrame) -> str:
         f"Sending {percent(final['share_routed'])} of the test samples to the language model moves test AUC from "
         f"{auc_text(crm)} to {auc_text(final['auc'])} ({change}){judged}"
     )
-    second = _against_full(routed, difference(metrics, predictions, main, f"{main} & llm"))
-    text = "".join(f"<p>{esc(s)}</p>" for s in (first, second, _against_conventional(metrics, predictions)) if s)
+    said = (
+        first,
+        _against_full(routed, difference(metrics, predictions, main, f"{main} & llm")),
+        _within_users(metrics),
+        _against_conventional(metrics, predictions),
+    )
+    text = "".join(f"<p>{esc(s)}</p>" for s in said if s)
     return (
         f'<div class="verdict {state}" role="note" aria-label="Verdict"><p class="status">{esc(status)}</p>{text}</div>'
     )
@@ -113,6 +118,24 @@ def _against_full(routed: Row | None, full: Row | None) -> str:
     return (
         f"That is {percent(routed['mean'] / full['mean'])} of the {signed(full['mean'])} ({interval(full)}) that the "
         "language model gives when it is blended into every sample."
+    )
+
+
+def user_auc_difference(metrics: Metrics, a: str, b: str) -> Row | None:
+    """The difference of the mean AUC within users, where the evaluation has measured it."""
+    return next((d for d in metrics.get("user_auc_differences", []) if (d["a"], d["b"]) == (a, b)), None)
+
+
+def _within_users(metrics: Metrics) -> str:
+    """What the blend does to the order of one user's items: AUC of all samples also gains from telling users apart."""
+    main = metrics["main_crm"]
+    found = user_auc_difference(metrics, main, f"{main} & llm")
+    if found is None:
+        return ""
+    judged = ("it orders them worse", "no significant difference", "it orders them better")[sign(found) + 1]
+    return (
+        f"Within each user's own samples, blended into every sample: per-user AUC {signed(found['mean'])} "
+        f"({interval(found)}), {judged}."
     )
 
 
