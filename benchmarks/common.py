@@ -85,9 +85,19 @@ def sentences(result: dict[str, Any]) -> list[str]:
             verdict = f"`{d['b']}` is below `{d['a']}`"
         else:
             verdict = f"`{d['b']}` and `{d['a']}` cannot be told apart"
-        size = f" ({d['rows']:,.0f} rows of {d['users']:,.0f} users)" if "rows" in d else ""
-        found.append(f"{verdict}: AUC {signed(d['mean'])} [{signed(d['low'])}, {signed(d['high'])}]{size}.")
+        said = f"{verdict}: AUC {_interval(d)}"
+        if "user_auc_mean" in d:
+            said += f", per-user AUC {_interval(d, 'user_auc_')}"
+        size = [f"{d['rows']:,.0f} rows of {d['users']:,.0f} users"] if "rows" in d else []
+        if len(result.get("seeds", [])) > 1 == d.get("seeds"):
+            size.append("one seed")
+        found.append(said + (f" ({', '.join(size)})" if size else "") + ".")
     return found
+
+
+def _interval(d: dict[str, Any], prefix: str = "") -> str:
+    mean, low, high = (signed(d[prefix + name]) for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def auc(value: Any) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from common import auc, sentences, stamp, table
-from pictures import PICTURES
+from figures import FIGURES
+from pictures import PICTURES, is_conventional
 
 Row = dict[str, Any]
 
@@ -23,6 +24,8 @@ _TABLES = {
     "published": ("Published by others", "On the same rows; see the text above for what their models read."),
 }
 _SHARES = (0.1, 0.2, 0.3, 0.5)
+_OUR_SHARES = (0.1, 0.2, 0.3, 1.0)
+_UNDEFINED = "the blend gains less than .001, or no user has both answers"
 
 
 def ranking_page(title: str, text: str, result: Row) -> str:
@@ -34,7 +37,7 @@ def ranking_page(title: str, text: str, result: Row) -> str:
     for picture, caption in PICTURES.items():
         lines += [f"![{caption}]({result['benchmark']}-{picture}.svg)", "", f"*{caption}.*", ""]
     lines += ["## What it says", ""]
-    lines += [f"- {sentence}" for sentence in sentences(result)]
+    lines += [f"- {sentence}" for sentence in [*_beside(result), *sentences(result)]]
     for name, (heading, note) in _TABLES.items():
         chosen = [row for row in rows if row["table"] == name]
         sizes = list(_SIZES) if name == "variants" else []
@@ -42,15 +45,75 @@ def ranking_page(title: str, text: str, result: Row) -> str:
             body = [[*_model_row(row), *(f"{row[_SIZES[size]]:,.0f}" for size in sizes)] for row in chosen]
             said = note + (_tuning(chosen) if name == "conventional" else "")
             lines += ["", f"## {heading}", "", said, "", *table(["system", *_MODELS, *sizes], body)]
+        if name == "systems":
+            lines += _ours(result)
     lines += _routing([row for row in rows if row["table"] == "routing"])
     lines += _groups(result["groups"])
     lines += [
         "",
         "## Figures by name",
         "",
-        *table(["figure", "value"], [[f"`{k}`", auc(v)] for k, v in result["figures"].items()]),
+        *table(["figure", "value", "of"], [_figure(name, value) for name, value in result["figures"].items()]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _beside(result: Row) -> list[str]:
+    """The final system beside the best conventional model, and the comparable row beside the best published one."""
+    rows, cost = {row["system"]: row for row in result["rows"]}, result["cost"]
+    said = []
+    rivals = [row for row in result["rows"] if row["table"] in ("systems", "conventional") and is_conventional(row)]
+    best = max(rivals, key=lambda row: float(row["auc"]))
+    final, routed = result["figures"].get("final_auc"), rows.get("final", {}).get("routed")
+    if final is not None:
+        share = "a share" if routed is None else f"{routed:.0%}"
+        tested = [d for d in result["differences"] if (d["a"], d["b"]) == (best["system"], "final")]
+        said.append(
+            f"Of all models without a language model `{best['system']}` has the best test AUC, {auc(best['auc'])}; "
+            f"`final` has {auc(final)}, with {share} of the samples sent to the language model at "
+            f"{cost['milliseconds_per_sample']:.0f} ms each."
+            + ("" if tested else " Their difference has no interval yet: they were not measured together.")
+        )
+    ours = rows.get(result.get("comparable", "final"))
+    published = [row for row in result["rows"] if row["table"] == "published"]
+    if ours is not None and published:
+        theirs = max(published, key=lambda row: float(row["auc"]))
+        where = (
+            "above" if ours["auc_low"] > theirs["auc"] else "below" if ours["auc_high"] < theirs["auc"] else "around"
+        )
+        said.append(
+            f"The best published row is {theirs['system']}, {auc(theirs['auc'])}; the interval of `{ours['system']}`, "
+            f"{_interval(ours)}, lies {where} it."
+        )
+    return said
+
+
+def _ours(result: Row) -> list[str]:
+    """Our policy at every share, from each conventional model, and the final system, with all metrics and the cost."""
+    cost = result["cost"]
+    llm, crm = cost["milliseconds_per_sample"], cost.get("crm_milliseconds_per_sample")
+    systems = {row["system"]: row for row in result["rows"] if row["table"] == "systems"}
+    body = []
+    routing = [row for row in result["rows"] if row["table"] == "routing"]
+    for name in dict.fromkeys(row["crm"] for row in routing):
+        ours = [row for row in routing if (row["crm"], row["policy"], row["combine"]) == (name, "learned", "blend")]
+        body += [(name, row) for row in [systems[name], *(row for row in ours if row["routed"] in _OUR_SHARES)]]
+    body += [("final", systems["final"])] if "final" in systems else []
+    cells = []
+    for name, row in body:
+        metrics = [auc(row.get(metric)) for metric in ("user_auc", "logloss", "accuracy")]
+        each = "" if crm is None else f"{crm + llm * row['routed']:.2f}"
+        cells.append([name, f"{row['routed']:.0%}", _interval(row), *metrics, each])
+    head = ["from", "to the language model", "AUC", "per-user AUC", "LogLoss", "ACC", "ms a sample"]
+    note = (
+        "The learned router's blend; `ms a sample`: the conventional half, and the language model's share of new rows."
+    )
+    return ["", "## Ours", "", note, "", *table(head, cells)]
+
+
+def _figure(name: str, value: Any) -> list[str]:
+    undefined = f"not defined: {_UNDEFINED}" if value is None else auc(value)
+    return [f"`{name}`", undefined, FIGURES.get(name, "")]
 
 
 def _tuning(rows: Sequence[Row]) -> str:
@@ -58,7 +121,9 @@ def _tuning(rows: Sequence[Row]) -> str:
     trials = {row.get("trials", 0) for row in rows}
     if len(trials) == 1 and trials != {0}:
         return (
-            f" The settings of each are the best of {trials.pop()} trials on validation rows; main runs have defaults."
+            f" The settings of each are the best of {trials.pop()} trials on validation rows,\n"
+            "the same draws for models of one search space; frozen counts have LightGBM's. Main runs have defaults;\n"
+            "of the language model's and the router's settings none was searched with a budget."
         )
     tuned = [row["system"].removeprefix("conventional: ") for row in rows if row.get("trials")]
     if not tuned:

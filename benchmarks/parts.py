@@ -1,8 +1,8 @@
 """What a page is made of, so that any part of it can be measured anew: the main runs, all conventional models, a
 variant."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Row = dict[str, Any]
@@ -30,6 +30,13 @@ def kept_parts(result: Row, shape: Row, main: str) -> dict[str, Part]:
         part: Part(commit, _own(result["rows"], part), _own(result["differences"], part), facts if part == main else {})
         for part, commit in result["commits"].items()
     }
+
+
+def without_stale(kept: dict[str, Part], measured: Collection[str], against: Mapping[str, str]) -> dict[str, Part]:
+    """The kept parts without their comparisons with parts that are measured anew: those were with other runs.
+    `against`: what a part is compared with."""
+    stale = {name for name, other in against.items() if name not in measured and other in measured}
+    return {name: replace(part, differences=()) if name in stale else part for name, part in kept.items()}
 
 
 def _own(rows: Sequence[Row], part: str) -> list[Row]:

@@ -9,10 +9,15 @@ PLAIN = "dcnv2"
 """The paper's conventional model, from which routing is drawn."""
 
 PICTURES = {
-    "systems": "Test AUC of the systems with 95 % intervals; the dashed line is at the best without a language model",
+    "systems": "Test AUC with 95 % intervals; the dashed line is at the best of these without a language model",
     "routing": f"Test AUC from {PLAIN} alone (0 %) to its blend with the language model on every sample (100 %)",
 }
 """Ends of the files' names, and captions."""
+
+
+def is_conventional(row: Mapping[str, Any]) -> bool:
+    """Whether no language model has a part in a row's system."""
+    return row["table"] == "conventional" or kind(row["system"]) == "conventional"
 
 
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:

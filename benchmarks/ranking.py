@@ -19,7 +19,7 @@ from corella.errors import UserError, suggest
 from corella.files import read_json, write_text
 from definitions import BENCHMARKS, MAIN, Benchmark
 from page import ranking_page
-from parts import Part, kept_parts
+from parts import Part, kept_parts, without_stale
 from pictures import pictures
 from runs import Runs, merged
 from summary import (
@@ -111,7 +111,8 @@ def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], me
     earlier = DOCS / f"{arguments.name}.json"
     # Read only now: another process may have measured another part meanwhile.
     kept = kept_parts(read_json(earlier) if earlier.is_file() else {}, shape, MAIN)
-    found = kept | measured
+    against = {CONVENTIONAL: MAIN, **{name: v.against for name, v in bench.variants.items() if v.against is not None}}
+    found = without_stale(kept, measured, against) | measured
     parts = {name: found[name] for name in known if name in found}
     if MAIN not in parts:
         raise UserError(f"{earlier} has no main run with these settings; add '{MAIN}' to --parts")
@@ -120,7 +121,7 @@ def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], me
     table += [{"part": "published", "table": "published", **row} for row in bench.published]
     facts = {
         **shape, **main_facts, "commits": {name: part.commit for name, part in parts.items()},
-        "not_measured": [name for name in known if name not in parts],
+        "not_measured": [name for name in known if name not in parts], "comparable": bench.comparable,
         "differences": [{"part": name, **found} for name, part in parts.items() for found in part.differences],
     }  # fmt: skip
     own = {name: value for name, value in main_facts["figures"].items() if name not in VARIANT_FIGURES}

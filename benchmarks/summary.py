@@ -10,12 +10,14 @@ import polars as pl
 
 from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.errors import UserError
-from corella.evaluation.intervals import paired_bootstrap
+from corella.evaluation.intervals import bootstrap_mean, paired_bootstrap
+from corella.evaluation.metrics import user_aucs
 from corella.files import read_json
 
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
 ROLES = {
-    "neural": "neural model", "crm": "conventional half", "llm": "language model", "blend": "blend", "final": "final"
+    "neural": "neural model", "crm": "conventional half", "llm": "language model",
+    "neural blend": "neural model & language model", "blend": "blend", "final": "final",
 }  # fmt: skip
 """Roles that every run has, and their titles."""
 SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
@@ -39,6 +41,10 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         routed = 1.0 if "llm" in name else 0.0
         means = {metric: mean(each, metric) for metric in METRICS}
         table.append({"table": "systems", "system": name, "routed": routed, **means, **seeds(each)})
+    finals = [r["final"] for r in results]
+    routed = mean(finals, "share_routed")
+    means = {metric: mean(finals, metric) for metric in METRICS}
+    table.append({"table": "systems", "system": "final", "routed": routed, **means, **seeds(finals)})
     for crm, curve in results[0]["curves"].items():
         for point in curve:
             if round(point["share"], 2) not in SHARES:
@@ -46,7 +52,8 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             key = {k: point[k] for k in ("policy", "combine", "share")}
             each = [next(p for p in r["curves"][crm] if key.items() <= p.items()) for r in results]
             name = f"{crm}, {point['policy']}, {point['combine']}"
-            facts = {metric: mean(each, metric) for metric in ("auc", "auc_low", "auc_high", "logloss", "accuracy")}
+            names = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy")
+            facts = {name: mean(each, name) for name in names}
             captured = captured_gain(results, crm, str(point["policy"]), str(point["combine"]), point["share"])
             key = {
                 "crm": crm,
@@ -82,7 +89,9 @@ def titled(name: str, system: str) -> str:
 def played(result: Mapping[str, Any], role: str) -> str:
     """The system that plays a role in a run; other names stand for themselves."""
     crm = result["main_crm"]
-    return str({"neural": result["neural_crm"], "crm": crm, "blend": f"{crm} & llm"}.get(role, role))
+    neural = result["neural_crm"]
+    systems = {"neural": neural, "crm": crm, "neural blend": f"{neural} & llm", "blend": f"{crm} & llm"}
+    return str(systems.get(role, role))
 
 
 def variant_differences(
@@ -111,19 +120,22 @@ def paired_difference(ours: pl.DataFrame, theirs: pl.DataFrame) -> dict[str, flo
     both = ours.join(theirs, on=keys, suffix="_theirs", validate="1:1")
     if both.is_empty():
         raise UserError("two systems that are compared have read no test row in common")
-    user = both[USER].rank("dense").to_numpy().astype(np.int64)
-    scores = (both[name].to_numpy() for name in ("score_theirs", "score"))
-    found = paired_bootstrap(both[LABEL].to_numpy(), *scores, resamples=1000, seed=1, cluster=user)
-    return {**asdict(found), "rows": len(both), "users": len(np.unique(user))}
+    user, label = both[USER].rank("dense").to_numpy().astype(np.int64), both[LABEL].to_numpy()
+    a, b = (both[name].to_numpy() for name in ("score_theirs", "score"))
+    found = {**asdict(paired_bootstrap(label, a, b, 1000, 1, user)), "rows": len(both), "users": len(np.unique(user))}
+    within = user_aucs(label, b, user) - user_aucs(label, a, user)
+    if len(within):
+        found |= {f"user_auc_{key}": value for key, value in asdict(bootstrap_mean(within, 1000, 1)).items()}
+    return {key: value for key, value in found.items() if not key.endswith("p_value")}
 
 
 def mean_difference(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means over the seeds of differences and of the ends of their intervals."""
-    return {"seeds": len(each), **{key: mean(each, key) for key in ("mean", "low", "high", "rows", "users")}}
+    return {"seeds": len(each), **{key: mean(each, key) for key in each[0]}}
 
 
-def figures(results: list[dict[str, Any]]) -> dict[str, float]:
-    """The named figures of the main runs, means over the seeds."""
+def figures(results: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The named figures of the main runs, means over the seeds; None where a figure is not defined."""
     main_crm, neural = results[0]["main_crm"], results[0]["neural_crm"]
 
     def system(name: str, metric: str = "auc") -> float:
@@ -143,10 +155,12 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
         f"half_gain_captured_20_{policy}": captured_gain(results, main_crm, policy, "blend", 0.2)
         for policy in ("learned", "entropy", "random")
     }
-    values = {
+    return {
         "crm_auc": system("dcnv2"), "strong_crm_auc": system(neural), "lightgbm_auc": system("lightgbm"),
         "conventional_half_auc": system(main_crm),
         "llm_auc": system("llm"), "blend_auc": system(f"{main_crm} & llm"),
+        "half_user_auc": system(main_crm, "user_auc"), "llm_user_auc": system("llm", "user_auc"),
+        "blend_user_auc": system(f"{main_crm} & llm", "user_auc"),
         "plain_blend_auc": system("dcnv2 & llm"), "neural_blend_auc": system(f"{neural} & llm"),
         "main_best_conventional_auc": max(system(name) for name in results[0]["conventional"]),
         "final_auc": mean([r["final"] for r in results], "auc"),
@@ -156,7 +170,6 @@ def figures(results: list[dict[str, Any]]) -> dict[str, float]:
         "half_routed_30_auc": curve_auc(results, main_crm, "learned", "blend", 0.3), **captured, **strong,
         "hard_third_crm_auc": hard_third("dcnv2"), "hard_third_llm_auc": hard_third("llm"),
     }  # fmt: skip
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def table_figures(table: list[dict[str, Any]], main: Mapping[str, float]) -> dict[str, float]:
@@ -194,6 +207,7 @@ def captured_gain(results: list[dict[str, Any]], crm: str, policy: str, combine:
 def cost(results: list[dict[str, Any]]) -> dict[str, float]:
     """Mean cost of a run."""
     names = ("llm_targets", "llm_tokens", "llm_seconds", "milliseconds_per_sample", "test_seconds")
+    names += ("crm_milliseconds_per_sample",)
     return {name: mean([r["cost"] for r in results], name) for name in names}
 
 
@@ -210,8 +224,14 @@ def differences(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ]  # fmt: skip
         if len(each) == len(results):  # the best conventional system may be another in another seed
             means = {name: mean(each, name) for name in ("mean", "low", "high")}
-            found.append({"a": a, "b": b, "seeds": len(each), **means})
+            found.append({"a": a, "b": b, "seeds": len(each), **means, **_within_users(results, a, b)})
     return found
+
+
+def _within_users(results: list[dict[str, Any]], a: str, b: str) -> dict[str, float]:
+    """The same of the AUC within users, where the runs have measured it."""
+    each = [d for r in results for d in r.get("user_auc_differences", []) if (d["a"], d["b"]) == (a, b)]
+    return {f"user_auc_{name}": mean(each, name) for name in ("mean", "low", "high")} if each else {}
 
 
 def groups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -235,7 +255,7 @@ def seeds(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 def mean(items: Sequence[Mapping[str, Any]], key: str) -> Any:
     """The mean of a metric, None where it is not defined (per-user AUC with one test row a user)."""
-    values = [item[key] for item in items]
+    values = [item.get(key) for item in items]
     return None if any(value is None for value in values) else float(np.mean(values))
 
 

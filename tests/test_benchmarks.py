@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic: paired differences of runs, runs that start from another one's checkpoints."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from corella.settings import to_yaml
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
+import retrieval
 from common import DOCS, auc, sentences
 from definitions import BENCHMARKS, MAIN, REFERENCE
 from page import ranking_page
-from parts import Part, kept_parts
+from parts import Part, kept_parts, without_stale
 from pictures import PICTURES, pictures
 from runs import Runs, start_from
 from summary import variant_differences
@@ -121,6 +123,43 @@ def test_a_part_measured_anew_leaves_the_others_as_they_are() -> None:
     assert kept["conventional"] == Part("bbb", [{"system": "lr", "auc": 0.6}], [])
     assert kept_parts(result, {"form": "full"}, MAIN) == {}
     assert kept_parts({}, {"form": "quick"}, MAIN) == {}
+
+
+def test_comparisons_with_a_part_measured_anew_are_dropped() -> None:
+    kept = {name: Part("aaa", [{"auc": 0.7}], [{"a": "x", "b": "y"}]) for name in (REFERENCE, "small", "other")}
+    found = without_stale(kept, {REFERENCE}, {"small": REFERENCE, "other": MAIN})
+    assert found["small"] == Part("aaa", [{"auc": 0.7}], ())
+    assert found["other"] == kept["other"] and found[REFERENCE] == kept[REFERENCE]
+    assert without_stale(kept, {REFERENCE, "small"}, {"small": REFERENCE})["small"] == kept["small"]
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (DOCS.parent.parent / "benchmarks").glob("*.py")))
+def test_every_script_finds_what_it_imports(script: str) -> None:
+    try:
+        importlib.import_module(script)
+    except ModuleNotFoundError as error:  # a peer's package, in an environment of its own
+        assert error.name in {"fuxictr", "llama_cpp", "optuna", "pandas"}
+
+
+def test_what_retrieval_says_is_what_its_data_say() -> None:
+    """An ablation of the language model alone is not held against the whole model, where that one reads none."""
+    found = read_json(DOCS / "retrieval.json")
+    assert (DOCS / "retrieval.md").read_text(encoding="utf-8") == retrieval.page(retrieval.TITLE, retrieval.TEXT, found)
+    row = {"system": "fixed item order", "behind_full_ndcg100": 0.2, "behind_full_ndcg100_low": 0.1}
+    assert retrieval._sentence(row) == ""
+    row |= {"above_alone_ndcg100": -0.08, "above_alone_ndcg100_low": -0.09, "above_alone_ndcg100_high": -0.07}
+    assert retrieval._sentence(row) == (
+        "fixed item order is below the language model alone: NDCG@100 -.0800 [-.0900, -.0700] (one seed)."
+    )
+
+
+def test_a_sentence_tells_of_the_order_within_users() -> None:
+    difference = {"a": "x", "b": "y", "mean": 0.02, "low": 0.01, "high": 0.03, "seeds": 1}
+    difference |= {f"user_auc_{end}": value for end, value in (("mean", -0.02), ("low", -0.03), ("high", -0.01))}
+    (sentence,) = sentences({"differences": [difference], "seeds": [1, 2, 3]})
+    assert sentence == (
+        "`y` is above `x`: AUC +.0200 [+.0100, +.0300], per-user AUC -.0200 [-.0300, -.0100] (one seed)."
+    )
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -1,0 +1,43 @@
+"""What the named figures of a ranking benchmark's page are."""
+
+_GAIN = "share of `plain_blend_auc` less `crm_auc` that a policy has at 20 %:"
+_HALF = "share of `blend_auc` less `conventional_half_auc` that a policy has at 20 %:"
+
+FIGURES = {
+    "crm_auc": "plain DCNv2, ids and history (the paper's)",
+    "strong_crm_auc": "DCNv2 with counting features, jointly trained",
+    "lightgbm_auc": "LightGBM on counting features, default settings",
+    "conventional_half_auc": "LightGBM and DCNv2 with counting features, blended",
+    "llm_auc": "the language model alone",
+    "blend_auc": "the conventional half and the language model, on every sample",
+    "half_user_auc": "per-user AUC of the conventional half",
+    "llm_user_auc": "per-user AUC of the language model alone",
+    "blend_user_auc": "per-user AUC of `blend_auc`'s system",
+    "plain_blend_auc": "plain DCNv2 and the language model, on every sample",
+    "neural_blend_auc": "DCNv2 with counting features and the language model, on every sample",
+    "main_best_conventional_auc": "the best of the main runs' systems without a language model",
+    "best_conventional_auc": "the best of all models without a language model, chosen by test AUC",
+    "blend_minus_best_conventional": "`blend_auc` less that",
+    "final_auc": "the system as it would serve: its router, its budget",
+    "routed_20_auc": "from plain DCNv2, 20 % to the blend by the learned router",
+    "routed_30_auc": "the same with 30 %",
+    "half_routed_20_auc": "from the conventional half, 20 % to the blend by the learned router",
+    "half_routed_30_auc": "the same with 30 %",
+    "gain_captured_20_learned": f"{_GAIN} the learned router, which reads counting features too",
+    "gain_captured_20_entropy": f"{_GAIN} the paper's entropy",
+    "gain_captured_20_random": f"{_GAIN} chance",
+    "gain_captured_20_oracle": f"{_GAIN} the largest change of the logit",
+    "half_gain_captured_20_learned": f"{_HALF} the learned router",
+    "half_gain_captured_20_entropy": f"{_HALF} the paper's entropy",
+    "half_gain_captured_20_random": f"{_HALF} chance",
+    "hard_third_crm_auc": "plain DCNv2 on the third of the samples that it is least sure of",
+    "hard_third_llm_auc": "the language model alone there",
+    "distilled_crm_auc": "the neural model after distillation, or before it where validation rows prefer that",
+    "crm_tokens_llm_auc": "the language model with soft tokens, at the ablations' size",
+    "crm_tokens_blend_auc": "its blend with the conventional half",
+    "titles_likes_only_auc": "blend that reads what the published models read",
+    "titles_likes_only_llm_auc": "the language model alone there",
+    "strict_time_blend_auc": "blend where answers of the same second are hidden",
+    "paper_auc": "CoReLLa as in the paper, after some hundred targets, on the test rows that it read",
+    "tallrec_auc": "TALLRec, after some hundred targets, on the test rows that it read",
+}
