@@ -120,7 +120,7 @@ _BOOKS_ONLY = {
     "targets only": Variant(
         {"data": {"split": {"by": "column", "learn_history": False, "min_history": 0}}},
         ("lightgbm", "dcnv2", "neural", "crm", "llm", "blend"),
-        {"joint": {"stage2_targets": 4_000, "stage3_targets": 10_000}},
+        {"joint": {"stage2_targets": 1_000, "stage3_targets": 2_000}, "evaluation": {"max_valid": 800}},
     )
 }
 """What the published models learn from."""
