@@ -19,6 +19,8 @@ class Variant:
     against: str | None = None
     """What its figures are compared with: `MAIN`, or `REFERENCE`, which in the quick form has the same size. A variant
     that learns or reads more or less for another reason than its name says is compared with nothing."""
+    within: tuple[tuple[str, str], ...] = ()
+    """Pairs of its own systems that are compared with each other, the second less the first."""
     from_main: bool = False
     """Whether all that it changes is the distillation after the language model's training: it starts from the main
     run's checkpoints then."""
@@ -140,6 +142,7 @@ _ONE_TARGET = {
         },
         ("neural", "llm", "final"),
         {"joint": {"stage2_targets": 256, "stage3_targets": 256}, "evaluation": _FEW},
+        within=(("neural", "final"),),
     ),
 }
 """Pointwise prompts, at some 300 tokens a target; on two cores they read a part of the test rows."""

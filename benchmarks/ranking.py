@@ -29,6 +29,7 @@ from summary import (
     differences,
     figures,
     groups,
+    inner_difference,
     mean_difference,
     paired_difference,
     rows,
@@ -78,12 +79,14 @@ def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
         return _conventional(runs, arguments)
     variant, seeds = runs.bench.variants[name], arguments.variant_seeds or arguments.seeds
     found = variant_rows(name, variant.systems, runs.results(name, seeds))
-    if variant.against is None:
-        return Part(runs.commits(name, seeds), found)
-    runs.results(variant.against, seeds)
-    pairs = [(runs.place(name, seed), runs.place(variant.against, seed)) for seed in seeds]
-    roles = [system for system in variant.systems if system in ROLES]
-    return Part(runs.commits(name, seeds), found, variant_differences(name, variant.against, roles, pairs))
+    places = [runs.place(name, seed) for seed in seeds]
+    compared = [inner_difference(name, a, b, places) for a, b in variant.within]
+    if variant.against is not None:
+        runs.results(variant.against, seeds)
+        pairs = [(place, runs.place(variant.against, seed)) for place, seed in zip(places, seeds, strict=True)]
+        roles = [system for system in variant.systems if system in ROLES]
+        compared += variant_differences(name, variant.against, roles, pairs)
+    return Part(runs.commits(name, seeds), found, compared)
 
 
 def _conventional(runs: Runs, arguments: argparse.Namespace) -> Part:

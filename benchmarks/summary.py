@@ -106,6 +106,13 @@ def variant_differences(
     return found
 
 
+def inner_difference(name: str, a: str, b: str, runs: Sequence[Path]) -> dict[str, Any]:
+    """AUC of system `b` of a variant less that of its system `a`, on its own test rows, users resampled; means over
+    the seeds. `runs`: its folders, one a seed."""
+    each = [paired_difference(run_scores(run, b), run_scores(run, a)) for run in runs]
+    return {"a": titled(name, a), "b": titled(name, b), **mean_difference(each)}
+
+
 def run_scores(run: Path, system: str) -> pl.DataFrame:
     """What a system of a run says of its test rows, a column `score` beside what names the row."""
     column = played(read_json(run / "metrics.json"), system)
