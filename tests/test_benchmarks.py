@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from corella.config import Config
 from corella.errors import UserError
+from corella.evaluation.metrics import user_auc
 from corella.files import read_json, write_json, write_text
 from corella.settings import to_yaml
 
@@ -23,7 +24,7 @@ from page import ranking_page
 from parts import Part, kept_parts, without_stale
 from pictures import PICTURES, pictures
 from runs import Runs, start_from
-from summary import variant_differences
+from summary import inner_difference, variant_differences
 
 
 def _run(folder: Path, frame: pl.DataFrame) -> Path:
@@ -60,6 +61,17 @@ def test_a_difference_is_taken_on_the_rows_that_both_have_read(tmp_path: Path) -
     (sentence,) = sentences({"differences": [found]})
     assert sentence.startswith("`small: language model` is below `the main run: language model`: AUC -.")
     assert sentence.endswith("(300 rows of 50 users).")
+
+
+def test_two_systems_of_one_run(tmp_path: Path) -> None:
+    run = _run(tmp_path / "a", _predictions(1, 0.5))
+    found = inner_difference("paper", "blend", "llm", [run, run])
+    label, llm, blend = (_predictions(1, 0.5)[name].to_numpy() for name in ("label", "llm", "lightgbm & dcnv2 & llm"))
+    assert (found["a"], found["b"], found["seeds"]) == ("paper: blend", "paper: language model", 2)
+    assert found["mean"] == pytest.approx(roc_auc_score(label, llm) - roc_auc_score(label, blend))
+    user = np.arange(400) % 50
+    assert found["user_auc_mean"] == pytest.approx(user_auc(label, llm, user) - user_auc(label, blend, user))
+    assert found["user_auc_low"] < found["user_auc_mean"] < found["user_auc_high"]
 
 
 def test_rows_that_cannot_be_paired(tmp_path: Path) -> None:
