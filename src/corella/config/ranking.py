@@ -164,7 +164,8 @@ class RoutingConfig(Section):
     budget: float = Field(default=0.2, ge=0)
     """How much may be routed, in `budget_unit`."""
     budget_unit: Literal["samples", "requests", "milliseconds"] = "samples"
-    """Share of samples; share of requests (whole users); or mean milliseconds of language model a request."""
+    """Share of samples; share of requests (whole users); or mean milliseconds of language model a request. Where lists
+    are ordered, `requests` keeps those together whose order is compared."""
 
     @model_validator(mode="after")
     def _share(self) -> "RoutingConfig":
