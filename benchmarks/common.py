@@ -74,30 +74,35 @@ def plain_page(title: str, text: str, result: dict[str, Any]) -> str:
 
 
 def sentences(result: dict[str, Any]) -> list[str]:
-    """Every comparison of the runs, a sentence each, with its interval."""
+    """Every comparison of the runs, a sentence each, with its intervals."""
     found = []
     for d in result["differences"]:
+        b, a = f"`{d['b']}`", f"`{d['a']}`"
         if d["low"] == d["high"] == 0:
-            verdict = f"`{d['b']}` and `{d['a']}` say the same"
-        elif d["low"] > 0:
-            verdict = f"`{d['b']}` is above `{d['a']}`"
-        elif d["high"] < 0:
-            verdict = f"`{d['b']}` is below `{d['a']}`"
+            said = f"{b} and {a} say the same: AUC {_interval(d)}"
         else:
-            verdict = f"`{d['b']}` and `{d['a']}` cannot be told apart"
-        said = f"{verdict}: AUC {_interval(d)}"
-        if "user_auc_mean" in d:
-            said += f", per-user AUC {_interval(d, 'user_auc_')}"
+            said = {
+                1: f"{b} is above {a}", -1: f"{b} is below {a}", 0: f"{b} and {a} cannot be told apart",
+            }[_sign(d)] + f": AUC {_interval(d)}"  # fmt: skip
+            if "user_auc_mean" in d:
+                within = {1: "above", -1: "below", 0: "not to be told apart"}[_sign(d, "user_auc_")]
+                said += f"; within users {within}: per-user AUC {_interval(d, 'user_auc_')}"
         size = [f"{d['rows']:,.0f} rows of {d['users']:,.0f} users"] if "rows" in d else []
-        if len(result.get("seeds", [])) > 1 == d.get("seeds"):
+        if d.get("seeds") == 1 and len(result.get("seeds", [])) > 1:
             size.append("one seed")
         found.append(said + (f" ({', '.join(size)})" if size else "") + ".")
     return found
 
 
+def _sign(d: dict[str, Any], prefix: str = "") -> int:
+    """1 or -1 where the interval leaves zero out, else 0."""
+    return int(d[prefix + "low"] > 0) - int(d[prefix + "high"] < 0)
+
+
 def _interval(d: dict[str, Any], prefix: str = "") -> str:
     mean, low, high = (signed(d[prefix + name]) for name in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    users = f" of {d['user_auc_users']:,.0f} users" if prefix and "user_auc_users" in d else ""
+    return f"{mean} [{low}, {high}]{users}"
 
 
 def auc(value: Any) -> str:

@@ -38,6 +38,6 @@ FIGURES = {
     "titles_likes_only_auc": "blend that reads what the published models read",
     "titles_likes_only_llm_auc": "the language model alone there",
     "strict_time_blend_auc": "blend where answers of the same second are hidden",
-    "paper_auc": "CoReLLa as in the paper, after some hundred targets, on the test rows that it read",
-    "tallrec_auc": "TALLRec, after some hundred targets, on the test rows that it read",
+    "paper_auc": "CoReLLa as in the paper, on the test rows that it read",
+    "tallrec_auc": "TALLRec, on the test rows that it read",
 }

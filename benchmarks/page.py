@@ -24,8 +24,6 @@ _TABLES = {
     "published": ("Published by others", "On the same rows; see the text above for what their models read."),
 }
 _SHARES = (0.1, 0.2, 0.3, 0.5)
-_OUR_SHARES = (0.1, 0.2, 0.3, 1.0)
-_UNDEFINED = "the blend gains less than .001, or no user has both answers"
 
 
 def ranking_page(title: str, text: str, result: Row) -> str:
@@ -43,7 +41,7 @@ def ranking_page(title: str, text: str, result: Row) -> str:
         sizes = list(_SIZES) if name == "variants" else []
         if chosen:
             body = [[*_model_row(row), *(f"{row[_SIZES[size]]:,.0f}" for size in sizes)] for row in chosen]
-            said = note + (_tuning(chosen) if name == "conventional" else "")
+            said = note + (_tuning(chosen, result["settings"]) if name == "conventional" else "")
             lines += ["", f"## {heading}", "", said, "", *table(["system", *_MODELS, *sizes], body)]
         if name == "systems":
             lines += _ours(result)
@@ -61,20 +59,18 @@ def ranking_page(title: str, text: str, result: Row) -> str:
 def _beside(result: Row) -> list[str]:
     """The final system beside the best conventional model, and the comparable row beside the best published one."""
     rows, cost = {row["system"]: row for row in result["rows"]}, result["cost"]
-    said = []
     rivals = [row for row in result["rows"] if row["table"] in ("systems", "conventional") and is_conventional(row)]
     best = max(rivals, key=lambda row: float(row["auc"]))
-    final, routed = result["figures"].get("final_auc"), rows.get("final", {}).get("routed")
-    if final is not None:
-        share = "a share" if routed is None else f"{routed:.0%}"
-        tested = [d for d in result["differences"] if (d["a"], d["b"]) == (best["system"], "final")]
-        said.append(
-            f"Of all models without a language model `{best['system']}` has the best test AUC, {auc(best['auc'])}; "
-            f"`final` has {auc(final)}, with {share} of the samples sent to the language model at "
-            f"{cost['milliseconds_per_sample']:.0f} ms each."
-            + ("" if tested else " Their difference has no interval yet: they were not measured together.")
-        )
-    ours = rows.get(result.get("comparable", "final"))
+    routed = rows["final"]["routed"] if "final" in rows else None  # pages of before have no such row
+    share = "a share" if routed is None else f"{routed:.0%}"
+    tested = any((d["a"], d["b"]) == (best["system"], "final") for d in result["differences"])
+    said = [
+        f"Of all models without a language model `{best['system']}` has the best test AUC, {auc(best['auc'])}; `final` "
+        f"has {auc(result['figures']['final_auc'])}, with {share} of the samples sent to the language model at "
+        f"{cost['milliseconds_per_sample']:.0f} ms each."
+        + ("" if tested else " Their difference has no interval yet: they were not measured together.")
+    ]
+    ours = rows.get(result["comparable"])
     published = [row for row in result["rows"] if row["table"] == "published"]
     if ours is not None and published:
         theirs = max(published, key=lambda row: float(row["auc"]))
@@ -90,45 +86,49 @@ def _beside(result: Row) -> list[str]:
 
 def _ours(result: Row) -> list[str]:
     """Our policy at every share, from each conventional model, and the final system, with all metrics and the cost."""
-    cost = result["cost"]
-    llm, crm = cost["milliseconds_per_sample"], cost.get("crm_milliseconds_per_sample")
+    each, crm = (result["cost"].get(name) for name in ("milliseconds_per_sample", "crm_milliseconds_per_sample"))
     systems = {row["system"]: row for row in result["rows"] if row["table"] == "systems"}
-    body = []
     routing = [row for row in result["rows"] if row["table"] == "routing"]
+    body = []
     for name in dict.fromkeys(row["crm"] for row in routing):
+        body.append((name, systems[name]))
         ours = [row for row in routing if (row["crm"], row["policy"], row["combine"]) == (name, "learned", "blend")]
-        body += [(name, row) for row in [systems[name], *(row for row in ours if row["routed"] in _OUR_SHARES)]]
-    body += [("final", systems["final"])] if "final" in systems else []
+        body += [(name, row) for row in sorted(ours, key=lambda row: float(row["routed"]))]
+    if "final" in systems:
+        body.append(("final", systems["final"]))
     cells = []
     for name, row in body:
         metrics = [auc(row.get(metric)) for metric in ("user_auc", "logloss", "accuracy")]
-        each = "" if crm is None else f"{crm + llm * row['routed']:.2f}"
-        cells.append([name, f"{row['routed']:.0%}", _interval(row), *metrics, each])
+        cells.append([name, f"{row['routed']:.0%}", _interval(row), *metrics, f"{each * row['routed']:.0f}"])
     head = ["from", "to the language model", "AUC", "per-user AUC", "LogLoss", "ACC", "ms a sample"]
-    note = (
-        "The learned router's blend; `ms a sample`: the conventional half, and the language model's share of new rows."
-    )
+    note = "The learned router's blend. `ms a sample`: the language model's, where it is asked for new rows one by one"
+    note += "." if crm is None else f";\nthe conventional half takes {crm:.2f}."
     return ["", "## Ours", "", note, "", *table(head, cells)]
 
 
-def _figure(name: str, value: Any) -> list[str]:
-    undefined = f"not defined: {_UNDEFINED}" if value is None else auc(value)
-    return [f"`{name}`", undefined, FIGURES.get(name, "")]
+def _figure(name: str, value: float | None) -> list[str]:
+    reason = "no user has both answers" if name.endswith("user_auc") else "the blend gains less than .001"
+    return [f"`{name}`", f"not defined: {reason}" if value is None else auc(value), FIGURES[name]]
 
 
-def _tuning(rows: Sequence[Row]) -> str:
+def _tuning(rows: Sequence[Row], settings: Row) -> str:
     """How the settings of the conventional rows were chosen."""
     trials = {row.get("trials", 0) for row in rows}
+    own = ", ".join(f"crm.{name} {value}" for name, value in settings.get("crm", {}).items())
+    usual = f"the defaults (with {own})" if own else "the defaults"
     if len(trials) == 1 and trials != {0}:
         return (
             f" The settings of each are the best of {trials.pop()} trials on validation rows,\n"
-            "the same draws for models of one search space; frozen counts have LightGBM's. Main runs have defaults;\n"
-            "of the language model's and the router's settings none was searched with a budget."
+            "the same draws for models of one search space; frozen counts have LightGBM's. Main runs have\n"
+            f"{usual}; of the language model's and the router's settings none was searched with a budget."
         )
     tuned = [row["system"].removeprefix("conventional: ") for row in rows if row.get("trials")]
     if not tuned:
-        return " All have the default settings: none was tuned here."
-    return f" The best of {max(trials)} trials on validation rows: {', '.join(tuned)}; the others have the defaults."
+        return (
+            f" No settings were searched here: they are {usual}, and without counting features ids are\n"
+            "hidden as often as validation rows prefer (never, or .3 of the time)."
+        )
+    return f" The best of {max(trials)} trials on validation rows: {', '.join(tuned)}; the others have {usual}."
 
 
 def _routing(rows: Sequence[Row]) -> list[str]:

@@ -33,10 +33,17 @@ def kept_parts(result: Row, shape: Row, main: str) -> dict[str, Part]:
 
 
 def without_stale(kept: dict[str, Part], measured: Collection[str], against: Mapping[str, str]) -> dict[str, Part]:
-    """The kept parts without their comparisons with parts that are measured anew: those were with other runs.
-    `against`: what a part is compared with."""
+    """The kept parts without their comparisons with parts that are measured anew, which were with other runs; those
+    within a part stay. `against`: the part that another one is compared with."""
     stale = {name for name, other in against.items() if name not in measured and other in measured}
-    return {name: replace(part, differences=()) if name in stale else part for name, part in kept.items()}
+    return {
+        name: replace(part, differences=[d for d in part.differences if name not in stale or _is_own(name, d)])
+        for name, part in kept.items()
+    }
+
+
+def _is_own(part: str, difference: Row) -> bool:
+    return all(difference[end].startswith(f"{part}: ") for end in ("a", "b"))
 
 
 def _own(rows: Sequence[Row], part: str) -> list[Row]:

@@ -17,7 +17,7 @@ from common import DOCS, run, write_result
 from conventional import measure_conventional
 from corella.errors import UserError, suggest
 from corella.files import read_json, write_text
-from definitions import BENCHMARKS, MAIN, Benchmark
+from definitions import BENCHMARKS, MAIN
 from page import ranking_page
 from parts import Part, kept_parts, without_stale
 from pictures import pictures
@@ -63,7 +63,7 @@ def main() -> None:
     folder: Path = arguments.runs or Path(f"runs/bench-{arguments.name}-{arguments.form}")
     runs = Runs(bench, arguments.form, arguments.path, folder, arguments.overrides, arguments.again)
     measured = {part: _measured(part, runs, arguments) for part in known if part in parts}
-    _write(arguments, bench, known, measured)
+    _write(arguments, runs, known, measured)
 
 
 def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
@@ -104,8 +104,9 @@ def _conventional(runs: Runs, arguments: argparse.Namespace) -> Part:
     return Part(found.commit, found.rows, compared)
 
 
-def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], measured: dict[str, Part]) -> None:
+def _write(arguments: argparse.Namespace, runs: Runs, known: list[str], measured: dict[str, Part]) -> None:
     """Put the measured parts in the place of what the benchmark's page had of them, and draw it anew."""
+    bench = runs.bench
     shape = {
         "form": arguments.form,
         "settings": merged([bench.settings, getattr(bench, arguments.form)]),  # without paths
@@ -114,8 +115,11 @@ def _write(arguments: argparse.Namespace, bench: Benchmark, known: list[str], me
     earlier = DOCS / f"{arguments.name}.json"
     # Read only now: another process may have measured another part meanwhile.
     kept = kept_parts(read_json(earlier) if earlier.is_file() else {}, shape, MAIN)
-    against = {CONVENTIONAL: MAIN, **{name: v.against for name, v in bench.variants.items() if v.against is not None}}
-    found = without_stale(kept, measured, against) | measured
+    fresh = without_stale(kept, measured, {CONVENTIONAL: MAIN, **runs.compared()})
+    for name, part in fresh.items():
+        if len(part.differences) < len(kept[name].differences):
+            print(f"what '{name}' was compared with is measured anew: add it to --parts to compare it again")
+    found = fresh | measured
     parts = {name: found[name] for name in known if name in found}
     if MAIN not in parts:
         raise UserError(f"{earlier} has no main run with these settings; add '{MAIN}' to --parts")

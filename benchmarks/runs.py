@@ -51,6 +51,11 @@ class Runs:
         kind = re.sub(r"\W+", "-", name) if self.own(name) else "main"
         return self.folder / kind / f"seed-{seed}"
 
+    def compared(self) -> dict[str, str]:
+        """What each variant is compared with; the reference, where it is the main run, by that name."""
+        found = {name: v.against for name, v in self.bench.variants.items() if v.against is not None}
+        return {name: other if self.own(other) else MAIN for name, other in found.items()}
+
     def commits(self, name: str, seeds: Sequence[int]) -> str:
         """Where its runs were started and evaluated."""
         return union(read_json(self.place(name, seed) / "commit.json")["commit"] for seed in seeds)

@@ -10,7 +10,7 @@ import polars as pl
 
 from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.errors import UserError
-from corella.evaluation.intervals import bootstrap_mean, paired_bootstrap
+from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 from corella.evaluation.metrics import user_aucs
 from corella.files import read_json
 
@@ -53,7 +53,7 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             each = [next(p for p in r["curves"][crm] if key.items() <= p.items()) for r in results]
             name = f"{crm}, {point['policy']}, {point['combine']}"
             names = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy")
-            facts = {name: mean(each, name) for name in names}
+            facts = {name: mean(each, name) for name in names if all(name in p for p in each)}
             captured = captured_gain(results, crm, str(point["policy"]), str(point["combine"]), point["share"])
             key = {
                 "crm": crm,
@@ -66,16 +66,17 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def variant_rows(name: str, systems: Sequence[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of a variant; `neural`, `crm`, `blend` and `final` are names of roles, see `definitions.Variant`."""
+    """Rows of a variant; `systems` are names of systems, or of roles, see `ROLES`."""
     table = []
     for system in systems:
         each = [
             r["final"] if system == "final" else next(s for s in r["systems"] if s["system"] == played(r, system))
             for r in results
         ]
-        routed = {"llm": 1.0, "blend": 1.0, "final": float(np.mean([r["final"]["share_routed"] for r in results]))}
+        everywhere = 1.0 if "llm" in played(results[0], system) else 0.0
+        routed = mean(each, "share_routed") if system == "final" else everywhere
         means = {metric: mean(each, metric) for metric in METRICS}
-        row = {"table": "variants", "system": titled(name, system), "routed": routed.get(system, 0.0), **means}
+        row = {"table": "variants", "system": titled(name, system), "routed": routed, **means}
         size = {"targets": cost(results)["llm_targets"], "test_rows": results[0]["samples"]["test"]}
         table.append({**row, **seeds(each), **size})
     return table
@@ -107,8 +108,8 @@ def variant_differences(
 
 
 def inner_difference(name: str, a: str, b: str, runs: Sequence[Path]) -> dict[str, Any]:
-    """AUC of system `b` of a variant less that of its system `a`, on its own test rows, users resampled; means over
-    the seeds. `runs`: its folders, one a seed."""
+    """AUC and per-user AUC of system `b` of a variant less those of its system `a`, on its own test rows, users
+    resampled; means over the seeds. `runs`: its folders, one a seed."""
     each = [paired_difference(run_scores(run, b), run_scores(run, a)) for run in runs]
     return {"a": titled(name, a), "b": titled(name, b), **mean_difference(each)}
 
@@ -131,14 +132,16 @@ def paired_difference(ours: pl.DataFrame, theirs: pl.DataFrame) -> dict[str, flo
     a, b = (both[name].to_numpy() for name in ("score_theirs", "score"))
     found = {**asdict(paired_bootstrap(label, a, b, 1000, 1, user)), "rows": len(both), "users": len(np.unique(user))}
     within = user_aucs(label, b, user) - user_aucs(label, a, user)
-    if len(within):
+    if len(within) >= LEAST_CLUSTERS:
+        found["user_auc_users"] = len(within)
         found |= {f"user_auc_{key}": value for key, value in asdict(bootstrap_mean(within, 1000, 1)).items()}
     return {key: value for key, value in found.items() if not key.endswith("p_value")}
 
 
 def mean_difference(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over the seeds of differences and of the ends of their intervals."""
-    return {"seeds": len(each), **{key: mean(each, key) for key in each[0]}}
+    """Means over the seeds of what all have: differences, and the ends of their intervals."""
+    shared = [key for key in each[0] if all(key in found for found in each)]
+    return {"seeds": len(each), **{key: mean(each, key) for key in shared}}
 
 
 def figures(results: list[dict[str, Any]]) -> dict[str, float | None]:
@@ -236,9 +239,11 @@ def differences(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _within_users(results: list[dict[str, Any]], a: str, b: str) -> dict[str, float]:
-    """The same of the AUC within users, where the runs have measured it."""
+    """The same of the AUC within users, where all runs have measured it."""
     each = [d for r in results for d in r.get("user_auc_differences", []) if (d["a"], d["b"]) == (a, b)]
-    return {f"user_auc_{name}": mean(each, name) for name in ("mean", "low", "high")} if each else {}
+    if len(each) < len(results):
+        return {}
+    return {f"user_auc_{name}": mean(each, name) for name in ("mean", "low", "high", "users")}
 
 
 def groups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -262,7 +267,7 @@ def seeds(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 def mean(items: Sequence[Mapping[str, Any]], key: str) -> Any:
     """The mean of a metric, None where it is not defined (per-user AUC with one test row a user)."""
-    values = [item.get(key) for item in items]
+    values = [item[key] for item in items]
     return None if any(value is None for value in values) else float(np.mean(values))
 
 

@@ -24,7 +24,7 @@ from page import ranking_page
 from parts import Part, kept_parts, without_stale
 from pictures import PICTURES, pictures
 from runs import Runs, start_from
-from summary import inner_difference, variant_differences
+from summary import METRICS, differences, inner_difference, mean_difference, variant_differences, variant_rows
 
 
 def _run(folder: Path, frame: pl.DataFrame) -> Path:
@@ -138,9 +138,11 @@ def test_a_part_measured_anew_leaves_the_others_as_they_are() -> None:
 
 
 def test_comparisons_with_a_part_measured_anew_are_dropped() -> None:
-    kept = {name: Part("aaa", [{"auc": 0.7}], [{"a": "x", "b": "y"}]) for name in (REFERENCE, "small", "other")}
+    own = {"a": "small: x", "b": "small: y"}
+    rows = [{"a": f"{REFERENCE}: x", "b": "small: x"}, own]
+    kept = {name: Part("aaa", [{"auc": 0.7}], rows) for name in (REFERENCE, "small", "other")}
     found = without_stale(kept, {REFERENCE}, {"small": REFERENCE, "other": MAIN})
-    assert found["small"] == Part("aaa", [{"auc": 0.7}], ())
+    assert found["small"] == Part("aaa", [{"auc": 0.7}], [own])
     assert found["other"] == kept["other"] and found[REFERENCE] == kept[REFERENCE]
     assert without_stale(kept, {REFERENCE, "small"}, {"small": REFERENCE})["small"] == kept["small"]
 
@@ -170,12 +172,104 @@ def test_a_sentence_tells_of_the_order_within_users() -> None:
     difference |= {f"user_auc_{end}": value for end, value in (("mean", -0.02), ("low", -0.03), ("high", -0.01))}
     (sentence,) = sentences({"differences": [difference], "seeds": [1, 2, 3]})
     assert sentence == (
-        "`y` is above `x`: AUC +.0200 [+.0100, +.0300], per-user AUC -.0200 [-.0300, -.0100] (one seed)."
+        "`y` is above `x`: AUC +.0200 [+.0100, +.0300]; "
+        "within users below: per-user AUC -.0200 [-.0300, -.0100] (one seed)."
     )
 
 
+def _page(routed: list[dict[str, object]], more: list[dict[str, object]], final: float) -> list[str]:
+    """The lines of a small page: LightGBM, the half, and what is given."""
+    ends = {"auc_low": 0.78, "auc_high": 0.82, "seeds": 1}
+    rows = [
+        {"table": "systems", "system": "lightgbm", "routed": 0.0, "auc": 0.79, **ends},
+        {"table": "systems", "system": "dcnv2", "routed": 0.0, "auc": 0.8, "user_auc": 0.7, **ends},
+        {"table": "systems", "system": "final", "routed": 0.19, "auc": final, **ends},
+        *[{"table": "routing", "crm": "dcnv2", "policy": "learned", "captured": None, **ends, **row} for row in routed],
+        *more,
+    ]
+    return ranking_page("T", "text", {
+        "benchmark": "b", "commit": "aaa", "form": "quick", "seeds": [1], "machine": {}, "groups": [],
+        "differences": [], "rows": rows,
+        "cost": {
+            "llm_targets": 1.0, "llm_tokens": 1.0, "llm_seconds": 1.0, "milliseconds_per_sample": 300.0,
+            "crm_milliseconds_per_sample": 0.05,
+        },
+        "figures": {"final_auc": final, "blend_user_auc": None, "gain_captured_20_learned": None},
+        "settings": {"crm": {"id_dropout": 0.8}}, "comparable": "lightgbm",
+    }).split("\n")  # fmt: skip
+
+
+def test_our_rows_have_all_shares_and_their_cost() -> None:
+    routed = [
+        {"combine": combine, "system": "dcnv2", "routed": share, "auc": 0.8 + share / 100, "user_auc": 0.7}
+        for combine in ("blend", "replace") for share in (1.0, 0.5, 0.1)
+    ]  # fmt: skip
+    lines = _page(routed, [], 0.81)
+    assert [line for line in lines[lines.index("## Ours") :] if line.startswith(("| dcnv2 |", "| final |"))][:5] == [
+        "| dcnv2 | 0% | .8000 [.7800, .8200] | .7000 |  |  | 0 |",
+        "| dcnv2 | 10% | .8010 [.7800, .8200] | .7000 |  |  | 30 |",
+        "| dcnv2 | 50% | .8050 [.7800, .8200] | .7000 |  |  | 150 |",
+        "| dcnv2 | 100% | .8100 [.7800, .8200] | .7000 |  |  | 300 |",
+        "| final | 19% | .8100 [.7800, .8200] |  |  |  | 57 |",
+    ]
+    assert "the conventional half takes 0.05." in lines
+    (within, captured) = (line for line in lines if "not defined" in line)
+    assert within.startswith("| `blend_user_auc` | not defined: no user has both answers | per-user AUC of")
+    assert captured.startswith("| `gain_captured_20_learned` | not defined: the blend gains less than .001 | share")
+
+
+@pytest.mark.parametrize(("theirs", "where"), [(0.77, "above"), (0.8, "around"), (0.83, "below")])
+def test_a_page_names_the_strongest_rivals(theirs: float, where: str) -> None:
+    rival = {"table": "conventional", "system": "conventional: din", "auc": 0.85, "routed": 0.0}
+    published = {"table": "published", "system": "theirs", "auc": theirs}
+    lines = _page([], [rival, published, {**published, "system": "worse", "auc": 0.5}], 0.81)
+    assert (
+        "- Of all models without a language model `conventional: din` has the best test AUC, .8500; `final` has .8100, "
+        "with 19% of the samples sent to the language model at 300 ms each. Their difference has no interval yet: they "
+        "were not measured together."
+    ) in lines
+    assert (
+        f"- The best published row is theirs, {auc(theirs)}; the interval of `lightgbm`, .7900 [.7800, .8200], lies "
+        f"{where} it."
+    ) in lines
+    (heading,) = (line for line in lines if line.startswith("No language model in them;"))
+    assert heading.endswith("they are the defaults (with crm.id_dropout 0.8), and without counting features ids are")
+
+
+def test_a_difference_that_one_seed_lacks_is_of_no_seed() -> None:
+    """As where too few users of one seed have both answers."""
+    one = {"mean": 0.1, "low": 0.0, "high": 0.2, "rows": 5, "users": 2}
+    found = mean_difference([{**one, "user_auc_mean": 0.3}, one])
+    assert found == {"seeds": 2, **one}
+    runs = [{"differences": [{"a": "x", "b": "y", "resampled": "rows", **one}]} for _ in range(2)]
+    within = {"a": "x", "b": "y", "mean": 0.3, "low": 0.2, "high": 0.4, "users": 7}
+    (found,) = differences([{**runs[0], "user_auc_differences": [within]}, runs[1]])
+    assert "user_auc_mean" not in found
+    (found,) = differences([{**run, "user_auc_differences": [within]} for run in runs])
+    assert (found["user_auc_mean"], found["user_auc_users"]) == (0.3, 7)
+
+
+def test_who_reads_with_the_language_model() -> None:
+    systems = [
+        {"system": name, **dict.fromkeys(METRICS, 0.5)} for name in ("x", "llm", "x & llm", "lightgbm & x & llm")
+    ]
+    run = {
+        "main_crm": "lightgbm & x", "neural_crm": "x", "systems": systems, "samples": {"test": 9},
+        "final": {"share_routed": 0.19, **dict.fromkeys(METRICS, 0.5)},
+        "cost": dict.fromkeys(
+            ("llm_targets", "llm_tokens", "llm_seconds", "milliseconds_per_sample", "test_seconds",
+             "crm_milliseconds_per_sample"), 1.0,
+        ),
+    }  # fmt: skip
+    found = variant_rows("v", ("neural", "llm", "neural blend", "blend", "final"), [run])
+    assert {row["system"]: row["routed"] for row in found} == {
+        "v: neural model": 0.0, "v: language model": 1.0, "v: neural model & language model": 1.0, "v: blend": 1.0,
+        "v: final": 0.19,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_pages_pictures_are_those_of_its_result(name: str) -> None:
+def test_a_page_and_its_pictures_are_those_of_its_result(name: str) -> None:
     """The page says what the data say; the systems' figures stand in the picture, and it shows every picture."""
     result, page = read_json(DOCS / f"{name}.json"), (DOCS / f"{name}.md").read_text(encoding="utf-8")
     assert page == ranking_page(BENCHMARKS[name].title, BENCHMARKS[name].text, result)

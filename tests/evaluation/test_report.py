@@ -239,26 +239,23 @@ def test_verdict_names_a_stronger_lightgbm(predictions: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
-    [
-        (-0.03, -0.01, "it orders them worse"),
-        (-0.01, 0.01, "no significant difference"),
-        (0.01, 0.03, "it orders them better"),
-    ],
+    [(-0.03, -0.01, "significantly worse"), (-0.01, 0.02, "not significant"), (0.01, 0.03, "a significant gain")],
 )
 def test_verdict_tells_of_the_order_within_a_user(
     low: float, high: float, words: str, config: Config, predictions: pl.DataFrame
 ) -> None:
+    """Of the system that the verdict is about, and of the blend everywhere."""
     metrics = synthetic_metrics()
-    assert "Within each user" not in render_verdict(metrics, predictions)
-    pair = {"a": "dcnv2+counts", "b": "dcnv2+counts & llm", "users": 30, "p_value": 0.1}
-    metrics["user_auc_differences"] = [{**pair, "mean": (low + high) / 2, "low": low, "high": high}]
+    assert "within each user" not in render_verdict(metrics, predictions)
+    full = {"a": "dcnv2+counts", "b": "dcnv2+counts & llm", "mean": 0.001, "low": -0.04, "high": 0.05}
+    routed = {"a": "dcnv2+counts", "b": "final", "mean": (low + high) / 2, "low": low, "high": high}
+    metrics["user_auc_differences"] = [full, routed]
     page = render_report(metrics, config, predictions)
-    assert re.search(f"Within each user's own samples[^<]*{words}", unescape(_verdict(page)))
-    row = re.search(
-        r"minus dcnv2\+counts</small>.*?</tr>", page[page.index("dcnv2+counts &amp; llm<small>") :], re.DOTALL
-    )
-    assert row is not None and ">no<" not in row[0].split("+.0250")[0]
-    assert signed(low) in unescape(row[0]) and signed(high) in unescape(row[0])
+    said = unescape(_verdict(page))
+    assert re.search(f"per-user AUC\\) changes by {re.escape(signed(routed['mean']))}[^;]*{words};", said)
+    assert re.search(r"every sample, by \+\.0010 [^;]*not significant\.", said)
+    row = unescape(page[page.index("final<small>minus dcnv2+counts") :].split("</tr>")[0])
+    assert signed(low) in row and signed(high) in row
 
 
 def test_database_uris_are_hidden(page: str) -> None:

@@ -36,11 +36,20 @@ def _prompt(seed: int, branches: int = 3) -> SharedPrompt:
 
 
 def _with_engine(folder: Path, use: Callable[[ProcessEngine], Awaitable[None]]) -> None:
-    async def run() -> None:
-        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1)
+    async def loaded(engine: ProcessEngine) -> None:
         await engine.start()
+        assert await engine.wait_ready()
+        await use(engine)
+
+    _with_unstarted_engine(folder, loaded)
+
+
+def _with_unstarted_engine(
+    folder: Path, use: Callable[[ProcessEngine], Awaitable[None]], load_seconds: float = 600.0
+) -> None:
+    async def run() -> None:
+        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1, load_seconds)
         try:
-            assert await engine.wait_ready()
             await use(engine)
         finally:
             await engine.stop()
@@ -110,8 +119,7 @@ def test_nothing_to_read(folder: Path) -> None:
 
 
 def test_a_process_that_loads_is_not_at_fault(folder: Path) -> None:
-    async def run() -> None:
-        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1)
+    async def use(engine: ProcessEngine) -> None:
         said: list[str] = []
         engine.on_ready = lambda: said.append("ready")
         assert not engine.loading and not engine.ready
@@ -122,23 +130,23 @@ def test_a_process_that_loads_is_not_at_fault(folder: Path) -> None:
         await engine.stop()
         assert not engine.loading
 
-    asyncio.run(run())
+    _with_unstarted_engine(folder, use)
 
 
-def test_a_process_that_hangs_while_it_loads_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1)
-        monkeypatch.setattr(engine_module, "_LOADING_SECONDS", 0.2)
+def test_a_process_that_hangs_while_it_loads_is_replaced(folder: Path) -> None:
+    async def use(engine: ProcessEngine) -> None:
+        faults: list[str] = []
+        engine.on_fault = faults.append
         await engine.start()
-        monkeypatch.setattr(engine_module, "_LOADING_SECONDS", 600.0)
+        engine._load_seconds = 600.0  # the next one may take its time
         assert engine._process is not None and engine._process.pid is not None
         hung = engine._process.pid
         os.kill(hung, signal.SIGSTOP)
         assert await engine.wait_ready()
         assert engine._process.pid != hung and not engine.loading
-        await engine.stop()
+        assert "load_seconds" in faults[0] and "died" in faults[1]
 
-    asyncio.run(run())
+    _with_unstarted_engine(folder, use, load_seconds=0.2)
 
 
 def test_retrieval_in_the_same_process(

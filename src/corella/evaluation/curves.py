@@ -5,6 +5,7 @@ The headline is the *captured gain*: (AUC at a share - AUC of the CRM) / (AUC of
 written as 0 where the blend everywhere gains nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,8 +84,13 @@ def _measures(data: RoutedSet, z: npt.NDArray[np.float64]) -> tuple[float, ...]:
     return float(roc_auc_score(label, z)), low, high, user_auc(label, z, data.user), loss, right
 
 
-def routed_logits(router: Router, data: RoutedSet, policy: str, share: float) -> npt.NDArray[np.float64]:
-    """Final logits [draws, rows] where a policy sends a share of the samples to be blended; one draw where it draws no
-    lots."""
-    scores = policies(router, data)[policy]
-    return np.stack([np.where(route_top(score, share), data.blended, data.crm) for score in scores])
+def routed_logits(
+    router: Router, data: RoutedSet, names: Sequence[str], share: float
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Final logits [draws, rows] of each policy, where it sends a share of the samples to be blended; one draw where it
+    draws no lots."""
+    priorities = policies(router, data)
+    return {
+        name: np.stack([np.where(route_top(score, share), data.blended, data.crm) for score in priorities[name]])
+        for name in names
+    }

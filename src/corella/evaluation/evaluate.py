@@ -103,13 +103,13 @@ def evaluate(
         (neural, f"{neural} & llm"), ("lightgbm", neural), ("lightgbm", main), (neural, main),
     ]  # fmt: skip
     shown = systems | {
-        f"{crm}, {policy} 20 %": routed_logits(router, data, policy, 0.2)
+        f"{crm}, {policy} 20 %": z
         for crm, (router, data) in routed.items()
-        for policy in ("learned", "entropy", "random")
+        for policy, z in routed_logits(router, data, ("learned", "entropy", "random"), 0.2).items()
     }
     pairs += [(f"{crm}, {p} 20 %", f"{crm}, learned 20 %") for crm in routed for p in ("entropy", "random")]
     result["differences"] = _differences(model, test, shown, pairs)
-    result["user_auc_differences"] = _user_auc_differences(model, test, systems, pairs)
+    result["user_auc_differences"] = _user_auc_differences(model, test, shown, pairs)
     if run is not None:
         with atomic_path(run / "predictions.parquet") as path:
             _predictions(model, test, systems, final.routed).write_parquet(path)
@@ -255,11 +255,15 @@ def _user_auc_differences(
     model: CoReLLa, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
 ) -> list[dict[str, float | str]]:
     """Paired differences of the AUC within users, users resampled: what a model is worth to the order of one user's
-    items, where the AUC of all samples also gains from telling users apart. Empty where no user has both answers."""
+    items, where the AUC of all samples also gains from telling users apart. Empty where too few users have both
+    answers."""
     config, rows = model.config, []
-    each = {name: user_aucs(test.label, systems[name], test.user) for name in systems}
+    each = {
+        name: np.mean([user_aucs(test.label, draw, test.user) for draw in np.atleast_2d(z)], axis=0)
+        for name, z in systems.items()
+    }
     for a, b in dict.fromkeys(pairs):
-        if a == b or a not in each or b not in each or len(each[a]) == 0:
+        if a == b or len(each[a]) < LEAST_CLUSTERS:
             continue
         found = bootstrap_mean(each[b] - each[a], config.evaluation.bootstrap, config.seed)
         rows.append({"a": a, "b": b, "users": len(each[a]), **asdict(found)})

@@ -1,4 +1,4 @@
-"""Confidence: DeLong's interval of one AUC, and a paired bootstrap of the difference of two."""
+"""Confidence: DeLong's interval of one AUC, a bootstrap of the paired difference of two, and one of a mean."""
 
 from dataclasses import dataclass
 
@@ -68,7 +68,8 @@ def paired_bootstrap(
 
 
 def bootstrap_mean(values: Floats, resamples: int, seed: int) -> Difference:
-    """The mean of differences that were taken within units, such as users [units], with the units resampled."""
+    """The mean of differences that were taken within units, such as users [units, at least one], with the units
+    resampled. With fewer than `LEAST_CLUSTERS` units the interval is -1 to 1."""
     rng = np.random.default_rng(seed)
     observed, units = float(values.mean()), len(values)
     if units < LEAST_CLUSTERS:

@@ -127,16 +127,21 @@ def user_auc_difference(metrics: Metrics, a: str, b: str) -> Row | None:
 
 
 def _within_users(metrics: Metrics) -> str:
-    """What the blend does to the order of one user's items: AUC of all samples also gains from telling users apart."""
+    """What asking the language model does to the order of one user's samples, at the routed share and everywhere: the
+    AUC of all samples also gains from telling users apart."""
     main = metrics["main_crm"]
-    found = user_auc_difference(metrics, main, f"{main} & llm")
-    if found is None:
+    routed, full = (user_auc_difference(metrics, main, b) for b in ("final", f"{main} & llm"))
+    if routed is None or full is None:
         return ""
-    judged = ("it orders them worse", "no significant difference", "it orders them better")[sign(found) + 1]
     return (
-        f"Within each user's own samples, blended into every sample: per-user AUC {signed(found['mean'])} "
-        f"({interval(found)}), {judged}."
+        f"The order within each user's own samples (per-user AUC) changes by {_judged(routed)}; blended into every "
+        f"sample, by {_judged(full)}."
     )
+
+
+def _judged(d: Row) -> str:
+    words = ("significantly worse", "not significant", "a significant gain")[sign(d) + 1]
+    return f"{signed(d['mean'])} ({interval(d)}), {words}"
 
 
 def _against_conventional(metrics: Metrics, predictions: pl.DataFrame) -> str:

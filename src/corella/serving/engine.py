@@ -27,8 +27,6 @@ from corella.serving.worker import Job, Retrieval, serve_language_model, unpack
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_LOADING_SECONDS = 600.0
-"""How long a process may load its model before it is taken for hung, and killed."""
 _FAIR_SECONDS = 0.1
 """Answers to more hurried requests are no reason to trust less."""
 _SLICE = 128
@@ -101,15 +99,19 @@ class _Asked:
 class ProcessEngine:
     """The language model of a saved model in a process of its own, which is started again when it dies."""
 
-    def __init__(self, run: Path, cache_bytes: int, batch_tokens: int, wait: float, threads: int) -> None:
-        """`run`: a run or an exported one; `wait`: seconds in which requests gather for a pass."""
+    def __init__(
+        self, run: Path, cache_bytes: int, batch_tokens: int, wait: float, threads: int, load_seconds: float
+    ) -> None:
+        """`run`: a run or an exported one; `wait`: seconds in which requests gather for a pass; `load_seconds`: how
+        long the process may load its model before it is taken for hung, and replaced."""
         self._arguments = (run, cache_bytes, batch_tokens, wait, threads)
         self._retrieves = (run / "retrieval" / "manifest.json").is_file()
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._speed: Speed | None = None
         """None until the process has loaded its model."""
-        self._deaths = 0
+        self._load_seconds, self._deaths = load_seconds, 0
+        self._loading: asyncio.TimerHandle | None = None
         self._waiting: dict[int, _Asked] = {}
         self._number = 0
         self._kept: OrderedDict[str, Ints] = OrderedDict()
@@ -186,7 +188,7 @@ class ProcessEngine:
         self._connection = ours
         loop = asyncio.get_running_loop()
         loop.add_reader(ours.fileno(), self._read)
-        loop.call_later(_LOADING_SECONDS, self._notice_loading, process)
+        self._loading = loop.call_later(self._load_seconds, self._give_up, process)
 
     async def stop(self) -> None:
         """End the process; whoever waits is told that there will be no answer."""
@@ -271,10 +273,10 @@ class ProcessEngine:
         if now - oldest > _SILENT_SECONDS and self._process is not None:
             self._process.kill()
 
-    def _notice_loading(self, process: BaseProcess) -> None:
-        """Kill a process that has had its time and is still loading."""
-        if process is self._process and self._speed is None:
-            process.kill()
+    def _give_up(self, process: BaseProcess) -> None:
+        """Kill a process that has had its time and is still loading: the end of its pipe then starts another."""
+        self.on_fault(f"not loaded in {self._load_seconds:.0f} s (load_seconds): its process is killed")
+        process.kill()
 
     def _read(self) -> None:
         """The process has said something, or is dead."""
@@ -309,6 +311,8 @@ class ProcessEngine:
         head, logits = unpack(message, np.float32)
         if "per_token" in head:
             self._speed, self._backoff = Speed(head["fixed"], head["per_token"]), 1.0
+            if self._loading is not None:
+                self._loading.cancel()
             self.on_ready()
             return
         future = self._waiting.pop(head["number"]).future
@@ -329,6 +333,8 @@ class ProcessEngine:
 
     def _close(self, reason: str) -> None:
         self._speed = None
+        if self._loading is not None:
+            self._loading.cancel()
         self._kept.clear()
         if self._connection is not None:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())

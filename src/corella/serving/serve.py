@@ -79,8 +79,9 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     if isinstance(model.prompts, TimelinePrompts) and plain:
         if settings.llm_url is None:
             engine = ProcessEngine(
-                run, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads
-            )
+                run, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads,
+                settings.load_seconds,
+            )  # fmt: skip
         else:
             key = os.environ.get(settings.llm_key_variable, "")
             endpoint = Endpoint(settings.llm_url, settings.llm_model, key)

@@ -41,6 +41,8 @@ class ServingSettings(Section):
     """How long a pass waits for more requests to share it."""
     llm_threads: int | None = Field(default=None, ge=1)
     """Threads of the language model's process. Unset: all processors."""
+    load_seconds: float = Field(default=600.0, gt=0)
+    """How long the language model's process may load before it is taken for hung, and replaced."""
     llm_url: str | None = None
     """An OpenAI-compatible server to ask instead of a process of one's own, e.g. http://llm:8000/v1."""
     llm_model: str = "corella"
