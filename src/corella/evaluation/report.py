@@ -101,6 +101,7 @@ def _cards(metrics: Metrics) -> str:
 
 
 def _within(d: Row | None) -> list[str]:
+    """A difference of per-user AUC; empty where it is not measured."""
     return ["", "", ""] if d is None else [signed(d["mean"]), span(d), "yes" if sign(d) else "no"]
 
 
@@ -140,8 +141,8 @@ def _systems(metrics: Metrics) -> str:
         marked=final,
     )
     return (
-        f'{paragraph(lead)}<div class="pair">{markup.figure("Test AUC", chart)}<div>{paired}{paragraph(why)}</div>'
-        f"</div>{everything}"
+        f'<div class="pair">{markup.figure("Test AUC", chart)}<div>{paragraph(lead)}{paragraph(why)}</div></div>'
+        f"{paired}{everything}"
     )
 
 
