@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -37,6 +38,11 @@ def titles() -> dict[str, tuple[str, bool]]:
     return {name + ("+counts" if counts else ""): (name, counts) for name in MODELS for counts in (False, True)}
 
 
+def untitled(system: str) -> str:
+    """The model's title in the name of a row."""
+    return system.removeprefix("conventional: ")
+
+
 def tuned_settings(benchmark: str) -> tuple[dict[str, dict[str, Any]], int]:
     """Title -> the settings that tuning chose, and of how many trials; empty where nothing was tuned."""
     path = DOCS / f"tuned-{benchmark}.json"
@@ -54,12 +60,18 @@ class Measured:
     """One a model, means over the seeds."""
     commit: str
     scores: dict[str, list[Path]]
-    """By the row's system, what it says of the test rows, a file a seed."""
+    """By the row's system, what it says of the validation and test rows, a file a seed."""
 
     @property
     def best(self) -> str:
         """The system with the highest test AUC: the hardest to beat."""
         return str(max(self.rows, key=lambda row: row["auc"])["system"])
+
+    def best_other(self, half: str) -> str:
+        """The same of those with counting features that have no part in `half`, a conventional half's name."""
+        own = half.split(" & ")
+        others = [row for row in self.rows if "+counts" in row["system"] and untitled(row["system"]) not in own]
+        return str(max(others, key=lambda row: row["auc"])["system"])
 
 
 def measure_conventional(benchmark: str, config: Config, folder: Path, seeds: Sequence[int]) -> Measured:
@@ -92,8 +104,8 @@ def measure_conventional(benchmark: str, config: Config, folder: Path, seeds: Se
 def _one(
     dataset: Dataset, config: Config, title: str, settings: dict[str, Any], seed: int, path: Path
 ) -> dict[str, float]:
-    """Quality on all test rows of a model trained with early stopping, calibrated on validation rows; its scores are
-    written beside `path`."""
+    """Quality on all test rows of a model trained with early stopping, calibrated on validation rows; its logits of
+    both are written beside `path`."""
     spec = make_spec(dataset)
     encoder = CRMEncoder(spec, dataset)
     train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
@@ -111,8 +123,9 @@ def _one(
         trees = train_trees(encoder, train, valid, seed, settings)
         z_valid, z_test = (trees.logits(encoder, part) for part in (valid, test))
     calibrate = fit_calibrator(z_valid, valid.label, config.routing.calibration)
-    score = calibrate(z_test)
+    score = calibrate(np.r_[z_valid, z_test])
     columns = [name for name in (USER, ITEM, LABEL, TIME) if name in dataset.log.columns]
+    rows = dataset.log[np.r_[valid.row, test.row]].select(columns).with_columns(score=pl.Series(score))
     with atomic_path(path.with_suffix(".parquet")) as target:
-        dataset.log[test.row].select(columns).with_columns(score=pl.Series(score)).write_parquet(target)
-    return quality(test.label, score, test.user).row()
+        rows.write_parquet(target)
+    return quality(test.label, score[len(valid) :], test.user).row()

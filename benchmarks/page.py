@@ -16,7 +16,12 @@ _TABLES = {
         "Systems",
         "One run a seed; `a & b` is a logistic regression on the logits of both, fitted on validation rows.",
     ),
-    "conventional": ("All conventional models", "No language model in them; `+counts` reads the counting features."),
+    "conventional": (
+        "All conventional models",
+        "No language model in them; `+counts` reads the counting features. `a & b & c` is the control of the blend:\n"
+        "the main runs' conventional half with a third model (the best of the others, by test AUC) where the language\n"
+        "model would be.",
+    ),
     "variants": (
         "Controls, ablations and options",
         "Many are smaller than the main run; how far those that can be compared are from their reference stands above.",

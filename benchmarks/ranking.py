@@ -38,6 +38,7 @@ from summary import (
     variant_differences,
     variant_rows,
 )
+from third import third_control
 
 CONVENTIONAL = "conventional"
 
@@ -90,18 +91,25 @@ def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
 
 
 def _conventional(runs: Runs, arguments: argparse.Namespace) -> Part:
-    """All conventional models; where the main runs are there, the final system beside the best of them."""
+    """All conventional models; where the main runs are there, the final system beside the best of them, and a third one
+    in the language model's place."""
     seeds = arguments.conventional_seeds
     found = measure_conventional(
         arguments.name, runs.config(MAIN, arguments.seeds[0]), runs.folder / CONVENTIONAL, seeds
     )
-    each = [
-        paired_difference(run_scores(runs.place(MAIN, seed), "final"), pl.read_parquet(path))
-        for seed, path in zip(seeds, found.scores[found.best], strict=True)
-        if (runs.place(MAIN, seed) / "predictions.parquet").is_file()
-    ]
-    compared = [{"a": found.best, "b": "final", **mean_difference(each)}] if each else []
-    return Part(found.commit, found.rows, compared)
+    places = {n: runs.place(MAIN, seed) for n, seed in enumerate(seeds)}
+    trained = {n: place for n, place in places.items() if (place / "predictions.parquet").is_file()}
+    if not trained:
+        return Part(found.commit, found.rows)
+    best = [pl.read_parquet(found.scores[found.best][n]) for n in trained]
+    finals = [run_scores(place, "final") for place in trained.values()]
+    each = [paired_difference(final, rival) for final, rival in zip(finals, best, strict=True)]
+    control, compared = third_control(found, trained)
+    return Part(
+        found.commit,
+        [*found.rows, control],
+        [{"a": found.best, "b": "final", **mean_difference(each)}, *compared],
+    )
 
 
 def _write(arguments: argparse.Namespace, runs: Runs, known: list[str], measured: dict[str, Part]) -> None:

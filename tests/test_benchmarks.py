@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.errors import UserError
+from corella.evaluation.evaluate import evaluate
 from corella.evaluation.metrics import user_auc
 from corella.files import read_json, write_json, write_text
 from corella.settings import to_yaml
@@ -19,12 +21,14 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 import retrieval
 from common import DOCS, auc, sentences
+from conventional import Measured
 from definitions import BENCHMARKS, MAIN, REFERENCE
 from page import ranking_page
 from parts import Part, kept_parts, without_stale
 from pictures import PICTURES, pictures
 from runs import Runs, start_from
 from summary import METRICS, differences, inner_difference, mean_difference, variant_differences, variant_rows
+from third import third_control
 
 
 def _run(folder: Path, frame: pl.DataFrame) -> Path:
@@ -247,6 +251,32 @@ def test_a_difference_that_one_seed_lacks_is_of_no_seed() -> None:
     assert "user_auc_mean" not in found
     (found,) = differences([{**run, "user_auc_differences": [within]} for run in runs])
     assert (found["user_auc_mean"], found["user_auc_users"]) == (0.3, 7)
+
+
+def test_a_third_model_that_is_the_language_model_gives_its_blend(tiny_system: CoReLLa, tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tiny_system
+    model.save(run / "model")
+    write_json(run / "metrics.json", metrics := evaluate(model, run))
+    test = model.dataset.samples("test")
+    rows = model.dataset.log[np.r_[model.valid_rows, test.row]].select("user_id", "item_id", "label", "timestamp")
+    logits = np.r_[model.valid_llm, model.llm_logits(test)]
+    rows.with_columns(score=pl.Series(logits)).write_parquet(tmp_path / "din+counts-1.parquet")
+    half, third = str(metrics["main_crm"]), "conventional: din+counts"
+    better = [{"system": f"conventional: {title}", "auc": 0.9} for title in ("lightgbm", "dcnv2+counts", "din")]
+    found = Measured(
+        [*better, {"system": third, "auc": 0.6, "trials": 10}], "aaa", {third: [tmp_path / "din+counts-1.parquet"]}
+    )
+    row, compared = third_control(found, {0: run})
+    blend = next(s for s in metrics["systems"] if s["system"] == f"{half} & llm")
+    assert (row["system"], row["trials"], row["seeds"]) == (f"conventional: {half} & din+counts", 10, 1)
+    assert (row["auc"], row["logloss"]) == pytest.approx((blend["auc"], blend["logloss"]), abs=1e-6)
+    assert [(d["a"], d["b"]) for d in compared] == [
+        (half, row["system"]), (row["system"], f"{half} & llm"), (row["system"], "final"),
+    ]  # fmt: skip
+    base = next(s for s in metrics["systems"] if s["system"] == half)
+    assert compared[0]["mean"] == pytest.approx(blend["auc"] - base["auc"], abs=1e-6)
+    assert compared[1]["mean"] == pytest.approx(0, abs=1e-6)
+    assert compared[2]["mean"] == pytest.approx(metrics["final"]["auc"] - blend["auc"], abs=1e-6)
 
 
 def test_who_reads_with_the_language_model() -> None:
