@@ -106,7 +106,8 @@ _COLLM_ONLY = {
                 "history_answers": "likes", "user_fields": [], "item_fields": [], "list_fields": [],
                 "item_text": "{title}", "user_text": "A user. Likes it?", **_PLAIN,
             },
-            "crm": {"counts": False, "trees": False, "id_dropout": 0.3}, "llm": {"counts_in_words": False},
+            "crm": {"counts": False, "trees": False, "id_dropout": 0.0},
+            "llm": {"counts_in_words": False, "crm_tokens": True},
         },
         ("neural", "llm", "blend"),
     ),
@@ -117,8 +118,8 @@ _COLLM_ONLY = {
         {"data": {"strict_time": True, **_PLAIN}}, ("neural", "crm", "llm", "blend"), against=PLAIN_COUNTS
     ),
 }  # fmt: skip
-"""What the published models read, what ratings and neighbours are worth, and what is left when answers of the same
-second are hidden."""
+"""What the published models read, with soft tokens as the best of them have, ids never hidden (validation rows prefer
+that); what ratings and neighbours are worth; and what is left when answers of the same second are hidden."""
 
 _BOOKS_ONLY = {
     "targets only": Variant(
