@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from common import auc, sentences, stamp, table
+from common import auc, sentences, signed, stamp, table
 from figures import FIGURES
 from pictures import PICTURES, is_conventional
 
@@ -49,7 +49,7 @@ def ranking_page(title: str, text: str, result: Row) -> str:
             said = note + (_tuning(chosen, result["settings"]) if name == "conventional" else "")
             lines += ["", f"## {heading}", "", said, "", *table(["system", *_MODELS, *sizes], body)]
         if name == "systems":
-            lines += _ours(result)
+            lines += [*_lists(rows), *_ours(result)]
     lines += _routing([row for row in rows if row["table"] == "routing"])
     lines += _groups(result["groups"])
     lines += [
@@ -87,6 +87,26 @@ def _beside(result: Row) -> list[str]:
             f"{_interval(ours)}, lies {where} it."
         )
     return said
+
+
+def _lists(rows: Sequence[Row]) -> list[str]:
+    """The order within lists that are scored at one moment; nothing where it is not measured."""
+    chosen = [row for row in rows if row["table"] == "lists"]
+    if not chosen:
+        return []
+    note = (
+        f"Test items of {chosen[0]['lists']:.0f} users, at most 20 each, all scored at the moment of the user's first "
+        "test\nsample: the order of a list as it would be served. The difference is from the conventional half, users "
+        "resampled."
+    )
+    body = []
+    for row in chosen:
+        known = "difference_mean" in row
+        low, high = (signed(row[f"difference_{end}"]) if known else "" for end in ("low", "high"))
+        difference = f"{signed(row['difference_mean'])} [{low}, {high}]" if known else ""
+        body.append([row["system"], auc(row["user_auc"]), auc(row["ndcg10"]), difference, str(row["seeds"])])
+    heads = ["system", "AUC in a list", "NDCG@10", "difference", "seeds"]
+    return ["", "## One list a user", "", note, "", *table(heads, body)]
 
 
 def _ours(result: Row) -> list[str]:

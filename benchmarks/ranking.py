@@ -30,6 +30,7 @@ from summary import (
     figures,
     groups,
     inner_difference,
+    list_rows,
     mean_difference,
     paired_difference,
     rows,
@@ -75,7 +76,8 @@ def _measured(name: str, runs: Runs, arguments: argparse.Namespace) -> Part:
             "seeds": arguments.seeds, "machine": results[0]["machine"], "cost": cost(results),
             "groups": groups(results), "figures": figures(results),
         }  # fmt: skip
-        return Part(runs.commits(MAIN, arguments.seeds), rows(results), differences(results), facts)
+        table = [*rows(results), *list_rows(results)]
+        return Part(runs.commits(MAIN, arguments.seeds), table, differences(results), facts)
     if name == CONVENTIONAL:
         return _conventional(runs, arguments)
     variant, seeds = runs.bench.variants[name], arguments.variant_seeds or arguments.seeds

@@ -65,6 +65,24 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
+def list_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a system in lists that are scored at one moment: means over the seeds of the AUC and NDCG@10 within them,
+    and of the difference of that AUC from the conventional half's and the ends of its interval. None where a run has no
+    such lists."""
+    if not all(r.get("lists") for r in results):
+        return []
+    table, main = [], results[0]["main_crm"]
+    for name in (s["system"] for s in results[0]["lists"]["systems"]):
+        each = [next(s for s in r["lists"]["systems"] if s["system"] == name) for r in results]
+        apart = [d for r in results for d in r["lists"]["differences"] if (d["a"], d["b"]) == (main, name)]
+        facts = {key: mean(each, key) for key in ("user_auc", "ndcg10")}
+        facts |= {f"difference_{key}": mean(apart, key) for key in ("mean", "low", "high") if apart}
+        facts["lists"] = mean([r["lists"] for r in results], "users")
+        row = {"table": "lists", "system": f"one list a user: {name}", "auc": None}
+        table.append({**row, **facts, "seeds": len(results)})
+    return table
+
+
 def variant_rows(name: str, systems: Sequence[str], results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of a variant; `systems` are names of systems, or of roles, see `ROLES`."""
     table = []

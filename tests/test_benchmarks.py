@@ -3,6 +3,7 @@
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,15 @@ from page import ranking_page
 from parts import Part, kept_parts, without_stale
 from pictures import PICTURES, pictures
 from runs import Runs, start_from
-from summary import METRICS, differences, inner_difference, mean_difference, variant_differences, variant_rows
+from summary import (
+    METRICS,
+    differences,
+    inner_difference,
+    list_rows,
+    mean_difference,
+    variant_differences,
+    variant_rows,
+)
 from third import third_control
 
 
@@ -236,8 +245,24 @@ def test_a_page_names_the_strongest_rivals(theirs: float, where: str) -> None:
         f"- The best published row is theirs, {auc(theirs)}; the interval of `lightgbm`, .7900 [.7800, .8200], lies "
         f"{where} it."
     ) in lines
-    (heading,) = (line for line in lines if line.startswith("No language model in them;"))
-    assert heading.endswith("they are the defaults (with crm.id_dropout 0.8), and without counting features ids are")
+    (said,) = (line for line in lines if "No settings were searched here" in line)
+    assert said.endswith("they are the defaults (with crm.id_dropout 0.8), and without counting features ids are")
+
+
+def test_lists_of_all_seeds() -> None:
+    def result(seed: int, user_auc: float) -> dict[str, Any]:
+        systems = [{"system": name, "user_auc": user_auc, "ndcg10": 0.8} for name in ("half", "llm")]
+        apart = [{"a": "half", "b": "llm", "mean": 0.1 * seed, "low": -0.1, "high": 0.3}]
+        return {"main_crm": "half", "lists": {"users": 40, "systems": systems, "differences": apart}}
+
+    half, llm = list_rows([result(1, 0.7), result(2, 0.6)])
+    assert "difference_mean" not in half
+    assert (llm["user_auc"], llm["difference_mean"], llm["seeds"]) == pytest.approx((0.65, 0.15, 2))
+    assert list_rows([result(1, 0.7), {"main_crm": "half"}]) == []
+    lines = _page([], [half, llm], 0.81)
+    assert "| one list a user: half | .6500 | .8000 |  | 2 |" in lines
+    assert "| one list a user: llm | .6500 | .8000 | +.1500 [-.1000, +.3000] | 2 |" in lines
+    assert "## One list a user" not in _page([], [], 0.81)
 
 
 def test_a_difference_that_one_seed_lacks_is_of_no_seed() -> None:

@@ -246,16 +246,44 @@ def test_verdict_tells_of_the_order_within_a_user(
 ) -> None:
     """Of the system that the verdict is about, and of the blend everywhere."""
     metrics = synthetic_metrics()
-    assert "within each user" not in render_verdict(metrics, predictions)
+    assert "per-user AUC), changes" not in render_verdict(metrics, predictions)
     full = {"a": "dcnv2+counts", "b": "dcnv2+counts & llm", "mean": 0.001, "low": -0.04, "high": 0.05}
     routed = {"a": "dcnv2+counts", "b": "final", "mean": (low + high) / 2, "low": low, "high": high}
     metrics["user_auc_differences"] = [full, routed]
     page = render_report(metrics, config, predictions)
     said = unescape(_verdict(page))
-    assert re.search(f"per-user AUC\\) changes by {re.escape(signed(routed['mean']))}[^;]*{words};", said)
+    assert re.search(f"per-user AUC\\), changes by {re.escape(signed(routed['mean']))}[^;]*{words};", said)
     assert re.search(r"every sample, by \+\.0010 [^;]*not significant\.", said)
     row = unescape(page[page.index("final<small>minus dcnv2+counts") :].split("</tr>")[0])
     assert signed(low) in row and signed(high) in row
+
+
+def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataFrame) -> None:
+    """What is measured at one moment is said instead of what is measured across moments."""
+    metrics = synthetic_metrics()
+    main = metrics["main_crm"]
+    across = {"a": main, "b": "final", "mean": -0.02, "low": -0.03, "high": -0.01}
+    metrics["user_auc_differences"] = [across, across | {"b": f"{main} & llm"}]
+    routed = {"a": main, "b": "final", "mean": 0.002, "low": 0.001, "high": 0.003}
+    full = {"a": main, "b": f"{main} & llm", "mean": 0.004, "low": -0.005, "high": 0.012}
+    systems = [{"system": name, "user_auc": 0.71, "ndcg10": 0.83} for name in (main, "final", f"{main} & llm")]
+    metrics["lists"] = {
+        "users": 44, "samples": 1234, "longest": 20, "systems": systems, "differences": [routed, full]
+    }  # fmt: skip
+    page = unescape(render_report(metrics, config, predictions)).replace("\xa0", " ")
+    said = _verdict(page)
+    assert (
+        "scored at one moment (44 lists), changes by +.0020 (95 % interval +.0010 to +.0030), a significant gain;"
+        in said
+    )
+    assert "different moments" not in said
+    section = page[page.index('id="lists"') :].split("</section>")[0]
+    assert "1,234 test items of 44 users, at most 20 each" in section
+    assert section.count("<tr>") == 4
+    row = next(part for part in section.split("</tr>") if "& llm" in part)
+    assert all(text in row for text in (".7100", ".8300", "+.0040", "\N{MINUS SIGN}.0050", "no"))
+    metrics["lists"] = None
+    assert 'id="lists"' not in render_report(metrics, config, predictions)
 
 
 def test_database_uris_are_hidden(page: str) -> None:

@@ -44,6 +44,8 @@ class EvaluationConfig(Section):
     """Validation rows that the language model reads (whole users, at random). Unset: all."""
     max_test: int | None = Field(default=None, ge=100)
     """The same for test rows."""
+    lists: int = Field(default=100, ge=0)
+    """Users whose test items are also scored as one list, at one moment (at most 20 items each); 0: none."""
     bootstrap: int = Field(default=1000, ge=10)
     """Resamples of the paired bootstrap."""
 

@@ -33,6 +33,7 @@ from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
 from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
+from corella.evaluation.lists import evaluate_lists
 from corella.evaluation.metrics import quality, user_aucs
 from corella.files import atomic_path
 from corella.progress import Reporter
@@ -110,6 +111,7 @@ def evaluate(
     pairs += [(f"{crm}, {p} 20 %", f"{crm}, learned 20 %") for crm in routed for p in ("entropy", "random")]
     result["differences"] = _differences(model, test, shown, pairs)
     result["user_auc_differences"] = _user_auc_differences(model, test, shown, pairs)
+    result["lists"] = evaluate_lists(model, test, neural, main, run, reporter)
     if run is not None:
         with atomic_path(run / "predictions.parquet") as path:
             _predictions(model, test, systems, final.routed).write_parquet(path)
@@ -254,9 +256,9 @@ def _differences(
 def _user_auc_differences(
     model: CoReLLa, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
 ) -> list[dict[str, float | str]]:
-    """Paired differences of the AUC within users, users resampled: what a model is worth to the order of one user's
-    items, where the AUC of all samples also gains from telling users apart. Empty where too few users have both
-    answers."""
+    """Paired differences of the AUC within users, users resampled: the AUC of all samples also gains from telling users
+    apart. Samples of one user are of different moments here; for the order of a list see `corella.evaluation.lists`.
+    Empty where too few users have both answers."""
     config, rows = model.config, []
     each = {
         name: np.mean([user_aucs(test.label, draw, test.user) for draw in np.atleast_2d(z)], axis=0)

@@ -13,6 +13,7 @@ from corella.config import Config
 from corella.evaluation import charts, markup
 from corella.evaluation.charts import auc_text, kind
 from corella.evaluation.groups import bins
+from corella.evaluation.lists_section import render_lists
 from corella.evaluation.markup import Html, esc, interval, number, paragraph, percent, signed, span, table
 from corella.evaluation.recommendations import render_recommendations
 from corella.evaluation.verdict import (
@@ -47,6 +48,7 @@ def render_report(metrics: Metrics, config: Config, predictions: pl.DataFrame) -
     """The whole page. `predictions`: one row a test sample: `label`, `routed`, every system's probability."""
     sections = [
         ("systems", "All systems", _systems(metrics)),
+        *render_lists(metrics),
         ("routing", "Routing curves", _routing(metrics)),
         ("confidence", "Where the conventional model is unsure", _confidence(metrics)),
         ("groups", "Rare items and short histories", _groups(metrics, predictions)),

@@ -127,16 +127,20 @@ def user_auc_difference(metrics: Metrics, a: str, b: str) -> Row | None:
 
 
 def _within_users(metrics: Metrics) -> str:
-    """What asking the language model does to the order of one user's samples, at the routed share and everywhere: the
+    """What asking the language model does to the order of one user's items, at the routed share and everywhere: the
     AUC of all samples also gains from telling users apart."""
     main = metrics["main_crm"]
-    routed, full = (user_auc_difference(metrics, main, b) for b in ("final", f"{main} & llm"))
+    lists = metrics.get("lists")
+    found = lists["differences"] if lists else metrics.get("user_auc_differences", [])
+    routed, full = (next((d for d in found if (d["a"], d["b"]) == (main, b)), None) for b in ("final", f"{main} & llm"))
     if routed is None or full is None:
         return ""
-    return (
-        f"The order within each user's own samples (per-user AUC) changes by {_judged(routed)}; blended into every "
-        f"sample, by {_judged(full)}."
+    where = (
+        f"The order within a list, where all items of a user are scored at one moment ({lists['users']} lists),"
+        if lists
+        else "The order of each user's own samples, which are of different moments (per-user AUC),"
     )
+    return f"{where} changes by {_judged(routed)}; blended into every sample, by {_judged(full)}."
 
 
 def _judged(d: Row) -> str:

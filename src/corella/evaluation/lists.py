@@ -1,0 +1,97 @@
+"""One list a user: the order that each system gives a user's test items when all are scored at one moment.
+
+Test samples of one user are of different moments, and each knows his answers before it. Of a fixed set of answers,
+those before a like hold fewer likes than those before a dislike, as with cards that are drawn and not put back. So a
+model that follows a user's answers closely loses AUC within users there, though it may order a list as well as any
+other: in a list all items know the same. [ours; the same bias in streaks: Miller and Sanjurjo, Econometrica 86 (2018)]
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from corella.checkpoint import load_tensors, save_tensors
+from corella.collaboration.system import CoReLLa
+from corella.crm.training import crm_logits
+from corella.data.dataset import Dataset, Samples
+from corella.data.schema import ITEM, LABEL, TIME, USER
+from corella.evaluation.intervals import bootstrap_mean
+from corella.evaluation.metrics import ndcg, user_aucs
+from corella.progress import Reporter
+
+Floats = npt.NDArray[np.floating]
+
+LONGEST = 20
+"""Items of a list, at most: what a page shows."""
+
+
+def list_samples(dataset: Dataset, test: Samples, users: int, seed: int) -> Samples | None:
+    """Test rows as new rows of the moment of their user's first one: at most `LONGEST` a user, drawn at random, of
+    `users` users drawn from those with both answers. None where there is no such user, or no time."""
+    if TIME not in dataset.log.columns or not dataset.in_time_order:
+        return None
+    rng = np.random.default_rng(seed)
+    rows = dataset.log[test.row].select(USER, ITEM, LABEL, pl.col(TIME).min().over(USER))
+    rows = rows.with_columns(draw=pl.Series(rng.random(len(rows)))).filter(pl.col(LABEL).n_unique().over(USER) == 2)
+    names = rows[USER].unique(maintain_order=True)
+    chosen = names[np.sort(rng.permutation(len(names))[:users])]
+    rows = rows.filter(pl.col(USER).is_in(chosen.implode()) & (pl.col("draw").rank().over(USER) <= LONGEST))
+    rows = rows.filter(pl.col(LABEL).n_unique().over(USER) == 2)
+    if rows.is_empty():
+        return None
+    label = rows[LABEL].to_numpy().astype(test.label.dtype)
+    return replace(dataset.query(rows.select(USER, ITEM, TIME)), label=label)
+
+
+def evaluate_lists(
+    model: CoReLLa, test: Samples, neural: str, main: str, run: Path | None, reporter: Reporter
+) -> dict[str, Any] | None:
+    """AUC and NDCG@10 within lists, means over users, and differences of the AUC from the conventional half's, users
+    resampled; None where there are no lists. `neural`, `main`: what the neural model and the half are called."""
+    config = model.config
+    lists = list_samples(model.dataset, test, config.evaluation.lists, config.seed) if config.evaluation.lists else None
+    if lists is None:
+        return None
+    z_llm = _read(model, lists, run, reporter)
+    raw = model.conventional(lists)[0]
+    crm, llm = model.router.crm(raw), model.router.llm(z_llm)
+    systems: dict[str, Floats] = {}
+    if model.ensemble is not None:
+        systems["lightgbm"] = model.ensemble.trees.logits(model.encoder, lists)
+    systems[neural] = crm_logits(model.neural, model.encoder, lists)
+    systems[main] = crm
+    systems["llm"] = llm
+    systems[f"{main} & llm"] = model.router.blend(crm, llm)
+    systems["final"] = model.predict_from(raw, z_llm, lists).logit
+    each = {name: user_aucs(lists.label, z, lists.user) for name, z in systems.items()}
+    resamples, seed = config.evaluation.bootstrap, config.seed
+    return {
+        "users": len(each[main]), "samples": len(lists), "longest": LONGEST,
+        "systems": [
+            {"system": name, "user_auc": float(each[name].mean()), "ndcg10": ndcg(lists.label, z, lists.user, 10)}
+            for name, z in systems.items()
+        ],
+        "differences": [
+            {"a": main, "b": name, **asdict(bootstrap_mean(found - each[main], resamples, seed))}
+            for name, found in each.items() if name != main
+        ],
+    }  # fmt: skip
+
+
+def _read(model: CoReLLa, lists: Samples, run: Path | None, reporter: Reporter) -> npt.NDArray[np.float32]:
+    """Raw logits of the language model, kept in the run folder."""
+    path = run / "checkpoints" / "lists.safetensors" if run else None
+    if path is not None and path.is_file():
+        tensors = load_tensors(path)[0]
+        if all(np.array_equal(tensors[name].numpy(), getattr(lists, name)) for name in ("user", "item")):
+            return np.asarray(tensors["logits"].numpy())
+    logits = model.llm_logits(lists, reporter, "language model, one list a user")
+    if path is not None:
+        kept = {"user": lists.user, "item": lists.item, "logits": logits}
+        save_tensors(path, {name: torch.from_numpy(values) for name, values in kept.items()}, {})
+    return logits
