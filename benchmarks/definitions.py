@@ -194,8 +194,8 @@ BENCHMARKS = {
         "with LoRA, timeline prompts. Published rows are other people's, those with a language model of 7B parameters\n"
         "where no other is named, and read titles and liked items only; ours also read dislikes, genres, demographics\n"
         "and past counts. The conventional ones also read past ratings and nearest neighbours, but for the ablations,\n"
-        "TALLRec, CoReLLa as in the paper, and rows that say so. `titles and liked items only` reads what the published\n"
-        "models read, and the conventional model's view as soft tokens, as the best of them do. " + _READING + _SEEN,
+        "TALLRec, CoReLLa as in the paper, and rows that say so. `titles and liked items only` reads what the\n"
+        "published models read, and the conventional model's view as soft tokens, as the best of them do. " + _READING + _SEEN,
         settings={"data": {"source": "ml-1m-collm"}, "crm": {"id_dropout": 0.8}},
         quick={
             "llm": {"lora_first_layer": 10},
