@@ -195,7 +195,9 @@ BENCHMARKS = {
         "where no other is named, and read titles and liked items only; ours also read dislikes, genres, demographics\n"
         "and past counts. The conventional ones also read past ratings and nearest neighbours, but for the ablations,\n"
         "TALLRec, CoReLLa as in the paper, and rows that say so. `titles and liked items only` reads what the\n"
-        "published models read, and the conventional model's view as soft tokens, as the best of them do. " + _READING + _SEEN,
+        "published models read, and the conventional model's view as soft tokens, as the best of them do. "
+        + _READING
+        + _SEEN,
         settings={"data": {"source": "ml-1m-collm"}, "crm": {"id_dropout": 0.8}},
         quick={
             "llm": {"lora_first_layer": 10},
