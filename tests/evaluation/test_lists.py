@@ -55,18 +55,19 @@ def test_later_answers_change_nothing(tiny_dataset: Dataset) -> None:
 def test_users_are_drawn_and_long_lists_cut(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corella.evaluation.lists.LONGEST", 2)
     test = tiny_dataset.samples("test")
-    few = list_samples(tiny_dataset, test, 7, seed=1)
+    few = list_samples(tiny_dataset, test, 12, seed=1)
     assert few is not None
     sizes = np.unique(few.user, return_counts=True)[1]
-    assert len(sizes) <= 7
+    assert 5 <= len(sizes) <= 12
     assert sizes.tolist() == [2] * len(sizes)
 
 
-def test_without_times_there_are_no_lists(tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:
+def test_without_times_or_enough_users_there_are_no_lists(tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:
     timeless = replace(tiny_dataset, log=tiny_dataset.log.drop("timestamp"))
     assert list_samples(timeless, timeless.samples("test"), 100, seed=1) is None
-    one_answer = tiny_dataset.samples("test")
-    likes = one_answer.take(np.flatnonzero(one_answer.label == 1))
+    test = tiny_dataset.samples("test")
+    assert list_samples(tiny_dataset, test, 4, seed=1) is None  # an interval needs five
+    likes = test.take(np.flatnonzero(test.label == 1))
     assert list_samples(tiny_dataset, likes, 100, seed=1) is None
     assert evaluate_lists(tiny_system, likes, "dcnv2+counts", "half", None, _QUIET) is None
 

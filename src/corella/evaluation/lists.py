@@ -20,7 +20,7 @@ from corella.collaboration.system import CoReLLa
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, Samples
 from corella.data.schema import ITEM, LABEL, TIME, USER
-from corella.evaluation.intervals import bootstrap_mean
+from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.evaluation.metrics import ndcg, user_aucs
 from corella.progress import Reporter
 
@@ -32,7 +32,7 @@ LONGEST = 20
 
 def list_samples(dataset: Dataset, test: Samples, users: int, seed: int) -> Samples | None:
     """Test rows as new rows of the moment of their user's first one: at most `LONGEST` a user, drawn at random, of
-    `users` users drawn from those with both answers. None where there is no such user, or no time."""
+    `users` users drawn from those with both answers. None where too few such users are left, or there is no time."""
     if TIME not in dataset.log.columns or not dataset.in_time_order:
         return None
     rng = np.random.default_rng(seed)
@@ -42,7 +42,7 @@ def list_samples(dataset: Dataset, test: Samples, users: int, seed: int) -> Samp
     chosen = names[np.sort(rng.permutation(len(names))[:users])]
     rows = rows.filter(pl.col(USER).is_in(chosen.implode()) & (pl.col("draw").rank().over(USER) <= LONGEST))
     rows = rows.filter(pl.col(LABEL).n_unique().over(USER) == 2)
-    if rows.is_empty():
+    if rows[USER].n_unique() < LEAST_CLUSTERS:
         return None
     label = rows[LABEL].to_numpy().astype(test.label.dtype)
     return replace(dataset.query(rows.select(USER, ITEM, TIME)), label=label)
@@ -54,7 +54,7 @@ def evaluate_lists(
     """AUC and NDCG@10 within lists, means over users, and differences of the AUC from the conventional half's, users
     resampled; None where there are no lists. `neural`, `main`: what the neural model and the half are called."""
     config = model.config
-    lists = list_samples(model.dataset, test, config.evaluation.lists, config.seed) if config.evaluation.lists else None
+    lists = list_samples(model.dataset, test, config.evaluation.lists, config.seed)
     if lists is None:
         return None
     z_llm = _read(model, lists, run, reporter)
