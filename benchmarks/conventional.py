@@ -68,9 +68,9 @@ class Measured:
         return str(max(self.rows, key=lambda row: row["auc"])["system"])
 
     def best_other(self, half: str) -> str:
-        """The same of those with counting features that have no part in `half`, a conventional half's name."""
-        own = half.split(" & ")
-        others = [row for row in self.rows if "+counts" in row["system"] and untitled(row["system"]) not in own]
+        """The same of those that have no part in `half`, a conventional half's name."""
+        own = [*half.split(" & "), FROZEN]
+        others = [row for row in self.rows if untitled(row["system"]) not in own]
         return str(max(others, key=lambda row: row["auc"])["system"])
 
 

@@ -50,9 +50,9 @@ over seeds` is the other one. Calibration, blends and routers are fitted on vali
 that share of the test samples to the language model and blends (or replaces) there. The oracle knows the true
 difference of the logits: a guide, not a policy. Per-user AUC is the mean over users of the AUC among one user's
 samples; AUC also gains from telling users apart. Those samples are of different moments: answers before a like hold
-fewer likes than those before a dislike, as with cards that are not put back, so per-user AUC is lower for a model that
-follows a user's answers closely, whatever order it gives a list (`One list a user`, where it is measured). Of
-comparisons without a true difference one in twenty leaves zero out by chance, and there are many.
+fewer likes than those before a dislike, as with cards that are not put back, so per-user AUC tends to be lower for a
+model that follows a user's answers closely, whatever order it gives a list (`One list a user`, where it is measured).
+Of comparisons without a true difference one in twenty leaves zero out by chance, and there are many.
 
 `zero-shot` is the untrained language model with what the timeline says, counts in words included. `TALLRec` and
 `CoReLLa as in the paper` are the methods with this language model and, in the quick form, some hundred targets, far

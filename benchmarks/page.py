@@ -46,7 +46,7 @@ def ranking_page(title: str, text: str, result: Row) -> str:
         sizes = list(_SIZES) if name == "variants" else []
         if chosen:
             body = [[*_model_row(row), *(f"{row[_SIZES[size]]:,.0f}" for size in sizes)] for row in chosen]
-            said = note + (_tuning(chosen, result["settings"]) if name == "conventional" else "")
+            said = note + (_weight(chosen) + _tuning(chosen, result["settings"]) if name == "conventional" else "")
             lines += ["", f"## {heading}", "", said, "", *table(["system", *_MODELS, *sizes], body)]
         if name == "systems":
             lines += [*_lists(rows), *_ours(result)]
@@ -95,17 +95,18 @@ def _lists(rows: Sequence[Row]) -> list[str]:
     if not chosen:
         return []
     note = (
-        f"Test items of {chosen[0]['lists']:.0f} users, at most 20 each, all scored at the moment of the user's first "
-        "test\nsample: the order of a list as it would be served. The difference is from the conventional half, users "
-        "resampled."
+        f"Test items of some {chosen[0]['lists']:.0f} users a seed, at most 20 each, all scored at the moment of the "
+        "user's first test\nsample, as if the items that the user answered later were one list. The difference is from "
+        "the conventional half,\nusers resampled."
     )
     body = []
     for row in chosen:
         known = "difference_mean" in row
         low, high = (signed(row[f"difference_{end}"]) if known else "" for end in ("low", "high"))
         difference = f"{signed(row['difference_mean'])} [{low}, {high}]" if known else ""
-        body.append([row["system"], auc(row["user_auc"]), auc(row["ndcg10"]), difference, str(row["seeds"])])
-    heads = ["system", "AUC in a list", "NDCG@10", "difference", "seeds"]
+        share = f"{row['routed']:.0%}"
+        body.append([row["system"], share, auc(row["user_auc"]), auc(row["ndcg10"]), difference, str(row["seeds"])])
+    heads = ["system", "to the language model", "AUC in a list", "NDCG@10", "difference", "seeds"]
     return ["", "## One list a user", "", note, "", *table(heads, body)]
 
 
@@ -134,6 +135,16 @@ def _ours(result: Row) -> list[str]:
 def _figure(name: str, value: float | None) -> list[str]:
     reason = "no user has both answers" if name.endswith("user_auc") else "the blend gains less than .001"
     return [f"`{name}`", f"not defined: {reason}" if value is None else auc(value), FIGURES[name]]
+
+
+def _weight(rows: Sequence[Row]) -> str:
+    """What validation rows give the third model of the control."""
+    weight = next((row["third_weight"] for row in rows if "third_weight" in row), None)
+    if weight is None:
+        return ""
+    if weight == 0:
+        return " Validation rows give the third model no weight\nhere, so its row has the order of the half alone."
+    return f" Its weight is {weight:.2f}, on calibrated logits."
 
 
 def _tuning(rows: Sequence[Row], settings: Row) -> str:

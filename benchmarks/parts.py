@@ -7,6 +7,9 @@ from typing import Any
 
 Row = dict[str, Any]
 
+OF_MAIN = "of_main"
+"""Marks a row of another part that the main runs have a share in."""
+
 _FACTS = ("seeds", "machine", "cost", "groups", "figures")
 
 
@@ -33,13 +36,16 @@ def kept_parts(result: Row, shape: Row, main: str) -> dict[str, Part]:
 
 
 def without_stale(kept: dict[str, Part], measured: Collection[str], against: Mapping[str, str]) -> dict[str, Part]:
-    """The kept parts without their comparisons with parts that are measured anew, which were with other runs; those
-    within a part stay. `against`: the part that another one is compared with."""
+    """The kept parts without what rests on parts that are measured anew, which was with other runs: comparisons, and
+    rows marked with `OF_MAIN`; comparisons within a part stay. `against`: the part that another one is compared with.
+    """
     stale = {name for name, other in against.items() if name not in measured and other in measured}
-    return {
-        name: replace(part, differences=[d for d in part.differences if name not in stale or _is_own(name, d)])
-        for name, part in kept.items()
-    }
+    return {name: _without(part, name) if name in stale else part for name, part in kept.items()}
+
+
+def _without(part: Part, name: str) -> Part:
+    rows = [row for row in part.rows if not row.get(OF_MAIN)]
+    return replace(part, rows=rows, differences=[d for d in part.differences if _is_own(name, d)])
 
 
 def _is_own(part: str, difference: Row) -> bool:

@@ -36,11 +36,12 @@ class Runs:
         return [self.bench.settings, getattr(self.bench, self.form), *data]
 
     def own(self, name: str) -> list[Settings]:
-        """What a variant adds to them."""
+        """What a variant adds to them; nothing shows the order of its lists."""
         if name == MAIN:
             return []
         variant = self.bench.variants[name]
-        return [part for part in (variant.settings, variant.quick if self.form == "quick" else {}) if part]
+        parts = [part for part in (variant.settings, variant.quick if self.form == "quick" else {}) if part]
+        return [*parts, {"evaluation": {"lists": 0}}] if parts else []
 
     def config(self, name: str, seed: int) -> Config:
         """The configuration of a run."""
@@ -86,11 +87,11 @@ class Runs:
 
 
 def start_from(source: Path, target: Path) -> None:
-    """Give a run without checkpoints those of another run that differs in its distillation alone."""
+    """Give a run without checkpoints those of another run that differs in its distillation and lists alone."""
     if (target / "checkpoints").exists() or (target / "metrics.json").is_file():
         return
     other = changed(*(load_config(place / "config.yaml") for place in (source, target)))
-    if any(not name.startswith("joint.distil") for name in other):
+    if any(not name.startswith(("joint.distil", "evaluation.lists")) for name in other):
         raise UserError(f"{target} differs from {source} in more than its distillation")
     with new_folder(target / "checkpoints") as folder:
         for file in (source / "checkpoints").iterdir():

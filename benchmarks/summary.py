@@ -76,9 +76,11 @@ def list_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         each = [next(s for s in r["lists"]["systems"] if s["system"] == name) for r in results]
         apart = [d for r in results for d in r["lists"]["differences"] if (d["a"], d["b"]) == (main, name)]
         facts = {key: mean(each, key) for key in ("user_auc", "ndcg10")}
-        facts |= {f"difference_{key}": mean(apart, key) for key in ("mean", "low", "high") if apart}
+        if len(apart) == len(results):
+            facts |= {f"difference_{key}": mean(apart, key) for key in ("mean", "low", "high")}
         facts["lists"] = mean([r["lists"] for r in results], "users")
-        row = {"table": "lists", "system": f"one list a user: {name}", "auc": None}
+        routed = mean([r["lists"] for r in results], "share_routed") if name == "final" else float("llm" in name)
+        row = {"table": "lists", "system": f"one list a user: {name}", "routed": routed, "auc": None}
         table.append({**row, **facts, "seeds": len(results)})
     return table
 

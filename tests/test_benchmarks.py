@@ -126,9 +126,9 @@ def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
             if variant.against is None:
                 continue
             ours, theirs = runs.config(title, 1), runs.config(variant.against, 1)
-            assert ours.evaluation == theirs.evaluation, title
-            sizes = [(c.joint.stage2_targets, c.joint.stage3_targets) for c in (ours, theirs)]
-            assert sizes[0] == sizes[1], title
+            learned = [(c.joint.stage2_targets, c.joint.stage3_targets) for c in (ours, theirs)]
+            read = [(c.evaluation.max_valid, c.evaluation.max_test) for c in (ours, theirs)]
+            assert (learned[0], read[0]) == (learned[1], read[1]), title
         places = {runs.place(title, 1) for title in (MAIN, *bench.variants)}
         same = int(form == "full")  # nothing left out: there the reference is the main run
         assert len(places) == 1 + len(bench.variants) - same
@@ -158,6 +158,14 @@ def test_comparisons_with_a_part_measured_anew_are_dropped() -> None:
     assert found["small"] == Part("aaa", [{"auc": 0.7}], [own])
     assert found["other"] == kept["other"] and found[REFERENCE] == kept[REFERENCE]
     assert without_stale(kept, {REFERENCE, "small"}, {"small": REFERENCE})["small"] == kept["small"]
+
+
+def test_the_control_of_runs_measured_anew_is_dropped() -> None:
+    """It is blended into their conventional half."""
+    control = {"auc": 0.8, "of_main": True}
+    kept = {"conventional": Part("aaa", [{"auc": 0.7}, control], [{"a": "half", "b": "conventional: half & din"}])}
+    assert without_stale(kept, {MAIN}, {"conventional": MAIN}) == {"conventional": Part("aaa", [{"auc": 0.7}], [])}
+    assert without_stale(kept, {REFERENCE}, {"conventional": MAIN}) == kept
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in (DOCS.parent.parent / "benchmarks").glob("*.py")))
@@ -249,19 +257,28 @@ def test_a_page_names_the_strongest_rivals(theirs: float, where: str) -> None:
     assert said.endswith("they are the defaults (with crm.id_dropout 0.8), and without counting features ids are")
 
 
+@pytest.mark.parametrize(("weight", "said"), [(0.0, "give the third model no weight"), (0.217, "Its weight is 0.22,")])
+def test_a_page_tells_the_weight_of_the_third_model(weight: float, said: str) -> None:
+    row = {"table": "conventional", "system": "conventional: a & b & c", "auc": 0.8, "routed": 0.0}
+    assert said in " ".join(_page([], [row | {"third_weight": weight}], 0.81))
+    assert said not in " ".join(_page([], [row], 0.81))
+
+
 def test_lists_of_all_seeds() -> None:
     def result(seed: int, user_auc: float) -> dict[str, Any]:
-        systems = [{"system": name, "user_auc": user_auc, "ndcg10": 0.8} for name in ("half", "llm")]
+        systems = [{"system": name, "user_auc": user_auc, "ndcg10": 0.8} for name in ("half", "llm", "final")]
         apart = [{"a": "half", "b": "llm", "mean": 0.1 * seed, "low": -0.1, "high": 0.3}]
-        return {"main_crm": "half", "lists": {"users": 40, "systems": systems, "differences": apart}}
+        facts = {"users": 40, "share_routed": 0.1 * seed, "systems": systems, "differences": apart}
+        return {"main_crm": "half", "lists": facts}
 
-    half, llm = list_rows([result(1, 0.7), result(2, 0.6)])
+    half, llm, final = list_rows([result(1, 0.7), result(2, 0.6)])
     assert "difference_mean" not in half
     assert (llm["user_auc"], llm["difference_mean"], llm["seeds"]) == pytest.approx((0.65, 0.15, 2))
     assert list_rows([result(1, 0.7), {"main_crm": "half"}]) == []
     lines = _page([], [half, llm], 0.81)
-    assert "| one list a user: half | .6500 | .8000 |  | 2 |" in lines
-    assert "| one list a user: llm | .6500 | .8000 | +.1500 [-.1000, +.3000] | 2 |" in lines
+    assert final["routed"] == pytest.approx(0.15)
+    assert "| one list a user: half | 0% | .6500 | .8000 |  | 2 |" in lines
+    assert "| one list a user: llm | 100% | .6500 | .8000 | +.1500 [-.1000, +.3000] | 2 |" in lines
     assert "## One list a user" not in _page([], [], 0.81)
 
 
@@ -287,12 +304,14 @@ def test_a_third_model_that_is_the_language_model_gives_its_blend(tiny_system: C
     logits = np.r_[model.valid_llm, model.llm_logits(test)]
     rows.with_columns(score=pl.Series(logits)).write_parquet(tmp_path / "din+counts-1.parquet")
     half, third = str(metrics["main_crm"]), "conventional: din+counts"
-    better = [{"system": f"conventional: {title}", "auc": 0.9} for title in ("lightgbm", "dcnv2+counts", "din")]
+    other = ("lightgbm", "dcnv2+counts", "lightgbm, item counts frozen after training")  # in the half, or its twin
+    better = [{"system": f"conventional: {title}", "auc": 0.9} for title in other]
     found = Measured(
         [*better, {"system": third, "auc": 0.6, "trials": 10}], "aaa", {third: [tmp_path / "din+counts-1.parquet"]}
     )
     row, compared = third_control(found, {0: run})
     blend = next(s for s in metrics["systems"] if s["system"] == f"{half} & llm")
+    assert (row["of_main"], row["third_weight"]) == (True, pytest.approx(model.router.blend.weight_b, abs=1e-6))
     assert (row["system"], row["trials"], row["seeds"]) == (f"conventional: {half} & din+counts", 10, 1)
     assert (row["auc"], row["logloss"]) == pytest.approx((blend["auc"], blend["logloss"]), abs=1e-6)
     assert [(d["a"], d["b"]) for d in compared] == [

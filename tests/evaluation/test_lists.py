@@ -38,28 +38,54 @@ def test_all_items_of_a_list_know_the_same(tiny_dataset: Dataset) -> None:
     assert (lists.row == -1).all()
 
 
-def test_later_answers_change_nothing(tiny_dataset: Dataset) -> None:
-    """Flipping the answers of the test rows leaves what a list knows as it is."""
-    flipped = pl.when(pl.col("split") == "test").then(1 - pl.col("label")).otherwise("label").cast(pl.Int8)
-    twin = replace(tiny_dataset, log=tiny_dataset.log.with_columns(label=flipped))
-    before, after = (list_samples(d, d.samples("test"), 100, seed=1) for d in (tiny_dataset, twin))
+@pytest.mark.parametrize("late", [True, False])
+def test_a_list_knows_nothing_of_its_moment_or_later(tiny_dataset: Dataset, late: bool) -> None:
+    """One user's answers, flipped from the moment of his list on, leave what it knows as it is; those before do not."""
+    log, test = tiny_dataset.log, tiny_dataset.samples("test")
+    before = list_samples(tiny_dataset, test, 100, seed=1)
     assert before is not None
-    assert after is not None
-    late = tiny_dataset.log.filter(pl.col("split") == "test")["timestamp"].min()
-    now = tiny_dataset.log[tiny_dataset.samples("test").row]["timestamp"]
-    assert late == now.min()
-    assert np.array_equal(before.history_end, after.history_end)
-    assert np.array_equal(before.label, 1 - after.label)
+    changed = set()
+    for user in np.unique(before.user)[:8]:
+        first = log.row(int(test.row[test.user == user].min()), named=True)  # the log is in the order of time
+        when = pl.col("timestamp") >= first["timestamp"] if late else pl.col("timestamp") < first["timestamp"]
+        hit = when & (pl.col("user_id") == first["user_id"])
+        flipped = pl.when(hit).then(1 - pl.col("label")).otherwise("label").cast(pl.Int8)
+        twin = replace(tiny_dataset, log=log.with_columns(label=flipped))
+        after = list_samples(twin, twin.samples("test"), 100, seed=1)
+        assert after is not None
+        mine = before.user == user
+        assert np.array_equal(after.item[mine], before.item[mine])
+        assert np.array_equal(after.history_end[mine], before.history_end[mine])
+        assert np.array_equal(after.label[mine], 1 - before.label[mine]) == late
+        known = [
+            np.allclose(getattr(after, name)[mine], getattr(before, name)[mine]) for name in ("counts", "popularity")
+        ]
+        if not all(known):
+            changed.add(user)
+    assert len(changed) == (0 if late else 8)
+
+
+def test_the_first_answer_of_an_item_counts(tiny_dataset: Dataset) -> None:
+    log, test = tiny_dataset.log, tiny_dataset.samples("test")
+    user = test.user[0]
+    rows = test.row[test.user == user]
+    first, other = rows[0], next(row for row in rows if log["label"][int(row)] != log["label"][int(rows[0])])
+    item_id = log["item_id"].to_list()
+    item_id[other] = item_id[first]
+    twin = replace(tiny_dataset, log=log.with_columns(item_id=pl.Series(item_id)))
+    lists = list_samples(twin, test, 100, seed=1)
+    assert lists is not None
+    mine = lists.user == user
+    assert mine.sum() == len(rows) - 1
+    assert lists.label[mine & (lists.item == test.item[0])].tolist() == [test.label[0]]
 
 
 def test_users_are_drawn_and_long_lists_cut(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corella.evaluation.lists.LONGEST", 2)
     test = tiny_dataset.samples("test")
-    few = list_samples(tiny_dataset, test, 12, seed=1)
+    few = list_samples(tiny_dataset, test, 7, seed=1)
     assert few is not None
-    sizes = np.unique(few.user, return_counts=True)[1]
-    assert 5 <= len(sizes) <= 12
-    assert sizes.tolist() == [2] * len(sizes)
+    assert np.unique(few.user, return_counts=True)[1].tolist() == [2] * 7
 
 
 def test_without_times_or_enough_users_there_are_no_lists(tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:
@@ -86,11 +112,22 @@ def test_the_order_within_lists(tiny_system: CoReLLa, tmp_path: Path, monkeypatc
     for d in found["differences"]:
         assert d["mean"] == pytest.approx(at[d["b"]] - at["half"])
         assert d["low"] <= d["mean"] <= d["high"]
+    assert found["share_routed"] == model.predict(lists).routed.mean()
     assert (found["users"], found["samples"]) == (len(np.unique(lists.user)), len(lists))
 
     # What the language model has read is kept.
     monkeypatch.setattr(CoReLLa, "llm_logits", lambda *_: pytest.fail("read twice"))
     assert evaluate_lists(model, test, "dcnv2+counts", "half", tmp_path, _QUIET) == found
+
+
+def test_lists_with_a_prompt_an_item(
+    tiny_system: CoReLLa, tiny_system_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_system, "config", tiny_system_config(llm={"prompt": "pointwise"}))
+    test = tiny_system.dataset.samples("test")
+    found = evaluate_lists(tiny_system, test, "dcnv2+counts", "half", None, _QUIET)
+    assert found is not None
+    assert found["systems"][3]["system"] == "llm"
 
 
 def test_no_lists_are_asked_for(

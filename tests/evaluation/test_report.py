@@ -259,7 +259,7 @@ def test_verdict_tells_of_the_order_within_a_user(
 
 
 def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataFrame) -> None:
-    """What is measured at one moment is said instead of what is measured across moments."""
+    """What is measured at one moment is said; what is measured across moments only where it is significant."""
     metrics = synthetic_metrics()
     main = metrics["main_crm"]
     across = {"a": main, "b": "final", "mean": -0.02, "low": -0.03, "high": -0.01}
@@ -268,7 +268,8 @@ def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataF
     full = {"a": main, "b": f"{main} & llm", "mean": 0.004, "low": -0.005, "high": 0.012}
     systems = [{"system": name, "user_auc": 0.71, "ndcg10": 0.83} for name in (main, "final", f"{main} & llm")]
     metrics["lists"] = {
-        "users": 44, "samples": 1234, "longest": 20, "systems": systems, "differences": [routed, full]
+        "users": 44, "samples": 1234, "longest": 20, "share_routed": 0.17, "systems": systems,
+        "differences": [routed, full],
     }  # fmt: skip
     page = unescape(render_report(metrics, config, predictions)).replace("\xa0", " ")
     said = _verdict(page)
@@ -276,12 +277,15 @@ def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataF
         "scored at one moment (44 lists), changes by +.0020 (95 % interval +.0010 to +.0030), a significant gain;"
         in said
     )
-    assert "different moments" not in said
+    assert "different moments (per-user AUC), changes by \N{MINUS SIGN}.0200" in said
     section = page[page.index('id="lists"') :].split("</section>")[0]
     assert "1,234 test items of 44 users, at most 20 each" in section
+    assert "asks the language model about 17 % of them" in section
     assert section.count("<tr>") == 4
     row = next(part for part in section.split("</tr>") if "& llm" in part)
-    assert all(text in row for text in (".7100", ".8300", "+.0040", "\N{MINUS SIGN}.0050", "no"))
+    assert all(text in row for text in (".7100", ".8300", "+.0040", "\N{MINUS SIGN}.0050", ">no<"))
+    metrics["user_auc_differences"] = [d | {"high": 0.01} for d in metrics["user_auc_differences"]]
+    assert "different moments" not in _verdict(unescape(render_report(metrics, config, predictions)))
     metrics["lists"] = None
     assert 'id="lists"' not in render_report(metrics, config, predictions)
 

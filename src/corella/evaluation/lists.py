@@ -2,8 +2,9 @@
 
 Test samples of one user are of different moments, and each knows his answers before it. Of a fixed set of answers,
 those before a like hold fewer likes than those before a dislike, as with cards that are drawn and not put back. So a
-model that follows a user's answers closely loses AUC within users there, though it may order a list as well as any
-other: in a list all items know the same. [ours; the same bias in streaks: Miller and Sanjurjo, Econometrica 86 (2018)]
+model that follows a user's answers closely tends to lose AUC within users there, though it may order a list as well as
+any other: in a list all items know the same. It is no list that was ever served: its items are those that the user
+answered later, in his own time. [ours; the same bias in streaks: Miller and Sanjurjo, Econometrica 86 (2018)]
 """
 
 from dataclasses import asdict, replace
@@ -32,18 +33,21 @@ LONGEST = 20
 
 def list_samples(dataset: Dataset, test: Samples, users: int, seed: int) -> Samples | None:
     """Test rows as new rows of the moment of their user's first one: at most `LONGEST` a user, drawn at random, of
-    `users` users drawn from those with both answers. None where too few such users are left, or there is no time."""
-    if TIME not in dataset.log.columns or not dataset.in_time_order:
+    `users` users drawn from those whose list has both answers. Of an item that a user answered again the first answer
+    counts. None where too few such users are left, or the log has no order of time."""
+    if not dataset.in_time_order:
         return None
     rng = np.random.default_rng(seed)
-    rows = dataset.log[test.row].select(USER, ITEM, LABEL, pl.col(TIME).min().over(USER))
-    rows = rows.with_columns(draw=pl.Series(rng.random(len(rows)))).filter(pl.col(LABEL).n_unique().over(USER) == 2)
+    rows = dataset.log[test.row].select(USER, ITEM, LABEL, TIME).sort(TIME, maintain_order=True)
+    rows = rows.unique([USER, ITEM], keep="first", maintain_order=True)
+    rows = rows.with_columns(pl.col(TIME).min().over(USER), draw=pl.Series(rng.random(len(rows))))
+    rows = rows.filter(pl.col("draw").rank().over(USER) <= LONGEST)
+    rows = rows.filter(pl.col(LABEL).n_unique().over(USER) == 2)
     names = rows[USER].unique(maintain_order=True)
     chosen = names[np.sort(rng.permutation(len(names))[:users])]
-    rows = rows.filter(pl.col(USER).is_in(chosen.implode()) & (pl.col("draw").rank().over(USER) <= LONGEST))
-    rows = rows.filter(pl.col(LABEL).n_unique().over(USER) == 2)
-    if rows[USER].n_unique() < LEAST_CLUSTERS:
+    if len(chosen) < LEAST_CLUSTERS:
         return None
+    rows = rows.filter(pl.col(USER).is_in(chosen.implode()))
     label = rows[LABEL].to_numpy().astype(test.label.dtype)
     return replace(dataset.query(rows.select(USER, ITEM, TIME)), label=label)
 
@@ -52,7 +56,8 @@ def evaluate_lists(
     model: CoReLLa, test: Samples, neural: str, main: str, run: Path | None, reporter: Reporter
 ) -> dict[str, Any] | None:
     """AUC and NDCG@10 within lists, means over users, and differences of the AUC from the conventional half's, users
-    resampled; None where there are no lists. `neural`, `main`: what the neural model and the half are called."""
+    resampled; None where there are no lists. `share_routed`: of their items, what `final` asks the language model
+    about. `neural`, `main`: what the neural model and the half are called."""
     config = model.config
     lists = list_samples(model.dataset, test, config.evaluation.lists, config.seed)
     if lists is None:
@@ -67,11 +72,13 @@ def evaluate_lists(
     systems[main] = crm
     systems["llm"] = llm
     systems[f"{main} & llm"] = model.router.blend(crm, llm)
-    systems["final"] = model.predict_from(raw, z_llm, lists).logit
+    final = model.predict_from(raw, z_llm, lists)
+    systems["final"] = final.logit
     each = {name: user_aucs(lists.label, z, lists.user) for name, z in systems.items()}
     resamples, seed = config.evaluation.bootstrap, config.seed
     return {
         "users": len(each[main]), "samples": len(lists), "longest": LONGEST,
+        "share_routed": float(final.routed.mean()),
         "systems": [
             {"system": name, "user_auc": float(each[name].mean()), "ndcg10": ndcg(lists.label, z, lists.user, 10)}
             for name, z in systems.items()
@@ -86,12 +93,13 @@ def evaluate_lists(
 def _read(model: CoReLLa, lists: Samples, run: Path | None, reporter: Reporter) -> npt.NDArray[np.float32]:
     """Raw logits of the language model, kept in the run folder."""
     path = run / "checkpoints" / "lists.safetensors" if run else None
+    asked = {name: getattr(lists, name) for name in ("user", "item", "history_end")}
     if path is not None and path.is_file():
-        tensors = load_tensors(path)[0]
-        if all(np.array_equal(tensors[name].numpy(), getattr(lists, name)) for name in ("user", "item")):
-            return np.asarray(tensors["logits"].numpy())
+        kept = load_tensors(path)[0]
+        if all(name in kept and np.array_equal(kept[name].numpy(), values) for name, values in asked.items()):
+            return np.asarray(kept["logits"].numpy())
     logits = model.llm_logits(lists, reporter, "language model, one list a user")
     if path is not None:
-        kept = {"user": lists.user, "item": lists.item, "logits": logits}
-        save_tensors(path, {name: torch.from_numpy(values) for name, values in kept.items()}, {})
+        tensors = {name: torch.from_numpy(values) for name, values in (asked | {"logits": logits}).items()}
+        save_tensors(path, tensors, {})
     return logits

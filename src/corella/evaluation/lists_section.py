@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from corella.evaluation.charts import auc_text
-from corella.evaluation.markup import paragraph, signed, span, table
+from corella.evaluation.markup import paragraph, percent, signed, span, table
 from corella.evaluation.verdict import sign
 
 
@@ -21,13 +21,14 @@ def render_lists(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         rows.append([system["system"], auc_text(system["user_auc"]), auc_text(system["ndcg10"]), *difference])
     what = (
         f"{lists['samples']:,} test items of {lists['users']:,} users, at most {lists['longest']} each, all scored at "
-        "the moment of the user's first test sample: the order of a list as it would be served. Differences of the AUC "
-        f"are from {metrics['main_crm']}, resampling users."
+        "the moment of the user's first test sample, as if the items that he answered later were one list. Final asks "
+        f"the language model about {percent(lists['share_routed'])} of them. Differences of the AUC are from "
+        f"{metrics['main_crm']}, resampling users."
     )
     why = (
         "The per-user AUC of all test samples, above, compares samples of different moments. Answers given before a "
-        "like hold fewer likes than those before a dislike, as with cards that are not put back; so it is lower for a "
-        "model that follows a user's answers closely, whatever order it gives a list."
+        "like hold fewer likes than those before a dislike, as with cards that are not put back; so it tends to be "
+        "lower for a model that follows a user's answers closely, whatever order it gives a list."
     )
     heads = ["system", "AUC in a list", "NDCG@10", "difference", "95 % interval", "significant"]
     body = paragraph(what) + table("Order within a list", heads, rows, text=(0,)) + paragraph(why)

@@ -128,19 +128,27 @@ def user_auc_difference(metrics: Metrics, a: str, b: str) -> Row | None:
 
 def _within_users(metrics: Metrics) -> str:
     """What asking the language model does to the order of one user's items, at the routed share and everywhere: the
-    AUC of all samples also gains from telling users apart."""
-    main = metrics["main_crm"]
-    lists = metrics.get("lists")
-    found = lists["differences"] if lists else metrics.get("user_auc_differences", [])
-    routed, full = (next((d for d in found if (d["a"], d["b"]) == (main, b)), None) for b in ("final", f"{main} & llm"))
+    AUC of all samples also gains from telling users apart. Where lists are measured, the per-user AUC of all samples is
+    told only where it is significant."""
+    main, lists = metrics["main_crm"], metrics.get("lists")
+    named = [(main, "final"), (main, f"{main} & llm")]
+    said = []
+    if lists:
+        order = [next((d for d in lists["differences"] if (d["a"], d["b"]) == pair), None) for pair in named]
+        where = f"where all items of a user are scored at one moment ({lists['users']} lists)"
+        said.append(_order(f"The order within a list, {where},", *order))
+    across = [user_auc_difference(metrics, *pair) for pair in named]
+    if not lists or any(d and sign(d) for d in across):
+        said.append(
+            _order("The order of each user's own samples, which are of different moments (per-user AUC),", *across)
+        )
+    return " ".join(said)
+
+
+def _order(what: str, routed: Row | None, full: Row | None) -> str:
     if routed is None or full is None:
         return ""
-    where = (
-        f"The order within a list, where all items of a user are scored at one moment ({lists['users']} lists),"
-        if lists
-        else "The order of each user's own samples, which are of different moments (per-user AUC),"
-    )
-    return f"{where} changes by {_judged(routed)}; blended into every sample, by {_judged(full)}."
+    return f"{what} changes by {_judged(routed)}; blended into every sample, by {_judged(full)}."
 
 
 def _judged(d: Row) -> str:
