@@ -37,7 +37,7 @@ def third_control(found: Measured, runs: Mapping[int, Path]) -> tuple[Row, list[
     third = found.best_other(played(first, "crm"))
     title = f"conventional: {played(first, 'crm')} & {untitled(third)}"
     blends = [third_blend(run, found.scores[third][n]) for n, run in runs.items()]
-    qualities = [quality for _, quality, _ in blends]
+    qualities = [of_blend for _, of_blend, _ in blends]
     trials = next(row["trials"] for row in found.rows if row["system"] == third)
     weight = float(np.mean([weight for _, _, weight in blends]))
     facts = {"trials": trials, "third_weight": weight, OF_MAIN: True}

@@ -1,6 +1,6 @@
 """What a run shows, in sentences that follow from its numbers alone; and the paired differences they rest on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,11 @@ def _against_full(routed: Row | None, full: Row | None) -> str:
 
 def user_auc_difference(metrics: Metrics, a: str, b: str) -> Row | None:
     """The difference of the mean AUC within users, where the evaluation has measured it."""
-    return next((d for d in metrics.get("user_auc_differences", []) if (d["a"], d["b"]) == (a, b)), None)
+    return _between(metrics.get("user_auc_differences", []), a, b)
+
+
+def _between(differences: Sequence[Row], a: str, b: str) -> Row | None:
+    return next((d for d in differences if (d["a"], d["b"]) == (a, b)), None)
 
 
 def _within_users(metrics: Metrics) -> str:
@@ -134,8 +138,8 @@ def _within_users(metrics: Metrics) -> str:
     named = [(main, "final"), (main, f"{main} & llm")]
     said = []
     if lists:
-        order = [next((d for d in lists["differences"] if (d["a"], d["b"]) == pair), None) for pair in named]
         where = f"where all items of a user are scored at one moment ({lists['users']} lists)"
+        order = [_between(lists["differences"], *pair) for pair in named]
         said.append(_order(f"The order within a list, {where},", *order))
     across = [user_auc_difference(metrics, *pair) for pair in named]
     if not lists or any(d and sign(d) for d in across):
