@@ -67,8 +67,8 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def list_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a system in lists that are scored at one moment: means over the seeds of the AUC and NDCG@10 within them,
-    and of the difference of that AUC from the conventional half's and the ends of its interval. Empty where a run has no
-    such lists."""
+    and of the difference of that AUC from the conventional half's and the ends of its interval. Empty where a run has
+    no such lists."""
     if not all(r.get("lists") for r in results):
         return []
     table, main = [], results[0]["main_crm"]
