@@ -68,7 +68,7 @@ class Measured:
         return str(max(self.rows, key=lambda row: row["auc"])["system"])
 
     def best_other(self, half: str) -> str:
-        """The same of those that have no part in `half`, a conventional half's name."""
+        """The same of those that have no part in `half`, a conventional half's name, nor are LightGBM's frozen twin."""
         own = [*half.split(" & "), FROZEN]
         others = [row for row in self.rows if untitled(row["system"]) not in own]
         return str(max(others, key=lambda row: row["auc"])["system"])

@@ -95,9 +95,9 @@ def _lists(rows: Sequence[Row]) -> list[str]:
     if not chosen:
         return []
     note = (
-        f"Test items of some {chosen[0]['lists']:.0f} users a seed, at most 20 each, all scored at the moment of the "
-        "user's first test\nsample, as if the items that the user answered later were one list. The difference is from "
-        "the conventional half,\nusers resampled."
+        f"Test items of {chosen[0]['lists']:.0f} users (each seed draws its own), at most 20 each, all scored at the "
+        "moment of the user's\nfirst test sample, as if the items that the user answered later were one list. The "
+        "difference is from the\nconventional half, users resampled."
     )
     body = []
     for row in chosen:
@@ -142,9 +142,9 @@ def _weight(rows: Sequence[Row]) -> str:
     weight = next((row["third_weight"] for row in rows if "third_weight" in row), None)
     if weight is None:
         return ""
-    if weight == 0:
+    if weight < 0.005:
         return " Validation rows give the third model no weight\nhere, so its row has the order of the half alone."
-    return f" Its weight is {weight:.2f}, on calibrated logits."
+    return f" The third model's weight is {weight:.2f},\nboth logits calibrated."
 
 
 def _tuning(rows: Sequence[Row], settings: Row) -> str:

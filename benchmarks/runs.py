@@ -36,7 +36,7 @@ class Runs:
         return [self.bench.settings, getattr(self.bench, self.form), *data]
 
     def own(self, name: str) -> list[Settings]:
-        """What a variant adds to them; nothing shows the order of its lists."""
+        """What a variant adds to them. Its lists are not scored: no page shows them."""
         if name == MAIN:
             return []
         variant = self.bench.variants[name]
@@ -92,7 +92,7 @@ def start_from(source: Path, target: Path) -> None:
         return
     other = changed(*(load_config(place / "config.yaml") for place in (source, target)))
     if any(not name.startswith(("joint.distil", "evaluation.lists")) for name in other):
-        raise UserError(f"{target} differs from {source} in more than its distillation")
+        raise UserError(f"{target} differs from {source} in more than its distillation and lists")
     with new_folder(target / "checkpoints") as folder:
         for file in (source / "checkpoints").iterdir():
             if file.name != "fingerprint.json":  # the run writes its own

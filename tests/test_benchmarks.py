@@ -101,7 +101,7 @@ def test_a_run_starts_from_another_ones_checkpoints(tmp_path: Path) -> None:
     source, target, other = (tmp_path / name for name in ("main", "distilled", "other"))
     for run, settings in (
         (source, {}),
-        (target, {"joint": {"distil": 0.5}}),
+        (target, {"joint": {"distil": 0.5}, "evaluation": {"lists": 0}}),
         (other, {"joint": {"distil": 0.5, "stage3_targets": 7}}),
     ):
         write_text(run / "config.yaml", to_yaml(Config.model_validate(settings)))
@@ -127,7 +127,7 @@ def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
                 continue
             ours, theirs = runs.config(title, 1), runs.config(variant.against, 1)
             learned = [(c.joint.stage2_targets, c.joint.stage3_targets) for c in (ours, theirs)]
-            read = [(c.evaluation.max_valid, c.evaluation.max_test) for c in (ours, theirs)]
+            read = [c.evaluation.model_copy(update={"lists": 0}) for c in (ours, theirs)]
             assert (learned[0], read[0]) == (learned[1], read[1]), title
         places = {runs.place(title, 1) for title in (MAIN, *bench.variants)}
         same = int(form == "full")  # nothing left out: there the reference is the main run
@@ -257,7 +257,9 @@ def test_a_page_names_the_strongest_rivals(theirs: float, where: str) -> None:
     assert said.endswith("they are the defaults (with crm.id_dropout 0.8), and without counting features ids are")
 
 
-@pytest.mark.parametrize(("weight", "said"), [(0.0, "give the third model no weight"), (0.217, "Its weight is 0.22,")])
+@pytest.mark.parametrize(
+    ("weight", "said"), [(0.0, "give the third model no weight"), (0.217, "third model's weight is 0.22,")]
+)
 def test_a_page_tells_the_weight_of_the_third_model(weight: float, said: str) -> None:
     row = {"table": "conventional", "system": "conventional: a & b & c", "auc": 0.8, "routed": 0.0}
     assert said in " ".join(_page([], [row | {"third_weight": weight}], 0.81))
@@ -302,17 +304,17 @@ def test_a_third_model_that_is_the_language_model_gives_its_blend(tiny_system: C
     test = model.dataset.samples("test")
     rows = model.dataset.log[np.r_[model.valid_rows, test.row]].select("user_id", "item_id", "label", "timestamp")
     logits = np.r_[model.valid_llm, model.llm_logits(test)]
-    rows.with_columns(score=pl.Series(logits)).write_parquet(tmp_path / "din+counts-1.parquet")
-    half, third = str(metrics["main_crm"]), "conventional: din+counts"
+    rows.with_columns(score=pl.Series(logits)).write_parquet(tmp_path / "din-1.parquet")
+    half, third = str(metrics["main_crm"]), "conventional: din"
     other = ("lightgbm", "dcnv2+counts", "lightgbm, item counts frozen after training")  # in the half, or its twin
     better = [{"system": f"conventional: {title}", "auc": 0.9} for title in other]
-    found = Measured(
-        [*better, {"system": third, "auc": 0.6, "trials": 10}], "aaa", {third: [tmp_path / "din+counts-1.parquet"]}
-    )
+    worse = {"system": "conventional: din+counts", "auc": 0.5}
+    ranked = [*better, {"system": third, "auc": 0.6, "trials": 10}, worse]
+    found = Measured(ranked, "aaa", {third: [tmp_path / "din-1.parquet"]})
     row, compared = third_control(found, {0: run})
     blend = next(s for s in metrics["systems"] if s["system"] == f"{half} & llm")
     assert (row["of_main"], row["third_weight"]) == (True, pytest.approx(model.router.blend.weight_b, abs=1e-6))
-    assert (row["system"], row["trials"], row["seeds"]) == (f"conventional: {half} & din+counts", 10, 1)
+    assert (row["system"], row["trials"], row["seeds"]) == (f"conventional: {half} & din", 10, 1)
     assert (row["auc"], row["logloss"]) == pytest.approx((blend["auc"], blend["logloss"]), abs=1e-6)
     assert [(d["a"], d["b"]) for d in compared] == [
         (half, row["system"]), (row["system"], f"{half} & llm"), (row["system"], "final"),

@@ -13,6 +13,7 @@ from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.evaluation.lists import LONGEST, evaluate_lists, list_samples
 from corella.evaluation.metrics import user_auc
+from corella.llm.pointwise import PointwisePrompts
 from corella.progress import Reporter
 
 _QUIET = Reporter(quiet=True)
@@ -40,27 +41,24 @@ def test_all_items_of_a_list_know_the_same(tiny_dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("late", [True, False])
 def test_a_list_knows_nothing_of_its_moment_or_later(tiny_dataset: Dataset, late: bool) -> None:
-    """One user's answers, flipped from the moment of his list on, leave what it knows as it is; those before do not."""
+    """All answers from the moment of a list on, flipped, leave what it knows as it is; its user's before it do not."""
     log, test = tiny_dataset.log, tiny_dataset.samples("test")
     before = list_samples(tiny_dataset, test, 100, seed=1)
     assert before is not None
     changed = set()
     for user in np.unique(before.user)[:8]:
         first = log.row(int(test.row[test.user == user].min()), named=True)  # the log is in the order of time
-        when = pl.col("timestamp") >= first["timestamp"] if late else pl.col("timestamp") < first["timestamp"]
-        hit = when & (pl.col("user_id") == first["user_id"])
+        own = pl.col("user_id") == first["user_id"]
+        hit = pl.col("timestamp") >= first["timestamp"] if late else own & (pl.col("timestamp") < first["timestamp"])
         flipped = pl.when(hit).then(1 - pl.col("label")).otherwise("label").cast(pl.Int8)
         twin = replace(tiny_dataset, log=log.with_columns(label=flipped))
         after = list_samples(twin, twin.samples("test"), 100, seed=1)
         assert after is not None
-        mine = before.user == user
-        assert np.array_equal(after.item[mine], before.item[mine])
-        assert np.array_equal(after.history_end[mine], before.history_end[mine])
-        assert np.array_equal(after.label[mine], 1 - before.label[mine]) == late
-        known = [
-            np.allclose(getattr(after, name)[mine], getattr(before, name)[mine]) for name in ("counts", "popularity")
-        ]
-        if not all(known):
+        was, now = before.take(before.user == user), after.take(after.user == user)
+        assert np.array_equal(now.item, was.item)
+        assert np.array_equal(now.history_end, was.history_end)
+        assert np.array_equal(now.label, 1 - was.label) == late
+        if not all(np.allclose(getattr(now, name), getattr(was, name)) for name in ("counts", "popularity")):
             changed.add(user)
     assert len(changed) == (0 if late else 8)
 
@@ -123,11 +121,18 @@ def test_the_order_within_lists(tiny_system: CoReLLa, tmp_path: Path, monkeypatc
 def test_lists_with_a_prompt_an_item(
     tiny_system: CoReLLa, tiny_system_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiny_system, "config", tiny_system_config(llm={"prompt": "pointwise"}))
-    test = tiny_system.dataset.samples("test")
-    found = evaluate_lists(tiny_system, test, "dcnv2+counts", "half", None, _QUIET)
+    model, test = tiny_system, tiny_system.dataset.samples("test")
+    with_timelines = evaluate_lists(model, test, "dcnv2+counts", "half", None, _QUIET)
+    prompts = PointwisePrompts(model.dataset, model.backbone, tiny_system_config(llm={"prompt": "pointwise"}).llm)
+    monkeypatch.setattr(model, "prompts", prompts)
+    found = evaluate_lists(model, test, "dcnv2+counts", "half", None, _QUIET)
+    lists = list_samples(model.dataset, test, 100, model.config.seed)
     assert found is not None
-    assert found["systems"][3]["system"] == "llm"
+    assert with_timelines is not None
+    assert lists is not None
+    auc, of_timelines = (at["systems"][3]["user_auc"] for at in (found, with_timelines))
+    assert auc == pytest.approx(user_auc(lists.label, model.llm_logits(lists), lists.user))
+    assert auc != of_timelines
 
 
 def test_no_lists_are_asked_for(

@@ -45,7 +45,8 @@ class EvaluationConfig(Section):
     max_test: int | None = Field(default=None, ge=100)
     """The same for test rows."""
     lists: int = Field(default=100, ge=0)
-    """Users whose test items are also scored as one list, at one moment (at most 20 items each); 0: none."""
+    """Users whose test items are also scored as one list, at one moment (at most 20 items each); 0: none. Fewer than
+    five users give none either: too few for an interval."""
     bootstrap: int = Field(default=1000, ge=10)
     """Resamples of the paired bootstrap."""
 

@@ -28,18 +28,17 @@ from corella.progress import Reporter
 Floats = npt.NDArray[np.floating]
 
 LONGEST = 20
-"""Items of a list, at most: what a page shows."""
+"""Items of a list, at most."""
 
 
 def list_samples(dataset: Dataset, test: Samples, users: int, seed: int) -> Samples | None:
-    """Test rows as new rows of the moment of their user's first one: at most `LONGEST` a user, drawn at random, of
-    `users` users drawn from those whose list has both answers. Of an item that a user answered again the first answer
-    counts. None where too few such users are left, or the log has no order of time."""
+    """Test rows (in the log's order) as new rows of the moment of their user's first one: at most `LONGEST` a user,
+    drawn at random, of `users` users drawn from those whose list has both answers. Of an item that a user answered
+    again the first answer counts. None where too few such users are left, or the log has no order of time."""
     if not dataset.in_time_order:
         return None
     rng = np.random.default_rng(seed)
-    rows = dataset.log[test.row].select(USER, ITEM, LABEL, TIME).sort(TIME, maintain_order=True)
-    rows = rows.unique([USER, ITEM], keep="first", maintain_order=True)
+    rows = dataset.log[test.row].select(USER, ITEM, LABEL, TIME).unique([USER, ITEM], keep="first", maintain_order=True)
     rows = rows.with_columns(pl.col(TIME).min().over(USER), draw=pl.Series(rng.random(len(rows))))
     rows = rows.filter(pl.col("draw").rank().over(USER) <= LONGEST)
     rows = rows.filter(pl.col(LABEL).n_unique().over(USER) == 2)
