@@ -95,8 +95,8 @@ def _lists(rows: Sequence[Row]) -> list[str]:
     if not chosen:
         return []
     note = (
-        f"Test items of {chosen[0]['lists']:.0f} users (each seed draws its own), at most 20 each, all scored at the "
-        "moment of the user's\nfirst test sample, as if the items that the user answered later were one list. The "
+        f"Test items of {chosen[0]['lists']:.0f} users, at most 20 each and the same for all seeds, all scored at the "
+        "moment of the\nuser's first test sample, as if the items that the user answered later were one list. The "
         "difference is from the\nconventional half, users resampled."
     )
     body = []

@@ -16,6 +16,9 @@ from corella.run import evaluate_run, start_run, train_run
 from corella.settings import changed, load_config
 from definitions import MAIN, Benchmark, Settings
 
+_LISTS: Settings = {"evaluation": {"lists": 1000}}
+"""The main run's: all users of these datasets who have a list."""
+
 
 @dataclass
 class Runs:
@@ -33,7 +36,7 @@ class Runs:
     def base(self) -> list[Settings]:
         """The main run's settings."""
         data = [] if self.path is None else [{"data": {"path": str(self.path)}}]
-        return [self.bench.settings, getattr(self.bench, self.form), *data]
+        return [self.bench.settings, getattr(self.bench, self.form), _LISTS, *data]
 
     def own(self, name: str) -> list[Settings]:
         """What a variant adds to them. Its lists are not scored: no page shows them."""
@@ -87,12 +90,12 @@ class Runs:
 
 
 def start_from(source: Path, target: Path) -> None:
-    """Give a run without checkpoints those of another run that differs in its distillation and lists alone."""
+    """Give a run without checkpoints those of another run that differs in its distillation alone."""
     if (target / "checkpoints").exists() or (target / "metrics.json").is_file():
         return
-    other = changed(*(load_config(place / "config.yaml") for place in (source, target)))
-    if any(not name.startswith(("joint.distil", "evaluation.lists")) for name in other):
-        raise UserError(f"{target} differs from {source} in more than its distillation and lists")
+    before, wanted = (load_config(place / "config.yaml").as_trained() for place in (source, target))
+    if any(not name.startswith("joint.distil") for name in changed(before, wanted)):
+        raise UserError(f"{target} differs from {source} in more than its distillation")
     with new_folder(target / "checkpoints") as folder:
         for file in (source / "checkpoints").iterdir():
             if file.name != "fingerprint.json":  # the run writes its own

@@ -264,6 +264,26 @@ def test_train_again_and_with_other_settings(call: Call, project: Path) -> None:
     assert "was started with another configuration (" in err
 
 
+def test_what_only_an_evaluation_reads_may_change(
+    call: Call, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, settings = tmp_path / "run", ("evaluation.lists=0", "evaluation.max_test=100", "evaluation.bootstrap=20")
+    shutil.copytree(project / "run", run)
+    before = (run / "model" / "manifest.json").read_bytes()
+    read = []
+    monkeypatch.setattr(corella.run, "evaluate", lambda model, *_: read.append(model.config.evaluation) or {})
+    monkeypatch.setattr(corella.run, "write_report", lambda _: None)
+    monkeypatch.setattr(corella.cli, "_summary", lambda _: None)
+    assert call("evaluate", "--run", run, *(part for word in settings for part in ("--set", word)))[0] == 0
+    assert call("train", "--run", run)[0] == 0  # the settings stay, and so does the model
+    assert call("evaluate", "--run", run)[0] == 0
+    assert [(e.lists, e.max_test, e.bootstrap) for e in read] == [(0, 100, 20)] * 2
+    assert (run / "model" / "manifest.json").read_bytes() == before
+    for word in ("evaluation.max_valid=100", "seed=2"):
+        code, _, err = call("evaluate", "--run", run, "--set", word)
+        assert code == 2 and f"another configuration ({word.split('=')[0]})" in err
+
+
 def test_each_half_has_settings_of_its_own(call: Call, project: Path, tmp_path: Path) -> None:
     """Those of a half that is not begun may change, and what is trained already stays what it is."""
     run, settings = tmp_path / "run", project / "settings.yaml"
@@ -295,6 +315,8 @@ def test_a_retrieval_alone_is_evaluated(call: Call, project: Path, tmp_path: Pat
     code, out, err = call("evaluate", "--run", run)
     assert code == 0, err
     assert "Recall@20" in out and "the most liked" in out and "AUC" not in out
+    code, _, err = call("evaluate", "--run", run, "--set", "evaluation.lists=0")
+    assert code == 2 and "no ranking, whose evaluation evaluation.lists=0 could change" in err
     metrics = read_json(run / "metrics.json")
     assert metrics["retrieval"]["users"] > 0 and metrics["dataset"]["facts"]["users"] == 30
     code, _, err = call("report", "--run", run)

@@ -115,11 +115,12 @@ def evaluate(
     outside: Annotated[
         Path | None, typer.Option(help="Table with user_id, item_id, probability of another conventional model.")
     ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Evaluate a trained run on its test rows: metrics.json and, of a ranking, predictions.parquet and report.html."""
     from corella.run import evaluate_run
 
-    _summary(evaluate_run(run, outside=outside))
+    _summary(evaluate_run(run, outside=outside, overrides=overrides or ()))
 
 
 @app.command()

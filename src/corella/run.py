@@ -39,8 +39,8 @@ _CHECKPOINTS = {"model": "checkpoints", "retrieval": "checkpoints/retrieval"}
 
 def start_run(run: Path, config: Config, half: Literal["model", "retrieval"]) -> None:
     """Make the run folder, or check that an existing one has this configuration, as far as this half reads it: the
-    other half's settings stay what they are. What was begun keeps its settings; as long as nothing is, all may change.
-    Raises `UserError` where they do not fit.
+    other half's settings stay what they are. What was begun keeps its settings, but for those that only an evaluation
+    reads; as long as nothing is, all may change. Raises `UserError` where they do not fit.
     """
     path = run / "config.yaml"
     if path.is_file():
@@ -50,7 +50,8 @@ def start_run(run: Path, config: Config, half: Literal["model", "retrieval"]) ->
         if begun:
             config = config.with_sections(_OWN[other], before)
         free = () if half in begun else _OWN[half]
-        different = changed(before.without(free), config.without(free)) if begun else []
+        was, wanted = (each.without(free).as_trained() for each in (before, config))
+        different = changed(was, wanted) if begun else []
         if different:
             shown = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
             raise UserError(
@@ -105,23 +106,36 @@ def load_recommender(run: Path) -> Recommender:
 
 
 def evaluate_run(
-    run: Path, model: CoReLLa | None = None, reporter: Reporter | None = None, outside: Path | None = None
+    run: Path,
+    model: CoReLLa | None = None,
+    reporter: Reporter | None = None,
+    outside: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate a trained run on its test rows; writes metrics.json and, where there is a ranking, predictions.parquet
     and report.html.
 
-    `outside`: a table of probabilities of another conventional model, see `corella.evaluation.evaluate`.
+    `outside`: a table of probabilities of another conventional model, see `corella.evaluation.evaluate`. `overrides`
+    change the settings that only an evaluation reads, and stay; `UserError` for others.
     """
     reporter = reporter or Reporter(run / "log.jsonl")
     retrieves = (run / "retrieval" / "manifest.json").is_file()
     if retrieves and model is None and not (run / "model" / "manifest.json").is_file():
         if outside is not None:
             raise UserError(f"{run} holds a retrieval but no ranking, which {outside} could stand beside")
+        if overrides:
+            raise UserError(
+                f"{run} holds a retrieval but no ranking, and the settings of an evaluation are a ranking's"
+            )
         retrieval = CLLM4Rec.load(run / "retrieval")
         only = {"retrieval": evaluate_retrieval(retrieval, reporter), **_about(retrieval)}
         write_json(run / "metrics.json", only)
         return only
     model = model or load_run(run)
+    if overrides:
+        with alone(run, "model"):
+            start_run(run, load_config(run / "config.yaml", overrides), "model")
+    model.config = model.config.with_sections(["evaluation"], load_config(run / "config.yaml"))
     metrics = {**evaluate(model, run, reporter, outside), **_about(model)}
     write_json(run / "metrics.json", metrics)
     if retrieves:

@@ -21,7 +21,7 @@ _QUIET = Reporter(quiet=True)
 
 def test_all_items_of_a_list_know_the_same(tiny_dataset: Dataset) -> None:
     test = tiny_dataset.samples("test")
-    lists = list_samples(tiny_dataset, test, 100, seed=1)
+    lists = list_samples(tiny_dataset, test, 100)
     assert lists is not None
     first = {int(user): int(test.history_end[test.user == user].min()) for user in np.unique(test.user)}
     label = dict(zip(zip(test.user, test.item, strict=True), test.label, strict=True))
@@ -43,7 +43,7 @@ def test_all_items_of_a_list_know_the_same(tiny_dataset: Dataset) -> None:
 def test_a_list_knows_nothing_of_its_moment_or_later(tiny_dataset: Dataset, late: bool) -> None:
     """All answers from the moment of a list on, flipped, leave what it knows as it is; its user's before it do not."""
     log, test = tiny_dataset.log, tiny_dataset.samples("test")
-    before = list_samples(tiny_dataset, test, 100, seed=1)
+    before = list_samples(tiny_dataset, test, 100)
     assert before is not None
     changed = set()
     for user in np.unique(before.user)[:8]:
@@ -52,7 +52,7 @@ def test_a_list_knows_nothing_of_its_moment_or_later(tiny_dataset: Dataset, late
         hit = pl.col("timestamp") >= first["timestamp"] if late else own & (pl.col("timestamp") < first["timestamp"])
         flipped = pl.when(hit).then(1 - pl.col("label")).otherwise("label").cast(pl.Int8)
         twin = replace(tiny_dataset, log=log.with_columns(label=flipped))
-        after = list_samples(twin, twin.samples("test"), 100, seed=1)
+        after = list_samples(twin, twin.samples("test"), 100)
         assert after is not None
         was, now = before.take(before.user == user), after.take(after.user == user)
         assert np.array_equal(now.item, was.item)
@@ -71,7 +71,7 @@ def test_the_first_answer_of_an_item_counts(tiny_dataset: Dataset) -> None:
     item_id = log["item_id"].to_list()
     item_id[other] = item_id[first]
     twin = replace(tiny_dataset, log=log.with_columns(item_id=pl.Series(item_id)))
-    lists = list_samples(twin, test, 100, seed=1)
+    lists = list_samples(twin, test, 100)
     assert lists is not None
     mine = lists.user == user
     assert mine.sum() == len(rows) - 1
@@ -81,25 +81,36 @@ def test_the_first_answer_of_an_item_counts(tiny_dataset: Dataset) -> None:
 def test_users_are_drawn_and_long_lists_cut(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corella.evaluation.lists.LONGEST", 2)
     test = tiny_dataset.samples("test")
-    few = list_samples(tiny_dataset, test, 7, seed=1)
+    few = list_samples(tiny_dataset, test, 7)
     assert few is not None
     assert np.unique(few.user, return_counts=True)[1].tolist() == [2] * 7
 
 
+def test_runs_of_all_seeds_score_the_same_lists(tiny_system: CoReLLa, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(CoReLLa, "llm_logits", lambda _, lists, *__: drawn.append(lists.item) or np.zeros(len(lists)))
+    test = tiny_system.dataset.samples("test")
+    for seed in (1, 2):
+        settings = {"seed": seed, "evaluation": tiny_system.config.evaluation.model_copy(update={"lists": 7})}
+        monkeypatch.setattr(tiny_system, "config", tiny_system.config.model_copy(update=settings))
+        assert evaluate_lists(tiny_system, test, "dcnv2+counts", "half", None, _QUIET) is not None
+    assert np.array_equal(*drawn)
+
+
 def test_without_times_or_enough_users_there_are_no_lists(tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:
     timeless = replace(tiny_dataset, log=tiny_dataset.log.drop("timestamp"))
-    assert list_samples(timeless, timeless.samples("test"), 100, seed=1) is None
+    assert list_samples(timeless, timeless.samples("test"), 100) is None
     test = tiny_dataset.samples("test")
-    assert list_samples(tiny_dataset, test, 4, seed=1) is None  # an interval needs five
+    assert list_samples(tiny_dataset, test, 4) is None  # an interval needs five
     likes = test.take(np.flatnonzero(test.label == 1))
-    assert list_samples(tiny_dataset, likes, 100, seed=1) is None
+    assert list_samples(tiny_dataset, likes, 100) is None
     assert evaluate_lists(tiny_system, likes, "dcnv2+counts", "half", None, _QUIET) is None
 
 
 def test_the_order_within_lists(tiny_system: CoReLLa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, test = tiny_system, tiny_system.dataset.samples("test")
     found = evaluate_lists(model, test, "dcnv2+counts", "half", tmp_path, _QUIET)
-    lists = list_samples(model.dataset, test, 100, model.config.seed)
+    lists = list_samples(model.dataset, test, 100)
     assert found is not None
     assert lists is not None
     at = {row["system"]: row["user_auc"] for row in found["systems"]}
@@ -126,7 +137,7 @@ def test_lists_with_a_prompt_an_item(
     prompts = PointwisePrompts(model.dataset, model.backbone, tiny_system_config(llm={"prompt": "pointwise"}).llm)
     monkeypatch.setattr(model, "prompts", prompts)
     found = evaluate_lists(model, test, "dcnv2+counts", "half", None, _QUIET)
-    lists = list_samples(model.dataset, test, 100, model.config.seed)
+    lists = list_samples(model.dataset, test, 100)
     assert found is not None
     assert with_timelines is not None
     assert lists is not None

@@ -103,7 +103,7 @@ class CoReLLa:
         self._attach(dataset)
         self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
         if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config.without(RETRIEVAL_ONLY)), dataset.digest())
+            claim(checkpoints, to_yaml(self.config.without(RETRIEVAL_ONLY).as_trained()), dataset.digest())
         build = partial(self._build, self.spec, self.config.crm)
         stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
         if 1 in self.config.joint.stages:

@@ -38,12 +38,13 @@ RANKING_ONLY, RETRIEVAL_ONLY = ("crm", "joint", "routing", "evaluation"), ("retr
 
 
 class EvaluationConfig(Section):
-    """What is measured, and on how many rows."""
+    """What is measured, and on how many rows. All but `max_valid` may change after the training."""
 
     max_valid: int | None = Field(default=None, ge=100)
-    """Validation rows that the language model reads (whole users, at random). Unset: all."""
+    """Validation rows that the language model reads (whole users, at random): the router is fitted on them. Unset:
+    all."""
     max_test: int | None = Field(default=None, ge=100)
-    """The same for test rows."""
+    """Test rows that it reads (whole users, at random). Unset: all."""
     lists: int = Field(default=100, ge=0)
     """Users whose test items are also scored as one list, at one moment (at most 20 items each); 0: none. Fewer than
     five users give none either: too few for an interval."""
@@ -73,6 +74,10 @@ class Config(Section):
     def without(self, sections: Sequence[str]) -> "Config":
         """The same with these sections at their defaults."""
         return self.with_sections(sections, Config())
+
+    def as_trained(self) -> "Config":
+        """The same with what no training reads at its defaults: the evaluation's settings but `max_valid`."""
+        return self.model_copy(update={"evaluation": EvaluationConfig(max_valid=self.evaluation.max_valid)})
 
     def with_sections(self, sections: Sequence[str], other: "Config") -> "Config":
         """The same with these sections of another one."""

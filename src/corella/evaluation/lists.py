@@ -29,15 +29,17 @@ Floats = npt.NDArray[np.floating]
 
 LONGEST = 20
 """Items of a list, at most."""
+_DRAW = 1
+"""The seed of every draw: runs that differ in theirs score the same lists."""
 
 
-def list_samples(dataset: Dataset, test: Samples, users: int, seed: int) -> Samples | None:
+def list_samples(dataset: Dataset, test: Samples, users: int) -> Samples | None:
     """Test rows (in the log's order) as new rows of the moment of their user's first one: at most `LONGEST` a user,
     drawn at random, of `users` users drawn from those whose list has both answers. Of an item that a user answered
     again the first answer counts. None where too few such users are left, or the log has no order of time."""
     if not dataset.in_time_order:
         return None
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_DRAW)
     rows = dataset.log[test.row].select(USER, ITEM, LABEL, TIME).unique([USER, ITEM], keep="first", maintain_order=True)
     rows = rows.with_columns(pl.col(TIME).min().over(USER), draw=pl.Series(rng.random(len(rows))))
     rows = rows.filter(pl.col("draw").rank().over(USER) <= LONGEST)
@@ -58,7 +60,7 @@ def evaluate_lists(
     resampled; None where there are no lists. `share_routed`: of their items, what `final` asks the language model
     about. `neural`, `main`: what the neural model and the half are called."""
     config = model.config
-    lists = list_samples(model.dataset, test, config.evaluation.lists, config.seed)
+    lists = list_samples(model.dataset, test, config.evaluation.lists)
     if lists is None:
         return None
     z_llm = _read(model, lists, run, reporter)
