@@ -124,9 +124,7 @@ def evaluate_run(
         if outside is not None:
             raise UserError(f"{run} holds a retrieval but no ranking, which {outside} could stand beside")
         if overrides:
-            raise UserError(
-                f"{run} holds a retrieval but no ranking, and the settings of an evaluation are a ranking's"
-            )
+            raise UserError(f"{run} holds a retrieval but no ranking, whose evaluation {overrides[0]} could change")
         retrieval = CLLM4Rec.load(run / "retrieval")
         only = {"retrieval": evaluate_retrieval(retrieval, reporter), **_about(retrieval)}
         write_json(run / "metrics.json", only)
