@@ -279,9 +279,14 @@ def test_what_only_an_evaluation_reads_may_change(
     assert call("evaluate", "--run", run)[0] == 0
     assert [(e.lists, e.max_test, e.bootstrap) for e in read] == [(0, 100, 20)] * 2
     assert (run / "model" / "manifest.json").read_bytes() == before
-    for word in ("evaluation.max_valid=100", "seed=2"):
+    checkpoints = run / "checkpoints" / "fingerprint.json"  # a killed training goes on with other ones, too
+    claimed = checkpoints.read_bytes()
+    shutil.rmtree(run / "model")
+    assert call("train", "--run", run, "--set", "evaluation.lists=3")[0] == 0
+    assert checkpoints.read_bytes() == claimed and load_config(run / "config.yaml").evaluation.lists == 3
+    for word in ("evaluation.max_valid=100", "seed=2", "retrieval.llm_weight=0.5"):
         code, _, err = call("evaluate", "--run", run, "--set", word)
-        assert code == 2 and f"another configuration ({word.split('=')[0]})" in err
+        assert code == 2 and f"was trained with another {word.split('=')[0]}" in err
 
 
 def test_each_half_has_settings_of_its_own(call: Call, project: Path, tmp_path: Path) -> None:

@@ -131,8 +131,7 @@ def evaluate_run(
         return only
     model = model or load_run(run)
     if overrides:
-        with alone(run, "model"):
-            start_run(run, load_config(run / "config.yaml", overrides), "model")
+        _set_evaluation(run, overrides)
     model.config = model.config.with_sections(["evaluation"], load_config(run / "config.yaml"))
     metrics = {**evaluate(model, run, reporter, outside), **_about(model)}
     write_json(run / "metrics.json", metrics)
@@ -143,6 +142,20 @@ def evaluate_run(
         write_json(run / "metrics.json", metrics)
     write_report(run)
     return metrics
+
+
+def _set_evaluation(run: Path, overrides: Sequence[str]) -> None:
+    """Change the settings of a trained run that only an evaluation reads. Raises `UserError` for others."""
+    path = run / "config.yaml"
+    with alone(run, "model"):
+        before, wanted = load_config(path), load_config(path, overrides)
+        locked = changed(before.as_trained(), wanted.as_trained())
+        if locked:
+            raise UserError(
+                f"{run} was trained with another {locked[0]}; what may change after the training is "
+                "evaluation.max_test, evaluation.lists and evaluation.bootstrap"
+            )
+        write_text(path, to_yaml(wanted))
 
 
 def _about(model: CoReLLa | CLLM4Rec) -> dict[str, Any]:
