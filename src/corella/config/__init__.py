@@ -60,7 +60,7 @@ class Config(Section):
     `paper` is arXiv 2403.16378 (pointwise prompt, DCNv2 without counting features, entropy routing that replaces);
     `tallrec` is the language model alone, tuned on the pointwise prompt (stage 3 without stages 1 and 2)."""
     seed: int = 1
-    """All randomness comes from it."""
+    """All randomness comes from it, but for the draw of lists: runs of different seeds score the same."""
     threads: int | None = Field(default=None, ge=1)
     """Processor threads. Unset: all that the process may use."""
     data: DataConfig = DataConfig()
