@@ -16,8 +16,8 @@ from corella.run import evaluate_run, start_run, train_run
 from corella.settings import changed, load_config
 from definitions import MAIN, Benchmark, Settings
 
-_LISTS: Settings = {"evaluation": {"lists": 1000}}
-"""The main run's: all users of these datasets who have a list."""
+_ALL = 1000
+"""More than all users of these datasets who have a list."""
 
 
 @dataclass
@@ -36,19 +36,19 @@ class Runs:
     def base(self) -> list[Settings]:
         """The main run's settings."""
         data = [] if self.path is None else [{"data": {"path": str(self.path)}}]
-        return [self.bench.settings, getattr(self.bench, self.form), _LISTS, *data]
+        return [self.bench.settings, getattr(self.bench, self.form), *data]
 
     def own(self, name: str) -> list[Settings]:
-        """What a variant adds to them. Its lists are not scored: no page shows them."""
+        """What a variant adds to them."""
         if name == MAIN:
             return []
         variant = self.bench.variants[name]
-        parts = [part for part in (variant.settings, variant.quick if self.form == "quick" else {}) if part]
-        return [*parts, {"evaluation": {"lists": 0}}] if parts else []
+        return [part for part in (variant.settings, variant.quick if self.form == "quick" else {}) if part]
 
     def config(self, name: str, seed: int) -> Config:
-        """The configuration of a run."""
-        return config(seed, [*self.base, *self.own(name)], self.overrides)
+        """The configuration of a run. The main run's lists alone are scored: no page shows a variant's."""
+        own = self.own(name)
+        return config(seed, [*self.base, *own, {"evaluation": {"lists": 0 if own else _ALL}}], self.overrides)
 
     def place(self, name: str, seed: int) -> Path:
         """The folder of a run; a variant that changes nothing is the main run (in the full form, the reference)."""
