@@ -15,10 +15,10 @@ from conventional import Measured, untitled
 from corella.collaboration.calibration import fit_blend, fit_calibrator, probability
 from corella.crm.outside import PROBABILITY, outside_logits
 from corella.data.dataset import sample_users
-from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import quality
 from corella.files import read_json
 from corella.run import load_run
+from corella.schema import ITEM, LABEL, TIME, USER
 from parts import OF_MAIN
 from summary import METRICS, mean, mean_difference, paired_difference, played, run_scores
 from summary import seeds as spread_facts

@@ -14,8 +14,8 @@ from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.calibration import probability
 from corella.collaboration.system import CoReLLa
 from corella.data.dataset import Dataset
-from corella.data.schema import ITEM, USER
 from corella.errors import UserError
+from corella.schema import ITEM, USER
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from corella.collaboration.system import CoReLLa, Predictions
 from corella.config import RANKING_ONLY, RETRIEVAL_ONLY, Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
-from corella.data.schema import ITEM, TIME, USER
 from corella.errors import UserError
 from corella.evaluation.advice import advice, validation_gain
 from corella.evaluation.evaluate import evaluate
@@ -27,6 +26,7 @@ from corella.evaluation.retrieval import evaluate_retrieval
 from corella.files import alone, atomic_path, read_json, write_json, write_text
 from corella.pipeline import Recommender
 from corella.progress import Reporter
+from corella.schema import ITEM, TIME, USER
 from corella.settings import changed, load_config, to_yaml
 
 _CHUNK = 250_000

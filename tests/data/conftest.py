@@ -10,8 +10,8 @@ import pytest
 from corella.config import DataConfig
 from corella.data.clean import clean
 from corella.data.dataset import Dataset, make_dataset
-from corella.data.schema import FILE_ROW, RawTables
 from corella.data.split import order_log, split_log
+from corella.schema import FILE_ROW, RawTables
 
 Build = Callable[..., Dataset]
 

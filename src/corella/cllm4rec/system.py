@@ -21,12 +21,12 @@ from corella.cllm4rec.weighing import LLM_WEIGHTS, Weights, choose_weights, wort
 from corella.config import RANKING_ONLY, Config
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
 from corella.data.prepare import write_dataset
-from corella.data.schema import LABEL, REVIEW, SPLIT, USER
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
 from corella.llm.backbone import Backbone, cut_layers, load_backbone, untrained
 from corella.llm.saved import load_base
 from corella.progress import Reporter
+from corella.schema import LABEL, REVIEW, SPLIT, USER
 from corella.settings import load_config, to_yaml
 from corella.threads import set_threads
 

@@ -14,8 +14,8 @@ import polars as pl
 
 from corella.collaboration.calibration import Calibrator, fit_calibrator, probability
 from corella.data.dataset import Dataset, Samples, in_order
-from corella.data.schema import ITEM, TIME, USER
 from corella.errors import UserError
+from corella.schema import ITEM, TIME, USER
 
 Floats = npt.NDArray[np.float32]
 

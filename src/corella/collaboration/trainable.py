@@ -6,8 +6,8 @@ import polars as pl
 from corella.collaboration.distillation import check_pairs
 from corella.config import Config
 from corella.data.dataset import Dataset, Samples, sample_users
-from corella.data.schema import ITEM, SPLIT, TIME, USER
 from corella.errors import UserError
+from corella.schema import ITEM, SPLIT, TIME, USER
 
 _LEAST_VALID = 10
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from corella.config import DataConfig
-from corella.data.ratings import LabelRule
-from corella.data.schema import (
+from corella.data.split import sort_log
+from corella.errors import UserError, suggest
+from corella.features.ratings import LabelRule
+from corella.schema import (
     EXACT_TIME,
     FILE_ROW,
     ITEM,
@@ -25,8 +27,6 @@ from corella.data.schema import (
     exact_seconds,
     id_text,
 )
-from corella.data.split import sort_log
-from corella.errors import UserError, suggest
 
 _MANY_MISSING = 0.2
 """Share of the items from which on a column that item texts lack is worth a warning."""

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.config import DataConfig
-from corella.data.counts import Keys, Log, batch_counts, before, feature_names, residuals
-from corella.data.neighbours import PairTable, pair_table
-from corella.data.ratings import RatingScale, answer_values, rating_scale
-from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 from corella.errors import UserError, suggest
+from corella.features.counts import Keys, Log, batch_counts, before, feature_names, residuals
+from corella.features.neighbours import PairTable, pair_table
+from corella.features.ratings import RatingScale, answer_values, rating_scale
 from corella.files import verify_manifest
+from corella.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 
 Ints = npt.NDArray[np.int64]
 

@@ -14,11 +14,11 @@ from corella.config import Config, DataConfig, TableConfig
 from corella.data.builtin import load_builtin
 from corella.data.clean import Ledger, clean, fill_users
 from corella.data.dataset import FORMAT, ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
-from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log, tied_share
 from corella.errors import UserError
 from corella.files import atomic_path, cache_folder, read_json, write_manifest
+from corella.schema import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables
 from corella.settings import load_config
 
 _MANY_TIES = 0.01

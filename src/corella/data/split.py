@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from corella.config import DataConfig, SplitConfig
-from corella.data.schema import EXACT_TIME, LABEL, SPLIT, TIME, USER
 from corella.errors import UserError
+from corella.schema import EXACT_TIME, LABEL, SPLIT, TIME, USER
 
 
 def order_log(log: pl.DataFrame, config: DataConfig) -> pl.DataFrame:

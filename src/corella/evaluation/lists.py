@@ -20,10 +20,10 @@ from corella.checkpoint import load_tensors, save_tensors
 from corella.collaboration.system import CoReLLa
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, Samples
-from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.evaluation.metrics import ndcg, user_aucs
 from corella.progress import Reporter
+from corella.schema import ITEM, LABEL, TIME, USER
 
 Floats = npt.NDArray[np.floating]
 

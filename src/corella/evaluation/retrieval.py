@@ -9,8 +9,8 @@ import numpy.typing as npt
 from corella.cllm4rec.metrics import ndcg_at, recall_at
 from corella.cllm4rec.recommend import Reader, top_items
 from corella.cllm4rec.system import CLLM4Rec, items_of, liked_items, training_likes
-from corella.data.schema import SPLIT
 from corella.progress import Reporter
+from corella.schema import SPLIT
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -11,9 +11,9 @@ import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from corella.data.ratings import answer_label
 from corella.data.scope import Newcomer
 from corella.errors import UserError
+from corella.features.ratings import answer_label
 from corella.serving.catalogue import Catalogue, newcomer
 from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key, find_key

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from corella.data.builtin import amazon, amazon_books, bookcrossing, ml_1m, ml_1m_collm, ml_100k
-from corella.data.schema import RawTables
+from corella.schema import RawTables
 
 _MODULES: dict[str, Any] = {
     "ml-100k": ml_100k,

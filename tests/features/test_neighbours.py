@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corella.data import neighbours
-from corella.data.neighbours import Answers, neighbour_features, pair_table
+from corella.features.neighbours import Answers, neighbour_features, pair_table
 
 A, B, C = 0, 1, 2
 

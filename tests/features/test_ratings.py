@@ -3,8 +3,8 @@
 import pytest
 
 from corella.config import DataConfig
-from corella.data.ratings import LabelRule, answer_label
 from corella.errors import UserError
+from corella.features.ratings import LabelRule, answer_label
 
 
 @pytest.mark.parametrize(

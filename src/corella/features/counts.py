@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.config import CountsConfig
-from corella.data.neighbours import NAMES as NEIGHBOURS
-from corella.data.neighbours import Answers, PairTable, group_start, neighbour_features, on_grid
+from corella.features.neighbours import NAMES as NEIGHBOURS
+from corella.features.neighbours import Answers, PairTable, group_start, neighbour_features, on_grid
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
