@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corella.data import neighbours
+from corella.features import neighbours
 from corella.features.neighbours import Answers, neighbour_features, pair_table
 
 A, B, C = 0, 1, 2
