@@ -18,6 +18,7 @@ from corella.config import Config
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
 from corella.settings import merge
+from small_tables import build, genre_items, random_log, raw_tables, settings  # noqa: F401  # fixtures for all tests
 from tiny_model import write_tiny_model
 
 _USERS, _ITEMS, _ROWS = 30, 40, 900
