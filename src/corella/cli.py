@@ -56,8 +56,9 @@ def prepare(
 ) -> None:
     """Read, check, order, split and count; say what was kept and dropped, and why."""
     from corella.data.prepare import load_dataset
+    from corella.progress import Reporter
 
-    dataset = load_dataset(_named_config(config, overrides), out)
+    dataset = load_dataset(_named_config(config, overrides), out, Reporter())
     facts = dataset.manifest["facts"]
     _out.print(", ".join(f"{name}: {value:,}" for name, value in facts.items()))
     table = Table("split", "rows", "users", "items", "positive")

@@ -72,7 +72,7 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Co
         if (run / "model" / "manifest.json").is_file():
             reporter.say(f"{run}: trained already")
             return CoReLLa.load(run / "model")
-        dataset = load_dataset(config)
+        dataset = load_dataset(config, reporter=reporter)
         reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
         model = CoReLLa(config).fit(dataset, run, reporter)
         model.save(run / "model")
@@ -89,7 +89,7 @@ def train_retrieval(run: Path, config: Config, reporter: Reporter | None = None)
         if (run / "retrieval" / "manifest.json").is_file():
             reporter.say(f"{run}: the retrieval is trained already")
             return CLLM4Rec.load(run / "retrieval")
-        model = CLLM4Rec(config).fit(load_dataset(config), run, reporter)
+        model = CLLM4Rec(config).fit(load_dataset(config, reporter=reporter), run, reporter)
         model.save(run / "retrieval")
     return model
 

@@ -12,6 +12,8 @@ LABEL = "label"
 SPLIT = "split"
 REVIEW = "review"
 """What the user wrote about the item, where the source tells."""
+DESCRIPTION = "description_text"
+"""An item's longer text, made by `data.item_description`."""
 EXACT_TIME = "_exact_time"
 """The time with its fraction of a second, until the log is ordered."""
 FILE_ROW = "_file_row"
@@ -30,6 +32,16 @@ class RawTables:
     items: pl.DataFrame | None = None
     names: dict[str, str] = field(default_factory=dict)
     """Table name -> the file it came from, for messages."""
+
+
+def long_texts(items: pl.DataFrame) -> list[str]:
+    """What an encoder reads of each item: its text and, where there is one, its longer text."""
+    if DESCRIPTION not in items.columns:
+        return items["text"].to_list()
+    both = pl.concat_str(
+        pl.col("text"), pl.when(pl.col(DESCRIPTION) != "").then(DESCRIPTION), separator=". ", ignore_nulls=True
+    )
+    return items.select(both).to_series().to_list()
 
 
 def id_text(ids: pl.Series) -> pl.Series:

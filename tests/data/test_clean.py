@@ -12,7 +12,7 @@ from corella.data.clean import Ledger, clean
 from corella.data.dataset import Dataset
 from corella.data.split import tied_share
 from corella.errors import UserError
-from corella.schema import RawTables, epoch_seconds, exact_seconds
+from corella.schema import RawTables, epoch_seconds, exact_seconds, long_texts
 
 Clean = Callable[..., tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]]
 
@@ -324,3 +324,15 @@ def test_texts_that_lack_something_are_warned_of(run: Clean, log: pl.DataFrame) 
         "50% of the items have no 'tags': their text lacks it",
         "50% of the items have no 'by': their text lacks it",
     ]
+
+
+def test_a_description_stands_behind_the_text(build: Callable[..., Dataset]) -> None:
+    """What is missing of it is left out, and no text is read as a column of the user's own name."""
+    log = pl.DataFrame(
+        {"user_id": ["u"] * 4, "item_id": list("abab"), "timestamp": [1, 2, 3, 4], "label": [1, 0, 1, 0],
+         "split": ["train", "train", "valid", "test"]}
+    )  # fmt: skip
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "description": ["Long  words.", None]})
+    dataset = build(log, items, item_description="{description}", split={"by": "column"})
+    assert long_texts(dataset.items) == ["A. Long words.", "B"]
+    assert dataset.items["text"].to_list() == ["A", "B"]

@@ -12,7 +12,7 @@ import pytest
 import corella.data.prepare as prepare_module
 from corella.config import Config, TableConfig
 from corella.data import sources
-from corella.data.dataset import Dataset, load_prepared
+from corella.data.dataset import TEXTS, Dataset, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
 from corella.settings import load_config
@@ -91,10 +91,13 @@ def test_a_prepared_folder_comes_back_as_it_was(config: Config, tmp_path: Path) 
     assert read.users.equals(made.users)
     assert read.items.equals(made.items)
     assert read.config == made.config
-    assert read.manifest.pop("files").keys() == {"log.parquet", "users.parquet", "items.parquet"}
+    assert read.manifest.pop("files").keys() == {"log.parquet", "users.parquet", "items.parquet", TEXTS}
     assert read.manifest == made.manifest
     np.testing.assert_array_equal(read.counts, made.counts)
     np.testing.assert_array_equal(read.popularity, made.popularity)
+    assert read.vectors is not None and made.vectors is not None
+    np.testing.assert_array_equal(read.vectors, made.vectors)
+    assert read.vectors.shape == (3, 384)
     assert read.items["text"].to_list() == ["A, X", "B, X Y", "C"]
     assert read.users["text"].to_list() == ["From Rome. Likes it?", *["From unknown. Likes it?"] * 2]
     assert read.manifest["facts"] == {"interactions read": 8, "interactions kept": 8, "users": 3, "items": 3}

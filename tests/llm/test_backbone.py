@@ -18,7 +18,6 @@ from corella.llm.attention import takes_attention
 from corella.llm.backbone import (
     Backbone,
     add_lora,
-    choose_dtype,
     cut_layers,
     load_backbone,
     lora_weights,
@@ -26,6 +25,7 @@ from corella.llm.backbone import (
 )
 from corella.llm.prompts import Prompt, begin_ids
 from corella.llm.scoring import answer_logits
+from corella.weights import choose_dtype
 
 LLM = Callable[..., LLMConfig]
 

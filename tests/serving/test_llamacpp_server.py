@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from corella.config import LLMConfig
-from corella.llm.backbone import Backbone, bundled_file, load_backbone
+from corella.llm.backbone import Backbone, load_backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.serving.remote import Endpoint, RemoteEngine
+from corella.weights import bundled_file
 
 pytest.importorskip("gguf", reason="the bundled model is a GGUF file")
 pytest.importorskip("xllamacpp", reason="it holds llama.cpp's server")
@@ -42,7 +43,7 @@ def address() -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = [sys.executable, "-c", SERVER, str(bundled_file()), str(port)]
+    command = [sys.executable, "-c", SERVER, str(bundled_file("smollm2-135m")), str(port)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert process.stdin is not None
     for _ in range(600):

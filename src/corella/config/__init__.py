@@ -14,6 +14,7 @@ from corella.config.data import CountsConfig, DataConfig, SplitConfig, TableConf
 from corella.config.ranking import CRMConfig, JointConfig, LLMConfig, RoutingConfig
 from corella.config.retrieval import RetrievalConfig
 from corella.config.section import Section
+from corella.config.text import TextConfig
 
 __all__ = [
     "RANKING_ONLY",
@@ -30,6 +31,7 @@ __all__ = [
     "Section",
     "SplitConfig",
     "TableConfig",
+    "TextConfig",
 ]
 
 

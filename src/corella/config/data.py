@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from corella.config.section import Section
+from corella.config.text import TextConfig
 
 
 class TableConfig(Section):
@@ -185,6 +186,9 @@ class DataConfig(Section):
     """Item columns that are lists (genres, authors)."""
     item_text: str = "{title}"
     """How an item is written for the language model; names in braces are item columns."""
+    item_description: str | None = None
+    """A longer text of an item, e.g. `{categories}. {description}`: the text encoder reads it behind `item_text`, and
+    the retrieval's content part does; names in braces are item columns, and what is missing is left out."""
     user_text: str = "A user. Likes it?"
     """How a user is introduced to the language model; names in braces are user columns."""
     history_length: int = Field(default=30, ge=1)
@@ -196,6 +200,8 @@ class DataConfig(Section):
     order tells what came before."""
     counts: CountsConfig = CountsConfig()
     """Counting features."""
+    text: TextConfig = TextConfig()
+    """What reads the items' texts, once an item."""
     max_rows: int | None = Field(default=None, ge=1)
     """Keep only the first rows of the ordered log (for a quick try)."""
 

@@ -14,6 +14,7 @@ from corella.data.split import sort_log
 from corella.errors import UserError, suggest
 from corella.features.ratings import LabelRule
 from corella.schema import (
+    DESCRIPTION,
     EXACT_TIME,
     FILE_ROW,
     ITEM,
@@ -112,13 +113,13 @@ def fill_users(template: str) -> pl.Expr:
     return _fill(template, [])
 
 
-def _fill(template: str, lists: list[str]) -> pl.Expr:
+def _fill(template: str, lists: list[str], missing: str = "unknown") -> pl.Expr:
     parts: list[pl.Expr] = [pl.lit("")]
     for literal, name, _, _ in string.Formatter().parse(template):
         parts.append(pl.lit(literal))
         if name:
             column = pl.col(name).list.join(" ") if name in lists else pl.col(name).cast(pl.String)
-            parts.append(column.fill_null("unknown"))
+            parts.append(column.fill_null(missing))
     text = pl.concat_str(parts).str.replace_all(r"\s+", " ").str.strip_chars()
     return text.str.strip_chars(" ,")
 
@@ -250,7 +251,8 @@ def _lists(items: pl.DataFrame, config: DataConfig, table: str) -> pl.DataFrame:
     for name in config.list_fields:
         if not isinstance(items.schema[name], pl.List):
             raise UserError(f"{table}: column '{name}' is not a list; name its separator in data.items.lists")
-    used = {*config.list_fields, *_placeholders(config.item_text), *(key for g in config.counts.groups for key in g)}
+    written = [*_placeholders(config.item_text), *_placeholders(config.item_description or "")]
+    used = {*config.list_fields, *written, *(key for g in config.counts.groups for key in g)}
     return items.with_columns(pl.col(n).cast(pl.List(pl.String)) for n in _list_columns(items) if n in used)
 
 
@@ -259,7 +261,7 @@ def _list_columns(frame: pl.DataFrame) -> list[str]:
 
 
 def _texts(items: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
-    _require(items, _placeholders(config.item_text), table)
+    _require(items, [*_placeholders(config.item_text), *_placeholders(config.item_description or "")], table)
     main = _placeholders(config.item_text)[:1]
     lists = _list_columns(items)
     if main and main[0] not in lists:
@@ -272,6 +274,8 @@ def _texts(items: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) 
             missing = items.filter(kind).height / max(items.height, 1)
             if missing > _MANY_MISSING:
                 ledger.warnings.append(f"{table}: {missing:.0%} of the items have no '{name}': {said}")
+    if config.item_description is not None:
+        items = items.with_columns(_fill(config.item_description, lists, missing="").alias(DESCRIPTION))
     return items.with_columns(item_text(config.item_text, lists).alias("text"))
 
 

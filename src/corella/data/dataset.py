@@ -19,14 +19,16 @@ from corella.errors import UserError, suggest
 from corella.features.counts import Keys, Log, batch_counts, before, feature_names, residuals
 from corella.features.neighbours import PairTable, pair_table
 from corella.features.ratings import RatingScale, answer_values, rating_scale
+from corella.features.text.items import ItemTexts
 from corella.files import verify_manifest
 from corella.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 
 Ints = npt.NDArray[np.int64]
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the files of a prepared dataset change their meaning."""
 
+TEXTS = "texts.safetensors"
 USER_CODE = "user"
 ITEM_CODE = "item"
 """Row numbers in the tables of users and of items."""
@@ -91,6 +93,13 @@ class Dataset:
     counts: npt.NDArray[np.float32]
     popularity: Ints
     manifest: dict[str, Any]
+    texts: ItemTexts | None = None
+    """What the encoder made of the items' texts; None where it is `none`."""
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32] | None:
+        """The items' texts as vectors, float32 [items, width], each of length 1; None without an encoder."""
+        return None if self.texts is None else self.texts.vectors
 
     @cached_property
     def count_names(self) -> list[str]:
@@ -111,8 +120,10 @@ class Dataset:
         )
 
     def digest(self) -> str:
-        """SHA-256 of all that a model reads of the dataset: log, texts, fields, counts."""
+        """SHA-256 of all that a model reads of the dataset: log, texts and their vectors, fields, counts."""
         found = hashlib.sha256(self.counts.tobytes())
+        if self.vectors is not None:
+            found.update(self.vectors.tobytes())
         for table in (self.log, self.users, self.items):
             found.update(repr(table.schema).encode())
             found.update(table.hash_rows().to_numpy().tobytes())
@@ -233,6 +244,7 @@ def load_prepared(folder: Path) -> Dataset:
             f"{folder} was prepared in format {manifest.get('format')}, this version reads {FORMAT}; prepare it again, "
             "or train the model again that it belongs to"
         )
+    config = DataConfig.model_validate(manifest["config"])
     log = pl.read_parquet(folder / "log.parquet")
     names = [c for c in log.columns if c.startswith("count:")]
     counts = log.select(names).to_numpy().astype(np.float32)
@@ -241,31 +253,39 @@ def load_prepared(folder: Path) -> Dataset:
         log.drop(*names, "item_answers", "item_likes"),
         pl.read_parquet(folder / "users.parquet"),
         pl.read_parquet(folder / "items.parquet"),
-        DataConfig.model_validate(manifest["config"]),
+        config,
         counts,
         popularity,
         manifest,
+        ItemTexts.load(folder / TEXTS, config.text) if (folder / TEXTS).is_file() else None,
     )
 
 
 def make_dataset(
-    log: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig, manifest: dict[str, Any]
+    log: pl.DataFrame,
+    users: pl.DataFrame,
+    items: pl.DataFrame,
+    config: DataConfig,
+    manifest: dict[str, Any],
+    texts: ItemTexts | None = None,
 ) -> Dataset:
-    """Add codes, counting features and popularity to an ordered, split log."""
+    """Add codes, counting features and popularity to an ordered, split log. `texts`: of `items`, row by row."""
     log = log.with_columns(
         pl.Series(USER_CODE, _codes(log[USER], users[USER])),
         pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
     )
     if config.strict_time:
-        nothing = Dataset(log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), manifest)
+        nothing = Dataset(
+            log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), manifest, texts
+        )
         if not nothing.in_time_order:
             raise UserError("data.strict_time needs a timestamp, and a log in its order")
         asked = nothing.query(log.select(USER, ITEM, TIME))  # a query sees strictly earlier answers only
-        return Dataset(log, users, items, config, asked.counts, asked.popularity, manifest)
+        return Dataset(log, users, items, config, asked.counts, asked.popularity, manifest, texts)
     arrays = log_arrays(log, config)
     keys = group_keys(arrays.user, arrays.item, users, items, config)
     counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
-    return Dataset(log, users, items, config, counts, popularity, manifest)
+    return Dataset(log, users, items, config, counts, popularity, manifest, texts)
 
 
 def log_arrays(log: pl.DataFrame, config: DataConfig) -> Log:

@@ -6,6 +6,7 @@ input files, so that the same settings never prepare twice.
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,19 +14,23 @@ import polars as pl
 from corella.config import Config, DataConfig, TableConfig
 from corella.data.builtin import load_builtin
 from corella.data.clean import Ledger, clean, fill_users
-from corella.data.dataset import FORMAT, ITEM_CODE, USER_CODE, Dataset, load_prepared, make_dataset
+from corella.data.dataset import FORMAT, ITEM_CODE, TEXTS, USER_CODE, Dataset, load_prepared, make_dataset
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log, tied_share
 from corella.errors import UserError
+from corella.features.text.items import read_items
 from corella.files import atomic_path, cache_folder, read_json, write_manifest
-from corella.schema import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables
+from corella.progress import Reporter
+from corella.schema import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
 from corella.settings import load_config
 
 _MANY_TIES = 0.01
 """Share of the rows from which on ties are worth a warning."""
 
 
-def load_dataset(config: Config | str | Path = "ml-100k", folder: Path | None = None) -> Dataset:
+def load_dataset(
+    config: Config | str | Path = "ml-100k", folder: Path | None = None, reporter: Reporter | None = None
+) -> Dataset:
     """The prepared dataset of a configuration, a built-in name, or a YAML file; prepared on first use.
 
     `folder`: where to keep it; unset: a cache folder under `$CORELLA_CACHE` or `~/.cache/corella`. What lies there is
@@ -40,12 +45,15 @@ def load_dataset(config: Config | str | Path = "ml-100k", folder: Path | None = 
     known = read_json(folder / "manifest.json").get("fingerprint") if (folder / "manifest.json").is_file() else None
     # What a database holds cannot be part of the fingerprint, so it is read each time.
     if any(table.uri for table in _tables(config.data)) or known != fingerprint:
-        prepare(config.data, config.seed, folder)
+        prepare(config.data, config.seed, folder, reporter)
     return load_prepared(folder)
 
 
-def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
-    """Prepare into `folder`, replacing a dataset that is there. Raises `UserError` for bad input."""
+def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | None = None) -> Dataset:
+    """Prepare into `folder`, replacing a dataset that is there. Raises `UserError` for bad input.
+
+    `reporter`: is told how far the text encoder is.
+    """
     raw = read_raw(config)
     log, users, items, ledger = clean(raw, config)
     log = order_log(log, config)
@@ -62,10 +70,12 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> Dataset:
     if REVIEW in keep:
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
-    dataset = make_dataset(log.select(keep), users, items.drop(FILE_ROW, strict=False), config, {})
+    items = items.drop(FILE_ROW, strict=False)
+    texts = read_items(long_texts(items), config.text, reporter)
+    dataset = make_dataset(log.select(keep), users, items, config, {}, texts)
     facts = {**_facts(dataset, ledger), "fingerprint": _fingerprint(config, seed)}
     _write(dataset, facts, folder)
-    return Dataset(dataset.log, users, dataset.items, config, dataset.counts, dataset.popularity, facts)
+    return replace(dataset, manifest=facts)
 
 
 def read_raw(config: DataConfig) -> RawTables:
@@ -112,13 +122,15 @@ def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:
     for name, table in {**tables, "items": dataset.items}.items():
         with atomic_path(folder / f"{name}.parquet") as path:
             table.write_parquet(path)
+    if dataset.texts is not None:
+        dataset.texts.save(folder / TEXTS)
     write_manifest(folder, facts)
 
 
 def _make_room(folder: Path) -> None:
     """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = [folder / name for name in ("manifest.json", "log.parquet", "users.parquet", "items.parquet")]
+    ours = [folder / name for name in ("manifest.json", "log.parquet", "users.parquet", "items.parquet", TEXTS)]
     other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
     if other:
         raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")

