@@ -326,13 +326,10 @@ def test_texts_that_lack_something_are_warned_of(run: Clean, log: pl.DataFrame) 
     ]
 
 
-def test_a_description_stands_behind_the_text(build: Callable[..., Dataset]) -> None:
-    """What is missing of it is left out, and no text is read as a column of the user's own name."""
-    log = pl.DataFrame(
-        {"user_id": ["u"] * 4, "item_id": list("abab"), "timestamp": [1, 2, 3, 4], "label": [1, 0, 1, 0],
-         "split": ["train", "train", "valid", "test"]}
-    )  # fmt: skip
+def test_a_description_stands_behind_the_text(run: Clean) -> None:
+    """What is missing of it is left out."""
+    log = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 2], "rating": [5, 1]})
     items = pl.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "description": ["Long  words.", None]})
-    dataset = build(log, items, item_description="{description}", split={"by": "column"})
-    assert long_texts(dataset.items) == ["A. Long words.", "B"]
-    assert dataset.items["text"].to_list() == ["A", "B"]
+    _, _, found, _ = run(log, items, item_description="{description}")
+    assert long_texts(found) == ["A. Long words.", "B"]
+    assert found["text"].to_list() == ["A", "B"]
