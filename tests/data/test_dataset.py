@@ -133,7 +133,7 @@ def test_preparing_again_replaces_the_folder_but_nothing_else(config: Config, tm
 def test_the_cache_is_used_the_second_time(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
 
-    def counted(data: object, seed: int, folder: Path) -> Dataset:
+    def counted(data: object, seed: int, folder: Path, reporter: object) -> Dataset:
         calls.append(folder)
         return prepare(config.data, seed, folder)
 
