@@ -19,9 +19,9 @@ import numpy as np
 import polars as pl
 
 from common import auc, commit, run, signed, stamp, table, union, write_result
-from corella.cllm4rec.metrics import ndcg_at, recall_at
-from corella.cllm4rec.recommend import Reader, top_items
-from corella.cllm4rec.system import liked_items
+from corella.retrieval.measures import ndcg_at, recall_at
+from corella.retrieval.histories import Reader, top_items
+from corella.retrieval.histories import liked_items
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.evaluation.examples import example_recommendations
 from corella.pipeline import Recommender, unanswered
+from corella.retrieval.cllm4rec.system import CLLM4Rec
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Corella: a recommender that asks a language model only when it pays.
+"""Corella: a recommender that knows what a language model is worth.
 
 from corella import CoReLLa, load_config, load_dataset
 
@@ -9,16 +9,18 @@ probability = model.predict_proba(dataset.samples("test"))
 model.save("model")
 """
 
-from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.system import CoReLLa, Predictions
 from corella.config import Config
 from corella.data.dataset import Dataset, Samples
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.pipeline import Recommendation, Recommender
+from corella.retrieval.cllm4rec.system import CLLM4Rec
+from corella.retrieval.fit import fit_retrieval
+from corella.retrieval.system import Retrieval
 from corella.settings import load_config
 
 __all__ = [
-    "CLLM4Rec", "CoReLLa", "Config", "Dataset", "Predictions", "Recommendation", "Recommender", "Samples", "UserError",
-    "load_config", "load_dataset",
+    "CLLM4Rec", "CoReLLa", "Config", "Dataset", "Predictions", "Recommendation", "Recommender", "Retrieval", "Samples",
+    "UserError", "fit_retrieval", "load_config", "load_dataset",
 ]  # fmt: skip

@@ -86,7 +86,7 @@ def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None
 
 @app.command("train-retrieval")
 def train_retrieval(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
-    """Train CLLM4Rec, which retrieves items, into the same run folder."""
+    """Train the retrieval, which finds candidates among all items, into the same run folder."""
     from corella.run import train_retrieval
 
     train_retrieval(run, _run_config(run, config, overrides))

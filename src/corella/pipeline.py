@@ -1,4 +1,4 @@
-"""From users to ranked items: CLLM4Rec retrieves candidates, the CRM ranks them, the router asks the language model.
+"""From users to ranked items: the retrieval finds candidates, the CRM ranks them, the router asks the language model.
 
 Either half works alone: without a ranking the retrieval's order stands; without a retrieval every item that the user
 has not answered is a candidate.
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.calibration import probability
 from corella.collaboration.system import CoReLLa
 from corella.data.dataset import Dataset
 from corella.errors import UserError
+from corella.retrieval.system import Retrieval
 from corella.schema import ITEM, USER
 
 
@@ -36,10 +36,10 @@ class Recommendation:
 class Recommender:
     """Retrieval, ranking, or both.
 
-    >>> Recommender(CLLM4Rec.load("run/retrieval"), CoReLLa.load("run/model")).recommend("196")  # doctest: +SKIP
+    >>> Recommender(Retrieval.load("run/retrieval"), CoReLLa.load("run/model")).recommend("196")  # doctest: +SKIP
     """
 
-    def __init__(self, retrieval: CLLM4Rec | None = None, ranking: CoReLLa | None = None) -> None:
+    def __init__(self, retrieval: Retrieval | None = None, ranking: CoReLLa | None = None) -> None:
         self.retrieval, self.ranking = retrieval, ranking
 
     def recommend(

@@ -91,6 +91,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "llm": {"prompt": "pointwise", "show_ratings": True},
         "joint": {"learning_rate": 0.001, "align_normalise": False, "keep_better_crm": False},
         "routing": {"policy": "entropy", "combine": "replace", "calibration": "none"},
+        "retrieval": {"cllm4rec": True},
     },
     "tallrec": {
         "crm": {"trees": False},

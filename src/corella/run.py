@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import polars as pl
 
-from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.calibration import probability
 from corella.collaboration.routing import entropy
 from corella.collaboration.system import CoReLLa, Predictions
@@ -26,6 +25,8 @@ from corella.evaluation.retrieval import evaluate_retrieval
 from corella.files import alone, atomic_path, read_json, write_json, write_text
 from corella.pipeline import Recommender
 from corella.progress import Reporter
+from corella.retrieval.fit import fit_retrieval
+from corella.retrieval.system import Retrieval
 from corella.schema import ITEM, TIME, USER
 from corella.settings import changed, load_config, to_yaml
 
@@ -81,15 +82,15 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Co
     return model
 
 
-def train_retrieval(run: Path, config: Config, reporter: Reporter | None = None) -> CLLM4Rec:
-    """Train CLLM4Rec into a run folder, going on where an earlier call was stopped."""
+def train_retrieval(run: Path, config: Config, reporter: Reporter | None = None) -> Retrieval:
+    """Train the retrieval into a run folder, going on where an earlier call was stopped."""
     with alone(run, "retrieval"):
         start_run(run, config, "retrieval")
         reporter = reporter or Reporter(run / "log.jsonl")
         if (run / "retrieval" / "manifest.json").is_file():
             reporter.say(f"{run}: the retrieval is trained already")
-            return CLLM4Rec.load(run / "retrieval")
-        model = CLLM4Rec(config).fit(load_dataset(config, reporter=reporter), run, reporter)
+            return Retrieval.load(run / "retrieval")
+        model = fit_retrieval(config, load_dataset(config, reporter=reporter), run, reporter)
         model.save(run / "retrieval")
     return model
 
@@ -100,7 +101,7 @@ def load_recommender(run: Path) -> Recommender:
     if not any(halves.values()):
         raise UserError(f"{run} holds no trained model; run `corella train` or `corella train-retrieval` first")
     return Recommender(
-        CLLM4Rec.load(run / "retrieval") if halves["retrieval"] else None,
+        Retrieval.load(run / "retrieval") if halves["retrieval"] else None,
         CoReLLa.load(run / "model") if halves["model"] else None,
     )
 
@@ -125,7 +126,7 @@ def evaluate_run(
             raise UserError(f"{run} holds a retrieval but no ranking, which {outside} could stand beside")
         if overrides:
             raise UserError(f"{run} holds a retrieval but no ranking, whose evaluation {overrides[0]} could change")
-        retrieval = CLLM4Rec.load(run / "retrieval")
+        retrieval = Retrieval.load(run / "retrieval")
         only = {"retrieval": evaluate_retrieval(retrieval, reporter), **_about(retrieval)}
         write_json(run / "metrics.json", only)
         return only
@@ -136,7 +137,7 @@ def evaluate_run(
     metrics = {**evaluate(model, run, reporter, outside), **_about(model)}
     write_json(run / "metrics.json", metrics)
     if retrieves:
-        retrieval = CLLM4Rec.load(run / "retrieval")
+        retrieval = Retrieval.load(run / "retrieval")
         metrics["retrieval"] = evaluate_retrieval(retrieval, reporter)
         metrics["recommendations"] = example_recommendations(Recommender(retrieval, model), model.dataset)
         write_json(run / "metrics.json", metrics)
@@ -158,7 +159,7 @@ def _set_evaluation(run: Path, overrides: Sequence[str]) -> None:
         write_text(path, to_yaml(wanted))
 
 
-def _about(model: CoReLLa | CLLM4Rec) -> dict[str, Any]:
+def _about(model: CoReLLa | Retrieval) -> dict[str, Any]:
     """What the figures were measured on."""
     facts = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
     return {"machine": machine(), "seed": model.config.seed, "dataset": facts}

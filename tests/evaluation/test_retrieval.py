@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from corella.cllm4rec.recommend import Reader
 from corella.config import DataConfig
 from corella.data.dataset import make_dataset
 from corella.evaluation import retrieval as retrieval_module
 from corella.evaluation.retrieval import evaluate_retrieval, retrieval_rows
+from corella.retrieval.histories import Reader
 
 ITEMS = [f"i{n}" for n in range(60)]
 

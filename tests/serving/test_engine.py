@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from spoken_for import ReallyAsked
 
-from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.llm.prefix import SharedPrompt
+from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.serving import engine as engine_module
 from corella.serving.engine import ProcessEngine
 from corella.serving.worker import Job

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corella.cllm4rec.system import CLLM4Rec
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
+from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.serving.export import export
 from corella.serving.serve import build_service
 from corella.serving.settings import ServingSettings

@@ -8,8 +8,34 @@ from corella.config.section import Section
 
 
 class RetrievalConfig(Section):
-    """CLLM4Rec: retrieval with user and item tokens (arXiv 2311.01343)."""
+    """Retrieval: a linear model in closed form that reads texts once, a fusion of sources, and CLLM4Rec beside it
+    (user and item tokens, arXiv 2311.01343)."""
 
+    penalty: float | None = Field(default=None, gt=0)
+    """Ridge penalty of the linear model. Unset, here and for the next three: what validation rows prefer."""
+    text: float | None = Field(default=None, ge=0)
+    """How much the linear model is pulled towards what items' texts say of each other; 0: not at all."""
+    following: float | None = Field(default=None, ge=0)
+    """Weight of what was liked next beside what was liked by the same people; 0: order is not read."""
+    recency: float | None = Field(default=None, gt=0, le=1)
+    """What an item of a history says beside the one that followed it; 1: age does not matter."""
+    dense_items: int = Field(default=20_000, ge=0)
+    """Largest catalogue for which all pairs of items have a weight; memory grows with the square of it (20,000 items:
+    7 GiB in training). Beyond it an item has weights from its nearest items alone."""
+    neighbours: int = Field(default=64, ge=1)
+    """How many nearest items that is."""
+    fusion: bool = True
+    """Let boosted trees, trained on validation rows, order the best candidates by all that is known of them: scores of
+    every source, nearness of texts, popularity. They are used if they gain more than noise on held-out users."""
+    candidates: int = Field(default=200, ge=10)
+    """How many candidates the fusion orders."""
+    measure_at: int = Field(default=100, ge=1)
+    """Everything is chosen by NDCG at this place."""
+    refit: bool = True
+    """When all is chosen, learn from validation rows too. False: for protocols that forbid it."""
+    cllm4rec: bool = False
+    """Train CLLM4Rec too, as one more source of the fusion: a language model in every retrieval. All settings below
+    are its own."""
     collaborative: bool = True
     """Whether pretraining has the collaborative part."""
     content: bool = True
@@ -74,9 +100,6 @@ class RetrievalConfig(Section):
     llm_weight: float | None = Field(default=None, ge=0, le=1)
     """Weight of the language model's part beside the pooled one. Unset: what validation rows prefer, of 0 to 1, and 0
     where the gain is no more than noise; with 0 the language model is not read when recommending. [ours]"""
-    ease_items: int = Field(default=5000, ge=0)
-    """Largest catalogue for which EASE, a closed-form item-item model, stands beside the pooled part, with the weight
-    and penalty that validation rows prefer; its memory grows with the square of the items. 0: never. [ours]"""
     longest_history: int = Field(default=256, ge=1)
     """Most items of a user that are read at once."""
     longest_text: int = Field(default=64, ge=1)

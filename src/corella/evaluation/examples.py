@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from corella.cllm4rec.system import training_likes
 from corella.data.dataset import Dataset
 from corella.pipeline import Recommender, texts_of
+from corella.retrieval.histories import training_likes
 
 _LEAST_LIKED = 3
 _SHOWN, _RANKED = 8, 10

@@ -18,13 +18,13 @@ def render_recommendations(metrics: Metrics) -> list[tuple[str, str, str]]:
     if not shown and not found:
         return []
     lead = (
-        "CLLM4Rec retrieves a hundred items that the user has not answered, in one pass over what the user liked; the "
-        "CRM ranks them, and the router asks the language model about some. The best ten, as of the end of the log."
+        "The retrieval finds a hundred items that the user has not interacted with, by what the user liked; the base "
+        "ranker orders them, and the router asks the language model about some. The best ten, as of the end of the log."
     )
     parts = _retrieval(found) if found else []
     parts += [paragraph(lead)] if shown else []
     for user in shown or []:
-        known = "has a token of its own" if user["trained"] else "new since training, read by the history alone"
+        known = "known to training" if user["trained"] else "new since training, read by the history alone"
         lists = [
             f"<h4>{title}</h4><ul>{''.join(f'<li>{esc(text)}</li>' for text in user[key])}</ul>"
             for key, title in (("liked", "Liked, newest first"), ("disliked", "Disliked"))

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from corella.cllm4rec.metrics import ndcg_at, recall_at
-from corella.cllm4rec.recommend import Reader, top_items
-from corella.cllm4rec.system import CLLM4Rec, items_of, liked_items, training_likes
 from corella.progress import Reporter
+from corella.retrieval.histories import Reader, items_of, liked_items, top_items, training_likes
+from corella.retrieval.measures import ndcg_at, recall_at
+from corella.retrieval.system import Retrieval
 from corella.schema import SPLIT
 
 Ints = npt.NDArray[np.int64]
@@ -22,7 +22,7 @@ MEASURES = {"recall20": "Recall@20", "recall40": "Recall@40", "ndcg100": "NDCG@1
 """Key in metrics.json -> what it is called."""
 
 
-def evaluate_retrieval(model: CLLM4Rec, reporter: Reporter | None = None) -> dict[str, Any] | None:
+def evaluate_retrieval(model: Retrieval, reporter: Reporter | None = None) -> dict[str, Any] | None:
     """Recall@20, Recall@40 and NDCG@100 (CLLM4Rec, section 4.1) of the retrieval and of the most liked items; None
     where nobody can be asked for.
 
@@ -51,9 +51,8 @@ def evaluate_retrieval(model: CLLM4Rec, reporter: Reporter | None = None) -> dic
         for start in range(0, len(asked), at_once):
             some = asked[start : start + at_once].tolist()
             without = [answered[u] for u in some]
-            scores = model.scores([Reader(model.token(u), known[u]) for u in some])
-            found += top_items(scores, without, _LONGEST)
-            liked_most += top_items(np.broadcast_to(popular, scores.shape), without, _LONGEST)
+            found += model.top([Reader(model.token(u), known[u]) for u in some], without, _LONGEST)
+            liked_most += top_items(np.broadcast_to(popular, (len(some), items)), without, _LONGEST)
             task.update(start + len(some))
     relevant = [wanted[u] for u in asked.tolist()]
     retrieval, most_liked = (_measured(lists, relevant) for lists in (found, liked_most))

@@ -11,6 +11,7 @@ from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest
 from corella.llm.backbone import cut_layers
 from corella.llm.saved import LORA, WHOLE, load_base, load_language_model, save_whole
+from corella.retrieval.system import CLLM_FOLDER
 from corella.settings import load_config
 
 _OURS = ("model", "retrieval", "metrics.json", "config.yaml")
@@ -74,10 +75,12 @@ def _export_retrieval(source: Path, folder: Path) -> None:
     """The retrieval with as much of its language model as it reads: that may be missing elsewhere."""
     manifest = verify_manifest(source)
     shutil.copytree(source, folder, dirs_exist_ok=True)
-    if not (source / WHOLE).is_dir():
-        config = load_config(source / "config.yaml")
-        backbone = load_base(source, config)
+    beside = folder / CLLM_FOLDER
+    if beside.is_dir() and not (beside / WHOLE).is_dir():
+        config = load_config(beside / "config.yaml")
+        backbone = load_base(beside, config)
         if config.retrieval.layers is not None:
             cut_layers(backbone, config.retrieval.layers)
-        save_whole(backbone, folder)
+        save_whole(backbone, beside)
+        write_manifest(beside, {"format": verify_manifest(source / CLLM_FOLDER)["format"]})
     write_manifest(folder, {"format": manifest["format"]})

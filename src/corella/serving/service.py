@@ -146,7 +146,7 @@ class Service:
         self.store.close()
 
     async def candidates(self, asker: Asker, count: int, deadline: float) -> list[str]:
-        """Ids of items that the asker has not answered: what CLLM4Rec retrieves, or, where there is none or it has no
+        """Ids of items that the asker has not answered: what the retrieval finds, or, where there is none or it has no
         time, what most people like. Half of the time goes to retrieval at most."""
         await self.sync()
         described = [(answer.item_id, answer.label) for answer in asker.history]

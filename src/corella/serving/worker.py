@@ -21,7 +21,7 @@ from corella.llm.backbone import Backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 
 if TYPE_CHECKING:
-    from corella.cllm4rec.system import CLLM4Rec
+    from corella.retrieval.system import Retrieval as Retriever
 
 Floats = npt.NDArray[np.float32]
 
@@ -125,15 +125,15 @@ def _load(run: Path) -> Backbone:
     return load_language_model(run / "model")
 
 
-def _load_retrieval(run: Path) -> "CLLM4Rec | None":
+def _load_retrieval(run: Path) -> "Retriever | None":
     if not (run / "retrieval" / "manifest.json").is_file():
         return None
-    from corella.cllm4rec.system import CLLM4Rec
+    from corella.retrieval.system import Retrieval as Retriever
 
-    return CLLM4Rec.load(run / "retrieval")
+    return Retriever.load(run / "retrieval")
 
 
-def _retrieve(connection: Connection, retriever: "CLLM4Rec | None", job: Retrieval) -> None:
+def _retrieve(connection: Connection, retriever: "Retriever | None", job: Retrieval) -> None:
     error, items = "", []
     try:
         if retriever is not None:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from corella.cllm4rec.documents import Document, main_places, padded
-from corella.cllm4rec.tokens import IdTokens
 from corella.config import RetrievalConfig
 from corella.data.dataset import Dataset
 from corella.llm.backbone import Backbone, embed_texts
+from corella.retrieval.cllm4rec.documents import Document, main_places, padded
+from corella.retrieval.cllm4rec.tokens import IdTokens
 
 
 class HeadTable(nn.Module):

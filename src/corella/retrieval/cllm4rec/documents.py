@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from corella.cllm4rec.tokens import IdTokens
 from corella.data.dataset import Dataset
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import begin_ids
+from corella.retrieval.cllm4rec.tokens import IdTokens
 
 Ints = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""Top items for users in one forward pass: the whole history, one state, all items scored. No item is ever made up."""
+"""The state of a user in one forward pass over the whole history; it scores all items, and no item is ever made up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,22 +8,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from corella.cllm4rec.documents import Documents
-from corella.cllm4rec.model import CLLM
 from corella.config import RetrievalConfig
-from corella.errors import UserError
 from corella.llm.scoring import group_by_tokens
+from corella.retrieval.cllm4rec.documents import Documents
+from corella.retrieval.cllm4rec.model import CLLM
+from corella.retrieval.histories import Reader
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Whom to recommend to: a user token (-1 for none) and liked items, oldest first."""
-
-    user: int
-    history: Ints
 
 
 @dataclass(frozen=True)
@@ -61,24 +53,3 @@ def state_parts(
             told[places] = model.told_state(chosen)[at]
         pooled[places] = model.pooled_state(chosen)[at]
     return told, pooled
-
-
-def top_items(scores: Floats, exclude: Sequence[Ints], k: int, candidates: Ints | None = None) -> list[Ints]:
-    """For each row of `scores` the codes of its best `k` items, best first (fewer where fewer may be recommended).
-
-    `exclude`: items that must not come, one array a row; `candidates`: the only items that may.
-    """
-    if k < 1:
-        raise UserError(f"k is {k}; ask for at least one item")
-    scores = scores.copy()
-    if candidates is not None:
-        others = np.ones(scores.shape[1], dtype=bool)
-        others[candidates] = False
-        scores[:, others] = -np.inf
-    result = []
-    for row, seen in zip(scores, exclude, strict=True):
-        row[seen] = -np.inf
-        few = min(k, int(np.isfinite(row).sum()))
-        best = np.argpartition(-row, few - 1)[:few] if few else np.zeros(0, np.int64)
-        result.append(best[np.argsort(-row[best], kind="stable")])
-    return result

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from corella.cllm4rec.model import CLLM
 from corella.config import RetrievalConfig
+from corella.retrieval.cllm4rec.model import CLLM
 
 Ints = npt.NDArray[np.int64]
 

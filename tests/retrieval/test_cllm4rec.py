@@ -11,16 +11,17 @@ import polars as pl
 import pytest
 import torch
 
-from corella.cllm4rec.documents import Documents, main_places, padded
-from corella.cllm4rec.model import CLLM
-from corella.cllm4rec.recommend import Reader, reader_states, top_items
-from corella.cllm4rec.system import CLLM4Rec, liked_items, training_likes, training_reviews
-from corella.cllm4rec.tokens import IdTokens, squared_distance
-from corella.cllm4rec.training import RetrievalTrainer, plan_steps
 from corella.config import Config, RetrievalConfig
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.llm.backbone import Backbone, load_backbone
+from corella.retrieval.cllm4rec.documents import Documents, main_places, padded
+from corella.retrieval.cllm4rec.model import CLLM
+from corella.retrieval.cllm4rec.recommend import reader_states
+from corella.retrieval.cllm4rec.system import CLLM4Rec, training_reviews
+from corella.retrieval.cllm4rec.tokens import IdTokens, squared_distance
+from corella.retrieval.cllm4rec.training import RetrievalTrainer, plan_steps
+from corella.retrieval.histories import Reader, liked_items, top_items, training_likes
 
 Configure = Callable[..., Config]
 QUICK = {"pretraining_epochs": 1, "fine_tuning_epochs": 2, "users_per_step": 8, "items_per_step": 20}

@@ -24,12 +24,12 @@ from corella.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from corella.cllm4rec.documents import Document, Documents
-from corella.cllm4rec.model import CLLM
-from corella.cllm4rec.tokens import squared_distance
 from corella.config import RetrievalConfig
 from corella.errors import UserError
 from corella.llm.scoring import group_by_tokens
+from corella.retrieval.cllm4rec.documents import Document, Documents
+from corella.retrieval.cllm4rec.model import CLLM
+from corella.retrieval.cllm4rec.tokens import squared_distance
 
 Ints = npt.NDArray[np.int64]
 

@@ -1,7 +1,7 @@
 """Embeddings for items that nobody has answered yet: a linear map from what the backbone reads in their text. [ours]
 
 One pass over an item's text gives the mean of its last hidden states; ridge regression on the known items maps that to
-their output embedding, their bias and what EASE makes of each item of a history for them: how they are scored.
+their output embedding and their bias: how they are scored.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,8 @@ import numpy.typing as npt
 import torch
 from sklearn.linear_model import Ridge
 
-from corella.cllm4rec.ease import Ease
-from corella.cllm4rec.model import CLLM
 from corella.llm.backbone import Backbone
+from corella.retrieval.cllm4rec.model import CLLM
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,8 +26,6 @@ class NewItems:
     """[n, width], to be scored."""
     bias: Floats
     """[n]."""
-    ease: Ease | None
-    """Its weights are [items, n] here."""
 
 
 @torch.inference_mode()
@@ -42,14 +39,11 @@ def read_texts(backbone: Backbone, texts: Sequence[str], longest: int) -> Floats
     return torch.stack(rows).numpy()
 
 
-def map_texts(model: CLLM, known: Floats, new: Floats, penalty: float, ease: Ease | None = None) -> NewItems:
+def map_texts(model: CLLM, known: Floats, new: Floats, penalty: float) -> NewItems:
     """Fit on the known items' texts (`known`, [items, width]) and apply to new ones ([n, width])."""
     parts = [model.output_table(), model.bias.unsqueeze(1)]
     target = torch.cat(parts, dim=1).detach().cpu().numpy()
     width = target.shape[1] - 1
-    if ease is not None:
-        target = np.concatenate([target, ease.weights.T], axis=1)
     scale = known.std(0) + 1e-6
     mapped = Ridge(alpha=penalty).fit(known / scale, target).predict(new / scale).astype(np.float32)
-    beside = None if ease is None else Ease(mapped[:, width + 1 :].T, ease.weight)
-    return NewItems(mapped[:, :width], mapped[:, width], beside)
+    return NewItems(mapped[:, :width], mapped[:, width])

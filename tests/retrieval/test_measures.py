@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corella.cllm4rec.metrics import ndcg_at, recall_at
+from corella.retrieval.measures import ndcg_at, recall_at
 
 
 def test_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""The retrieval half: fit, recommend, save, load."""
+"""CLLM4Rec: fit, recommend, save, load."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,14 +10,6 @@ import polars as pl
 import torch
 
 from corella.checkpoint import claim, load_tensors, save_tensors
-from corella.cllm4rec.documents import Documents
-from corella.cllm4rec.ease import Ease, fit_ease
-from corella.cllm4rec.model import CLLM
-from corella.cllm4rec.recommend import Reader, reader_states, state_parts, top_items
-from corella.cllm4rec.text_map import map_texts, read_texts
-from corella.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
-from corella.cllm4rec.warm_start import start_from_popularity, train_head
-from corella.cllm4rec.weighing import LLM_WEIGHTS, Weights, choose_weights, worthwhile
 from corella.config import RANKING_ONLY, Config
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, load_prepared
 from corella.data.prepare import write_dataset
@@ -26,17 +18,24 @@ from corella.files import new_folder, verify_manifest, write_manifest, write_tex
 from corella.llm.backbone import Backbone, cut_layers, load_backbone, untrained
 from corella.llm.saved import load_base
 from corella.progress import Reporter
-from corella.schema import LABEL, REVIEW, SPLIT, USER
+from corella.retrieval.cllm4rec.documents import Documents
+from corella.retrieval.cllm4rec.model import CLLM
+from corella.retrieval.cllm4rec.recommend import reader_states, state_parts
+from corella.retrieval.cllm4rec.text_map import map_texts, read_texts
+from corella.retrieval.cllm4rec.training import RetrievalProgress, RetrievalTrainer, Review
+from corella.retrieval.cllm4rec.warm_start import start_from_popularity, train_head
+from corella.retrieval.cllm4rec.weighing import LLM_WEIGHTS, Weight, try_weights, worthwhile
+from corella.retrieval.histories import Reader, liked_items, top_items, training_likes
+from corella.schema import LABEL, REVIEW, SPLIT
 from corella.settings import load_config, to_yaml
 from corella.threads import set_threads
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the files of a saved model change their meaning."""
 
-EASE = "ease.safetensors"
 _WEIGHED = 2000
 """Users whose validation rows choose the weights."""
 _STANDARDISED = 64
@@ -57,7 +56,6 @@ class CLLM4Rec:
     dataset: Dataset
     model: CLLM
     documents: Documents
-    ease: Ease | None = None
 
     def fit(self, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None) -> "CLLM4Rec":
         """Train. With a run folder, a checkpoint is kept there and a killed run goes on where it was."""
@@ -91,45 +89,37 @@ class CLLM4Rec:
         return self
 
     def _weigh(self, liked: Sequence[Ints], reporter: Reporter) -> None:
-        """Give the language model's part of the states, and EASE beside them, the weights that validation rows prefer
-        (NDCG@100), and the language model none where it adds no more than noise. What then stands on the language model
-        no more learns once more, from validation rows too: nothing is left to choose. [ours]"""
-        config, model, items = self.config.retrieval, self.model, self.dataset.items.height
+        """Give the language model's part of the states the weight that validation rows prefer (NDCG@100), and none
+        where it adds no more than noise. If its weight is 0, the head is retrained on training and validation rows.
+        [ours]"""
+        config, model = self.config.retrieval, self.model
         wanted = liked_items(self.dataset, ("valid",))
-        both = np.flatnonzero([len(mine) > 0 and len(his) > 0 for mine, his in zip(liked, wanted, strict=True)])
+        both = np.flatnonzero([len(mine) > 0 and len(new) > 0 for mine, new in zip(liked, wanted, strict=True)])
         users = sorted(np.random.default_rng(self.config.seed).permutation(both)[:_WEIGHED].tolist())
         given = config.llm_weight
-        chosen = Weights(1.0 if given is None else given)
+        chosen = Weight(1.0 if given is None else given)
         if model.pooled is not None and users:
             readers = [Reader(u, liked[u]) for u in users]
             parts = state_parts(model, self.documents, readers, config, given != 0)
-            histories, held_out = [liked[u] for u in users], [wanted[u] for u in users]
-            llm_weights = LLM_WEIGHTS if given is None else (given,)
-            ease = items <= config.ease_items
-            tried = choose_weights(model, parts, histories, held_out, liked, llm_weights, ease)
+            tried = try_weights(
+                model, parts, [liked[u] for u in users], [wanted[u] for u in users],
+                LLM_WEIGHTS if given is None else (given,),
+            )  # fmt: skip
             chosen = worthwhile(tried)
-            others = {
-                "with the language model": [w.quality for w in tried if w.llm > 0],
-                "without it": [w.quality for w in tried if w.llm == 0],
-                "without EASE": [w.quality for w in tried if w.ease == 0],
-            }
-            best = ", ".join(f"{name} {max(found):.4f}" for name, found in others.items() if found)
             reporter.say(
-                f"retrieval: weight of the language model {chosen.llm:g}, of EASE {chosen.ease:g} (penalty "
-                f"{chosen.penalty:g}): NDCG@100 on validation rows {chosen.quality:.4f}; at best {best}"
+                f"CLLM4Rec: weight of the language model {chosen.llm:g}, NDCG@100 on validation rows "
+                f"{chosen.quality:.4f}; tried " + ", ".join(f"{w.llm:g}: {w.quality:.4f}" for w in tried)
             )
-            reporter.log("weights", tried=[(w.llm, w.ease, w.penalty, w.quality) for w in tried])
+            reporter.log("weights", tried=[(w.llm, w.quality) for w in tried])
         model.weight.fill_(chosen.llm)
-        likes = training_likes(self.dataset, ("train", "valid"))
-        if chosen.llm == 0:
-            train_head(model, likes, config, self.config.seed)
-        self.ease = Ease(fit_ease(likes, items, chosen.penalty), chosen.ease) if chosen.ease else None
+        if chosen.llm == 0 and config.refit:
+            train_head(model, training_likes(self.dataset, ("train", "valid")), config, self.config.seed)
 
     def scores(self, readers: Sequence[Reader]) -> Floats:
         """Logits of all items for each reader, float32 [readers, items]."""
         with torch.inference_mode():
             scores: Floats = self.model.item_logits(self._states(readers)).cpu().numpy()
-        return scores if self.ease is None else scores + self.ease.logits([r.history for r in readers])
+        return scores
 
     def new_item_scores(self, readers: Sequence[Reader], texts: Sequence[str]) -> Floats:
         """Logits of items that have only a text, float32 [readers, texts], comparable with `scores`. One pass over each
@@ -137,11 +127,11 @@ class CLLM4Rec:
         config, backbone = self.config.retrieval, self.model.backbone
         known = read_texts(backbone, self.dataset.items["text"].to_list(), config.longest_text)
         read = read_texts(backbone, texts, config.longest_text)
-        new = map_texts(self.model, known, read, config.new_item_penalty, self.ease)
+        new = map_texts(self.model, known, read, config.new_item_penalty)
         with torch.inference_mode():
             state = self._states(readers).cpu().numpy()
         scores: Floats = state @ new.output.T + new.bias
-        return scores if new.ease is None else scores + new.ease.logits([r.history for r in readers])
+        return scores
 
     def _states(self, readers: Sequence[Reader]) -> torch.Tensor:
         return reader_states(self.model, self.documents, readers, self.config.retrieval)
@@ -236,8 +226,6 @@ class CLLM4Rec:
         with new_folder(folder) as new:
             write_text(new / "config.yaml", to_yaml(self.config))
             save_tensors(new / "retrieval.safetensors", self.model.state_dict(), {})
-            if self.ease is not None:
-                save_tensors(new / EASE, {"weights": torch.from_numpy(self.ease.weights)}, {"weight": self.ease.weight})
             write_dataset(self.dataset, new / "dataset")
             write_manifest(new, {"format": FORMAT})
 
@@ -251,18 +239,7 @@ class CLLM4Rec:
         self = cls(load_config(folder / "config.yaml"))
         self._attach(load_prepared(folder / "dataset"), load_base(folder, self.config))
         self.model.load_state_dict(load_tensors(folder / "retrieval.safetensors")[0])
-        if (folder / EASE).is_file():
-            tensors, facts = load_tensors(folder / EASE)
-            self.ease = Ease(tensors["weights"].numpy(), facts["weight"])
         return self
-
-
-def training_likes(dataset: Dataset, learned: Sequence[str] = ("train",)) -> list[Ints]:
-    """For every user code, the items liked in rows of the splits to learn from and in the history rows before one of
-    the user's such rows: a history row of somebody who comes later belongs to the future."""
-    sample = pl.col(SPLIT).is_in(list(learned))
-    before = (pl.col(SPLIT) == "history") & sample.cum_sum(reverse=True).over(USER).gt(0)
-    return _likes(dataset, dataset.log.select(sample | before).to_series().to_numpy())
 
 
 def training_reviews(dataset: Dataset, learned: Sequence[str] = ("train",)) -> list[Review]:
@@ -272,20 +249,3 @@ def training_reviews(dataset: Dataset, learned: Sequence[str] = ("train",)) -> l
     written = pl.col(REVIEW).fill_null("").str.strip_chars() != ""
     rows = dataset.log.filter(pl.col(SPLIT).is_in(list(learned)), pl.col(LABEL) == 1, written)
     return rows.select(USER_CODE, ITEM_CODE, REVIEW).rows()
-
-
-def liked_items(dataset: Dataset, splits: Sequence[str]) -> list[Ints]:
-    """For every user code, the items liked in rows of these splits, in order."""
-    return _likes(dataset, dataset.log[SPLIT].is_in(list(splits)).to_numpy())
-
-
-def _likes(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> list[Ints]:
-    return items_of(dataset, rows & (dataset.label == 1))
-
-
-def items_of(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> list[Ints]:
-    """For every user code, the items of these rows of the log, in order."""
-    events = dataset.events
-    kept = rows[events.row]
-    before = np.r_[0, np.cumsum(kept)]
-    return np.split(events.item[kept], before[events.start[1:-1]])

@@ -1,0 +1,113 @@
+"""The strengths of the linear model that validation rows prefer: a search along one strength at a time.
+
+It starts from a multiple of how often an item is liked, which serves dense and sparse logs alike, and moves by factors
+of three as long as NDCG grows. 0 is tried for everything that may be left out. Nothing is random.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.config import RetrievalConfig
+from corella.retrieval.histories import top_items
+from corella.retrieval.linear import Linear, Strengths, TogetherCounts
+from corella.retrieval.measures import ndcg_at
+
+Ints = npt.NDArray[np.int64]
+
+RECENCIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_FACTOR = 3.0
+_SCORES = 8_000_000
+"""In one block of users: what bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Validation users: what they liked before, and what validation rows hold."""
+
+    histories: Sequence[Ints]
+    wanted: Sequence[Ints]
+
+    def ndcg(self, linear: Linear, at: int, recency: float) -> npt.NDArray[np.float64]:
+        """NDCG of every user, float64 [users]."""
+        found, block = [np.zeros(0)], max(1, _SCORES // linear.items)
+        for start in range(0, len(self.histories), block):
+            part = slice(start, start + block)
+            scores = linear.scores(self.histories[part], recency)
+            found.append(ndcg_at(at, top_items(scores, self.histories[part], at), self.wanted[part]))
+        return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Strengths, their model, and their mean NDCG on validation rows."""
+
+    model: Linear
+    quality: float
+
+
+def start_strengths(counts: TogetherCounts, texts: bool, config: RetrievalConfig) -> Strengths:
+    """Where the search begins; what is configured stays."""
+    liked = max(float(counts.together.diagonal().mean()), 1.0)
+    given = (config.penalty, config.text if texts else 0.0, config.following, config.recency)
+    found = (3 * liked, 30 * liked, 3.0, 0.7)
+    return Strengths(*(f if g is None else g for g, f in zip(given, found, strict=True)))
+
+
+def choose_strengths(
+    fit: Callable[[Strengths], Linear],
+    start: Strengths,
+    held: Held,
+    config: RetrievalConfig,
+    most: int,
+    on_try: Callable[[Tried], None] = lambda tried: None,
+) -> Tried:
+    """The best of at most `most` fits from `start` on, over everything that `config` leaves open.
+
+    `fit`: the model of some strengths; all recencies are tried on each.
+    """
+
+    def attempt(strengths: Strengths) -> Tried:
+        model = fit(strengths)
+        ages = RECENCIES if config.recency is None else (config.recency,)
+        quality = {age: float(held.ndcg(model, config.measure_at, age).mean()) for age in ages}
+        age = max(quality, key=lambda a: quality[a])
+        tried = Tried(replace(model, strengths=replace(model.strengths, recency=age)), quality[age])
+        on_try(tried)
+        return tried
+
+    best, left = attempt(start), most - 1
+    if not len(held.histories):
+        return best
+    for steps in _directions(start, config):
+        for step in steps:
+            moved = False
+            while left > 0:
+                tried, left = attempt(step(best.model.strengths)), left - 1
+                if tried.quality <= best.quality:
+                    break
+                best, moved = tried, True
+                if step(tried.model.strengths) == tried.model.strengths:
+                    break  # what is 0 stays 0
+            if moved:
+                break  # the way back was not better
+    return best
+
+
+Step = Callable[[Strengths], Strengths]
+
+
+def _directions(start: Strengths, config: RetrievalConfig) -> Iterator[tuple[Step, ...]]:
+    """For every open strength the steps that may be taken, in the order of what they are worth."""
+    if config.text is None and start.text > 0:
+        yield _times("text", _FACTOR), _times("text", 1 / _FACTOR), _times("text", 0.0)
+    if config.following is None:
+        yield _times("following", 0.0), _times("following", _FACTOR), _times("following", 1 / _FACTOR)
+    if config.penalty is None:
+        yield _times("penalty", _FACTOR), _times("penalty", 1 / _FACTOR)
+
+
+def _times(name: str, factor: float) -> Step:
+    return lambda strengths: replace(strengths, **{name: getattr(strengths, name) * factor})

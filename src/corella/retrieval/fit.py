@@ -1,0 +1,140 @@
+"""How a retrieval is made, from top to bottom: count, choose the strengths, train CLLM4Rec where it is asked for, fuse,
+and learn from validation rows too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.config import Config, RetrievalConfig
+from corella.data.dataset import Dataset
+from corella.progress import Reporter
+from corella.retrieval.choose import Held, Tried, choose_strengths, start_strengths
+from corella.retrieval.cllm4rec.system import CLLM4Rec
+from corella.retrieval.fusion import Catalogue, FusionTrial, fit_fusion
+from corella.retrieval.histories import Reader, liked_items, training_likes
+from corella.retrieval.linear import Linear, Strengths, TextPart, TogetherCounts, count_together, fit_linear, text_part
+from corella.retrieval.neighbourhoods import fit_neighbourhoods, nearest_items
+from corella.retrieval.system import Retrieval, Said
+from corella.threads import set_threads
+
+Ints = npt.NDArray[np.int64]
+Fit = Callable[[Strengths], Linear]
+
+_HELD = 4000
+"""Validation users who choose the strengths and teach the fusion."""
+_LATELY = 0.1
+
+
+def fit_retrieval(
+    config: Config, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None
+) -> Retrieval:
+    """Train. With a run folder CLLM4Rec keeps its checkpoints there, and a killed run resumes. Deterministic for a seed
+    and a machine."""
+    reporter = reporter or Reporter(quiet=True)
+    set_threads(config)
+    text = None if dataset.vectors is None else text_part(dataset.vectors)
+    likes = training_likes(dataset)
+    counts = count_together(likes, dataset.items.height)
+    held = held_out(dataset, likes, config.seed)
+    fit = _fitter(counts, text, config.retrieval, reporter)
+    chosen = _choose(fit, counts, text, held, config.retrieval, reporter)
+    catalogue = make_catalogue(dataset, ("train",), counts, text)
+    said = Said(chosen.model.strengths, chosen.quality, None)
+    made = Retrieval(config, dataset, chosen.model, text, catalogue, None, None, said)
+    if config.retrieval.fusion and len(held.histories):
+        beside = CLLM4Rec(config).fit(dataset, run, reporter) if config.retrieval.cllm4rec else None
+        made = _fused(made, beside, held, reporter)
+    if not config.retrieval.refit or not any(len(wanted) for wanted in held.wanted):
+        return made
+    counts = count_together(training_likes(dataset, ("train", "valid")), dataset.items.height)
+    linear = _fitter(counts, text, config.retrieval, reporter)(chosen.model.strengths)
+    return replace(made, linear=linear, catalogue=make_catalogue(dataset, ("train", "valid"), counts, text))
+
+
+def held_out(dataset: Dataset, likes: Sequence[Ints], seed: int) -> Held:
+    """Validation users with likes in training rows (`likes`, by user code), 4,000 of them at most."""
+    wanted = liked_items(dataset, ("valid",))
+    both = np.flatnonzero([len(mine) > 0 and len(new) > 0 for mine, new in zip(likes, wanted, strict=True)])
+    users = np.sort(np.random.default_rng(seed).permutation(both)[:_HELD])
+    return Held([likes[u] for u in users], [wanted[u] for u in users])
+
+
+def make_catalogue(
+    dataset: Dataset, learned: Sequence[str], counts: TogetherCounts, text: TextPart | None
+) -> Catalogue:
+    """What the splits to learn from say of items, beside the linear model."""
+    rows = np.sort(np.concatenate([dataset.rows(split) for split in learned]))
+    rows = rows[dataset.label[rows] == 1]
+    items = dataset.items.height
+    item = dataset.item[rows]
+    new = np.ones(items, np.float32)
+    new[item[::-1]] = (np.arange(len(item))[::-1] / max(len(item), 1)).astype(np.float32)
+    popularity, lately = (
+        np.log1p(np.bincount(some, minlength=items)).astype(np.float32)
+        for some in (item, item[int((1 - _LATELY) * len(item)) :])
+    )
+    return Catalogue(None if text is None else text.vectors, counts.follows, popularity, lately, new)
+
+
+def _fitter(counts: TogetherCounts, text: TextPart | None, config: RetrievalConfig, reporter: Reporter) -> Fit:
+    """Fits a linear model of given strengths in the form that the catalogue's size allows."""
+    if counts.items <= config.dense_items:
+        return lambda strengths: fit_linear(counts, text, strengths)
+    with reporter.task("retrieval: nearest items", counts.items) as task:
+        near = nearest_items(counts, text, config.neighbours, task.update)
+    return lambda strengths: fit_neighbourhoods(counts, text, strengths, near)
+
+
+def _most_fits(items: int) -> int:
+    """Fits that the search may take: each takes long for many items."""
+    return 12 if items <= 8000 else 6 if items <= 20_000 else 3
+
+
+def _choose(
+    fit: Fit, counts: TogetherCounts, text: TextPart | None, held: Held, config: RetrievalConfig, reporter: Reporter
+) -> Tried:
+    start, most = start_strengths(counts, text is not None, config), _most_fits(counts.items)
+    done: list[Tried] = []
+    with reporter.task("retrieval: strengths tried", most) as task:
+
+        def show(tried: Tried) -> None:
+            done.append(tried)
+            task.update(len(done), f"NDCG@{config.measure_at} {tried.quality:.4f}")
+            reporter.log("linear", quality=tried.quality, **asdict(tried.model.strengths))
+
+        chosen = choose_strengths(fit, start, held, config, most, show)
+    s = chosen.model.strengths
+    reporter.say(
+        f"retrieval: NDCG@{config.measure_at} on validation rows {chosen.quality:.4f} with penalty {s.penalty:.3g}, "
+        f"text {s.text:.3g}, following {s.following:.3g}, recency {s.recency:g}"
+    )
+    return chosen
+
+
+def _fused(made: Retrieval, beside: CLLM4Rec | None, held: Held, reporter: Reporter) -> Retrieval:
+    """The retrieval with a fusion, where that gains more than noise on held-out users; CLLM4Rec takes part where it
+    gains more than noise beside the other sources."""
+    plain = _trial(made, held, "fusion", reporter)
+    best, read = plain, None
+    if beside is not None:
+        told = _trial(replace(made, language_model=beside), held, "fusion with CLLM4Rec", reporter)
+        if told is not None and (plain is None or told.beats(plain)):
+            best, read = told, beside
+    if best is None or not best.worthwhile:
+        return made
+    said = replace(made.said, fused=float(best.ndcg.mean()))
+    return replace(made, fusion=best.fusion, language_model=read, said=said)
+
+
+def _trial(made: Retrieval, held: Held, name: str, reporter: Reporter) -> FusionTrial | None:
+    config = made.config.retrieval
+    candidates, features = made.candidates([Reader(-1, history) for history in held.histories], held.histories)
+    trial = fit_fusion(features, candidates, held.wanted, config.measure_at, made.config.seed)
+    if trial is not None:
+        shown = f"{trial.ndcg.mean():.4f} out of fold, {trial.without.mean():.4f} by the linear model"
+        reporter.say(f"retrieval: {name}: NDCG@{config.measure_at} {shown}")
+    return trial

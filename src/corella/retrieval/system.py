@@ -1,0 +1,215 @@
+"""The fitted retrieval: recommend, explain, save, load. `fit.py` makes it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from corella.config import Config
+from corella.data.dataset import Dataset, load_prepared
+from corella.data.prepare import write_dataset
+from corella.errors import UserError
+from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
+from corella.retrieval.cllm4rec.system import CLLM4Rec
+from corella.retrieval.fusion import Catalogue, Fusion, candidate_features
+from corella.retrieval.histories import Reader, top_items
+from corella.retrieval.linear import Linear, Strengths, TextPart, text_part
+from corella.retrieval.saved import load_linear, save_linear
+from corella.settings import load_config, to_yaml
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+FORMAT = 1
+"""Raised when the files of a saved retrieval change their meaning."""
+CLLM_FOLDER = "cllm4rec"
+"""In a saved retrieval, where it has one."""
+_AT_ONCE = 8_000_000
+
+
+@dataclass(frozen=True)
+class Said:
+    """What validation rows said while the retrieval was made; kept with it."""
+
+    strengths: Strengths
+    linear: float
+    """NDCG at `retrieval.measure_at` of the linear model."""
+    fused: float | None
+    """The same of the fusion, out of fold; None where it is not used."""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Items that a user may like, out of all.
+
+    >>> model = fit_retrieval(config, dataset)         # doctest: +SKIP
+    >>> model.recommend(["196", "186"], k=20)          # doctest: +SKIP
+    """
+
+    config: Config
+    dataset: Dataset
+    linear: Linear
+    text: TextPart | None
+    """The items' texts; None where they are not read."""
+    catalogue: Catalogue
+    fusion: Fusion | None
+    """None where the linear model's order stands."""
+    language_model: CLLM4Rec | None
+    """None where the fusion does not read it."""
+    said: Said
+
+    def candidates(
+        self, readers: Sequence[Reader], without: Sequence[Ints], allowed: Ints | None = None, least: int = 0
+    ) -> tuple[list[Ints], list[Floats]]:
+        """Candidates of each reader by the linear model, at least `least` of them, and the fusion's features of the
+        first `retrieval.candidates`."""
+        candidates: list[Ints] = []
+        features: list[Floats] = []
+        block = max(1, _AT_ONCE // self.linear.items)
+        most = max(self.config.retrieval.candidates, least)
+        for start in range(0, len(readers), block):
+            part = slice(start, start + block)
+            histories = [r.history for r in readers[part]]
+            scores = self.linear.scores(histories)
+            found = top_items(scores, without[part], most, allowed)
+            told = None if self.language_model is None else self.language_model.scores(readers[part])
+            first = [items[: self.config.retrieval.candidates] for items in found]
+            features += candidate_features(self.linear, self.catalogue, histories, scores, first, told)
+            candidates += found
+        return candidates, features
+
+    def top(
+        self, readers: Sequence[Reader], without: Sequence[Ints], k: int, allowed: Ints | None = None
+    ) -> list[Ints]:
+        """Codes of the best `k` items of each reader, best first, none of `without`; `allowed`: the only ones that may
+        come."""
+        if self.fusion is None:
+            found: list[Ints] = []
+            block = max(1, _AT_ONCE // self.linear.items)
+            for start in range(0, len(readers), block):
+                scores = self.linear.scores([r.history for r in readers[start : start + block]])
+                found += top_items(scores, without[start : start + block], k, allowed)
+            return found
+        candidates, features = self.candidates(readers, without, allowed, k)
+        best = []
+        for items, known in zip(candidates, features, strict=True):
+            order = self.fusion.order(known)
+            best.append(np.r_[items[order], items[len(order) :]][:k])
+        return best
+
+    def new_item_scores(self, readers: Sequence[Reader], texts: Sequence[str]) -> Floats:
+        """Scores of items that have only a text, float32 [readers, texts], comparable with those of the linear model.
+
+        Raises `UserError` where texts are not read (`data.text.encoder: none`).
+        """
+        if self.text is None or self.dataset.texts is None or not self.linear.to_new.shape[1]:
+            raise UserError("this retrieval reads no texts, so it cannot score items that have only a text")
+        vectors = self.text.unit(self.dataset.texts.encoder.encode(list(texts)))
+        return self.linear.new_scores([r.history for r in readers], vectors)
+
+    def recommend(self, users: Sequence[str], k: int = 20, candidates: Sequence[str] | None = None) -> list[list[str]]:
+        """The best `k` items for each user, best first, never one the user has interacted with.
+
+        `candidates`: the only items that may come. Raises `UserError` for an unknown user or item, and for `k` below 1.
+        """
+        if isinstance(users, str):
+            raise UserError(f"recommend takes a list of users; write [{users!r}]")
+        codes = self._codes("user_id", users)
+        allowed = None if candidates is None else self._codes("item_id", candidates)
+        readers = [Reader(self.token(u), self.history(u)) for u in codes]
+        best = self.top(readers, [self._events(u) for u in codes], k, allowed)
+        return [[self._names[i] for i in row] for row in best]
+
+    def recommend_for(self, history: Sequence[str], k: int = 20) -> list[str]:
+        """The same for somebody who has only a history of liked items, oldest first."""
+        items = self._codes("item_id", history)
+        return [self._names[i] for i in self.top([Reader(-1, items)], [items], k)[0]]
+
+    def retrieve(self, user_id: str, liked: Sequence[str], without: Sequence[str], k: int) -> list[str]:
+        """The best items for somebody who liked these, oldest first, none of `without`; ids that this model does not
+        know are passed over."""
+        users, items = self._known["user_id"], self._known["item_id"]
+        token = self.token(users[user_id]) if user_id in users else -1
+        history, unwanted = (np.array([items[i] for i in ids if i in items], np.int64) for ids in (liked, without))
+        return [self._names[i] for i in self.top([Reader(token, history)], [unwanted], k)[0]]
+
+    def reasons(self, user: str, item: str) -> list[tuple[str, float]]:
+        """*Because you liked X*: the items of a user's history and what each adds to the linear score of `item`, the
+        largest first. Exact: they sum to the score."""
+        (code,), (wanted,) = self._codes("user_id", [user]), self._codes("item_id", [item])
+        history = self.history(int(code))
+        said = self.linear.reasons(history, int(wanted))
+        return [(self._names[history[n]], float(said[n])) for n in np.argsort(-said, kind="stable")]
+
+    def history(self, user: int) -> Ints:
+        """The items that a user liked, in order."""
+        start, end = self.dataset.events.start[user : user + 2]
+        events = slice(int(start), int(end))
+        return self.dataset.events.item[events][self.dataset.events.label[events] == 1]
+
+    def token(self, user: int) -> int:
+        """The user's token in CLLM4Rec; -1 where there is none."""
+        return -1 if self.language_model is None else self.language_model.token(user)
+
+    def _events(self, user: int) -> Ints:
+        start, end = self.dataset.events.start[user : user + 2]
+        return self.dataset.events.item[int(start) : int(end)]
+
+    @cached_property
+    def _known(self) -> dict[str, dict[str, int]]:
+        """Ids -> codes, of users and of items."""
+        tables = {"user_id": self.dataset.users, "item_id": self.dataset.items}
+        return {
+            column: {str(name): code for code, name in enumerate(table[column].cast(pl.String).to_list())}
+            for column, table in tables.items()
+        }
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._known["item_id"])
+
+    def _codes(self, column: str, names: Sequence[str]) -> Ints:
+        known = self._known[column]
+        unknown = [name for name in names if str(name) not in known]
+        if unknown:
+            raise UserError(f"no {column} '{unknown[0]}' in the dataset ({len(unknown)} of {len(names)} are unknown)")
+        return np.array([known[str(name)] for name in names], dtype=np.int64)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model as a folder of safetensors, text and YAML with a manifest; replaces what is there."""
+        folder = Path(folder).resolve()
+        if folder.exists() and any(folder.iterdir()) and not (folder / "linear.safetensors").is_file():
+            raise UserError(f"{folder} holds something that is no saved retrieval model; give a new or empty folder")
+        with new_folder(folder) as new:
+            write_text(new / "config.yaml", to_yaml(self.config))
+            save_linear(new / "linear.safetensors", self.linear, self.catalogue)
+            write_json(new / "said.json", asdict(self.said))
+            if self.fusion is not None:
+                write_text(new / "fusion.txt", self.fusion.text)
+            if self.language_model is not None:
+                self.language_model.save(new / CLLM_FOLDER)
+            write_dataset(self.dataset, new / "dataset")
+            write_manifest(new, {"format": FORMAT})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Retrieval":
+        """Read a saved model after checking its hashes."""
+        folder = Path(folder)
+        manifest = verify_manifest(folder)
+        if manifest.get("format") != FORMAT or not (folder / "linear.safetensors").is_file():
+            raise UserError(f"{folder} is no retrieval of format {FORMAT}, which this version reads; train it again")
+        dataset = load_prepared(folder / "dataset")
+        text = None if dataset.vectors is None else text_part(dataset.vectors)
+        linear, catalogue = load_linear(folder / "linear.safetensors", None if text is None else text.vectors)
+        said = read_json(folder / "said.json")
+        fusion = folder / "fusion.txt"
+        return cls(
+            load_config(folder / "config.yaml"), dataset, linear, text, catalogue,
+            Fusion(fusion.read_text(encoding="utf-8")) if fusion.is_file() else None,
+            CLLM4Rec.load(folder / CLLM_FOLDER) if (folder / CLLM_FOLDER).is_dir() else None,
+            Said(**{**said, "strengths": Strengths(**said["strengths"])}),
+        )  # fmt: skip
