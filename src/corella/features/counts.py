@@ -264,8 +264,9 @@ class CountState:
 
     def update(
         self, user: object, item: int, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]
-    ) -> None:
-        """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1."""
+    ) -> float:
+        """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1. Returns its
+        residual."""
         one = (1, *values)
         for tally, group, columns in zip(self.tallies, keys, self.config.groups, strict=True):
             if self.frozen and "user" not in columns:
@@ -279,9 +280,9 @@ class CountState:
             for place in range(len(values))
         ]
         above = [value - e for value, e in zip(values, expected, strict=True)]
+        left = float(on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1))))
         if self.pairs is not None:
-            left = on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1)))
-            self.said[user].append((item, float(left)))
+            self.said[user].append((item, left))
         _add(self.bias[user], (1, *above))
         self.last[user].append(values)
         self.user_time[user] = time
@@ -289,6 +290,7 @@ class CountState:
             _add(self.total, one)
             _add(self.item[item], one)
             self.item_time[item] = time
+        return left
 
 
 def _add(total: list[float], more: Sequence[float]) -> None:

@@ -1,0 +1,101 @@
+"""Text features of the rows of an ordered log, in one vectorised pass: linear in the log, and in blocks."""
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.config import CountsConfig
+from corella.config.text import TextConfig
+from corella.features.counts import Log, residuals, running_average
+from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
+from corella.features.text.space import TextSpace
+
+Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_BLOCK = 4096
+
+
+def batch_text(
+    log: Log, space: TextSpace, counts: CountsConfig, text: TextConfig, rows: Ints | None = None
+) -> Floats:
+    """Text features of rows of a log (unset: all of them), each from what is strictly before it; float32
+    [rows, len(text_names)]."""
+    wanted = np.arange(len(log.user)) if rows is None else rows
+    label, residual = log.values[:, 0], residuals(log, counts).residual
+    average = running_average(label, log.shared)
+    said, places = Said(log, text.history), space.with_unknown
+    seen = Seen(log, residual, said, places.vectors)
+    parts = []
+    for start in range(0, len(wanted), _BLOCK):
+        row = wanted[start : start + _BLOCK]
+        item, now = log.item[row], average[row]
+        earlier, present = said(row)
+        place = places.take(item)
+        own = own_kernels(
+            cosines(place.vectors, places.vectors[log.item[earlier]]),
+            label[earlier], residual[earlier] * present, present, now,
+        )  # fmt: skip
+        near = place.nearness.astype(np.float64)
+        end, begin = seen.before(place.near, row[:, None])
+        number = (end - begin).astype(np.float64)
+        others = other_kernels(near, number, seen.likes[end] - seen.likes[begin], now, counts.smoothing)
+        last, first = seen.before(item, row)
+        circles = circle_kernels(
+            seen.profile(row), seen.circle[last] - seen.circle[first], (last - first).astype(np.float64),
+            seen.circle[end] - seen.circle[begin], number, near, counts.smoothing,
+        )  # fmt: skip
+        parts.append(np.concatenate([own, others, circles, place.vectors[:, :COMPONENTS]], axis=1).astype(np.float32))
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+class Said:
+    """The user's last interactions before a row."""
+
+    def __init__(self, log: Log, last: int) -> None:
+        order = np.argsort(log.user, kind="stable")
+        known = log.known[order]
+        before = np.cumsum(known) - known
+        first = before[np.searchsorted(log.user[order], log.user[order])]
+        self.last = last
+        self.begin, self.end = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+        self.begin[order], self.end[order] = np.maximum(before - last, first), before
+        self.rows = np.r_[order[known == 1], -1]
+        """Rows of known interactions, user by user; the last entry stands where there is none."""
+
+    def __call__(self, row: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """[n, last]: the rows of those interactions, and where there is one."""
+        place = self.end[row][:, None] + np.arange(-self.last, 0)
+        present = place >= self.begin[row][:, None]
+        return self.rows[np.where(present, place, -1)], present
+
+
+class Seen:
+    """What everybody said of an item before a row: running sums in the order of items, then rows."""
+
+    def __init__(self, log: Log, residual: Doubles, said: Said, vectors: Floats) -> None:
+        self._said, self._size = said, len(log.user) + 1
+        spoken = np.concatenate([said.rows[:-1], np.zeros(0, np.int64)])
+        self._profiles = _running(residual[spoken][:, None] * vectors[log.item[spoken]])
+        shared = np.flatnonzero((log.shared == 1) & (log.item >= 0))
+        key = log.item[shared] * self._size + shared
+        order = np.argsort(key)
+        rows = shared[order]
+        self._key = key[order]
+        self.likes = np.r_[0.0, np.cumsum(log.values[rows, 0])]
+        self.circle = _running(residual[rows][:, None] * self.profile(rows))
+
+    def profile(self, row: Ints) -> Doubles:
+        """The profiles of the rows' users before them, [n, width]."""
+        return np.asarray(self._profiles[self._said.end[row]] - self._profiles[self._said.begin[row]])
+
+    def before(self, item: Ints, row: Ints) -> tuple[Ints, Ints]:
+        """Where the item's interactions before a row end and begin."""
+        end = np.searchsorted(self._key, item * self._size + row)
+        begin = np.searchsorted(self._key, item * self._size)
+        return np.where(item >= 0, end, 0), np.where(item >= 0, begin, 0)
+
+
+def _running(values: Doubles) -> Doubles:
+    """Sums of the rows before each, from zeros; [n + 1, width]."""
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0, dtype=np.float64)])
