@@ -33,6 +33,14 @@ class CRMConfig(Section):
     id_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Probability with which a training row's user id, and its item id, are replaced by `unknown`: it teaches the model
     what to do with new users and items, and keeps it from learning ids by heart. [ours]"""
+    text: bool = True
+    """Whether rankers are also trained with what the text encoder read (text features, the content tower): the rung
+    above those without. Means nothing where `data.text.encoder` is `none`. [ours]"""
+    hide_items: float = Field(default=0.1, ge=0, le=1)
+    """Probability with which a training row shows its item as if nobody had interacted with it: for items that are new.
+    Trees have a model of their own for those. [ours]"""
+    content_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the entries of an item's text vector that the content tower does not see in training. [ours]"""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of Adam."""
     weight_decay: float = Field(default=1e-5, ge=0)

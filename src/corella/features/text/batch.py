@@ -16,9 +16,7 @@ Ints = npt.NDArray[np.int64]
 _BLOCK = 4096
 
 
-def batch_text(
-    log: Log, space: TextSpace, counts: CountsConfig, text: TextConfig, rows: Ints | None = None
-) -> Floats:
+def batch_text(log: Log, space: TextSpace, counts: CountsConfig, text: TextConfig, rows: Ints | None = None) -> Floats:
     """Text features of rows of a log (unset: all of them), each from what is strictly before it; float32
     [rows, len(text_names)]."""
     wanted = np.arange(len(log.user)) if rows is None else rows
@@ -50,23 +48,22 @@ def batch_text(
 
 
 class Said:
-    """The user's last interactions before a row."""
+    """What users said before a row."""
 
     def __init__(self, log: Log, last: int) -> None:
         order = np.argsort(log.user, kind="stable")
         known = log.known[order]
         before = np.cumsum(known) - known
-        first = before[np.searchsorted(log.user[order], log.user[order])]
         self.last = last
-        self.begin, self.end = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
-        self.begin[order], self.end[order] = np.maximum(before - last, first), before
+        self.first, self.end = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+        self.first[order], self.end[order] = before[np.searchsorted(log.user[order], log.user[order])], before
         self.rows = np.r_[order[known == 1], -1]
         """Rows of known interactions, user by user; the last entry stands where there is none."""
 
     def __call__(self, row: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """[n, last]: the rows of those interactions, and where there is one."""
+        """[n, last]: the rows of the user's last interactions, and where there is one."""
         place = self.end[row][:, None] + np.arange(-self.last, 0)
-        present = place >= self.begin[row][:, None]
+        present = place >= self.first[row][:, None]
         return self.rows[np.where(present, place, -1)], present
 
 
@@ -87,7 +84,7 @@ class Seen:
 
     def profile(self, row: Ints) -> Doubles:
         """The profiles of the rows' users before them, [n, width]."""
-        return np.asarray(self._profiles[self._said.end[row]] - self._profiles[self._said.begin[row]])
+        return np.asarray(self._profiles[self._said.end[row]] - self._profiles[self._said.first[row]])
 
     def before(self, item: Ints, row: Ints) -> tuple[Ints, Ints]:
         """Where the item's interactions before a row end and begin."""

@@ -7,7 +7,7 @@ get the same numbers. S is the cosine of two items' texts, y a label, e its resi
 - *Own*: of the user's last interactions, by how near their items are to the sample's.
 - *Others*: of everybody's interactions with the items nearest to the sample's, itself left out: these say how well it
   will be liked before anybody has said so.
-- *Profiles*: a user's profile is the sum of e v over their last interactions, v the item's vector; an item's circle is
+- *Profiles*: a user's profile is the sum of e v over their interactions, v the item's vector; an item's circle is
   the sum of e times the profile of everybody who interacted with it. Profile times circle, over their number, says
   whether those who liked the item like the same texts as this user: neighbourhoods of users and of items at once, smooth
   over the text. Of the items near to it the same, which needs no interaction with the item itself.
@@ -33,10 +33,9 @@ _FEW = 20.0
 _OWN = [f"text_own_{what}_{t:g}" for t in OWN_WIDTHS for what in ("share", "residual", "weight")]
 _OWN += [f"text_own_{what}" for what in ("liked", "disliked", "difference", "nearest", "three", "three_residual")]
 _OTHERS = [f"text_others_{what}_{t:g}" for t in OTHER_WIDTHS for what in ("share", "weight", "mean")]
-CIRCLES = ["text_circle", "text_circle_near", "text_circle_mean"]
+CIRCLES = ["text_circle", "text_circle_both", "text_circle_near", "text_circle_mean"]
 NAMES = [*_OWN, *_OTHERS, *CIRCLES]
-OWN_CIRCLE = NAMES.index("text_circle")
-"""The one feature that reads interactions with the item itself."""
+_CIRCLE, _BOTH, _NEAR = (NAMES.index(name) for name in CIRCLES[:3])
 
 
 def text_names(width: int) -> list[str]:
@@ -50,9 +49,7 @@ def cosines(one: Floats, others: Floats) -> Doubles:
     return np.einsum("bd,bhd->bh", one, np.broadcast_to(others, (len(one), *others.shape[1:]))).astype(np.float64)
 
 
-def own_kernels(
-    similarity: Doubles, label: Doubles, residual: Doubles, present: Booleans, average: Doubles
-) -> Doubles:
+def own_kernels(similarity: Doubles, label: Doubles, residual: Doubles, present: Booleans, average: Doubles) -> Doubles:
     """From the user's last interactions [B, H], `present` where there is one, and the average label [B] -> [B, 15]."""
     there = present.astype(np.float64)
     columns = []
@@ -90,17 +87,19 @@ def circle_kernels(
     smoothing: float,
 ) -> Doubles:  # fmt: skip
     """From users' profiles [B, d], the items' circles [B, d] and numbers of interactions [B], and the same of the items
-    near them, [B, M, d] and [B, M] -> [B, 3]."""
+    near them, [B, M, d] and [B, M] -> [B, 4]: by the item's own, all pooled, the neighbours' pooled, their mean."""
     agreed = (profile * circle).sum(1)
     around = np.einsum("bd,bmd->bm", profile, near)
     weight = np.exp(_CIRCLE_WIDTH * (similarity - 1))
-    pooled = (weight * around).sum(1) / ((weight * near_count).sum(1) + smoothing)
+    pooled, number = (weight * around).sum(1), (weight * near_count).sum(1) + smoothing
     mean = (weight * around / (near_count + smoothing)).sum(1) / (weight.sum(1) + 0.1)
-    return np.stack([agreed / (count + smoothing), pooled, mean], axis=1)
+    both = (agreed + pooled) / (count + number)
+    return np.stack([agreed / (count + smoothing), both, pooled / number, mean], axis=1)
 
 
 def without_item(text: Floats) -> Floats:
     """Text features [n, K] as if nobody had interacted with the samples' items."""
     hidden = text.copy()
-    hidden[:, OWN_CIRCLE : OWN_CIRCLE + 1] = 0
+    hidden[:, _CIRCLE] = 0
+    hidden[:, _BOTH] = hidden[:, _NEAR]
     return hidden

@@ -1,7 +1,8 @@
 """Semantic ids: a text's vector as a few small numbers, each saying more closely where it lies.
 
 Residual k-means: the first code is the nearest of some centres, the next one that of what is left, and so on (Rajput et
-al., arXiv 2305.05065; as prefixes for ranking: Singh et al., arXiv 2306.08121). A new item gets its codes from its vector.
+al., arXiv 2305.05065; as prefixes for ranking: Singh et al., arXiv 2306.08121). A new item gets
+its codes from its vector.
 """
 
 from collections.abc import Sequence

@@ -102,7 +102,7 @@ def fit_space(texts: Floats, width: int, neighbours: int) -> TextSpace:
     return TextSpace(mean.astype(np.float32), components, Places(vectors, near, nearness))
 
 
-def _unit(projected: Floats, texts: Floats) -> Floats:
+def _unit(projected: npt.NDArray[np.floating], texts: Floats) -> Floats:
     """Rows of length 1; zeros where there is no text."""
     known = np.abs(texts).sum(1, keepdims=True) > 0
     length = np.linalg.norm(projected, axis=1, keepdims=True)
