@@ -1,10 +1,12 @@
 """The conventional half at two prices: rung 0 knows ids, histories and counts; rung 1 also what a text encoder read, once
-an item. Both are trained, and the cheapest one that is not significantly worse on validation rows is served. [ours]
+an item. Both are trained, and the cheapest one that is not significantly worse on validation rows is served.
+
+The rung above adds to the one below: its logit is a blend of what its own models say and of the rung below, weights
+fitted on validation rows, for models that also read text may know less of the rest. [ours]
 """
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 from corella.checkpoint import load_tensors, save_tensors
+from corella.collaboration.calibration import Blend, fit_blend
 from corella.collaboration.ensemble import Ensemble, fit_ensemble
 from corella.config import CRMConfig
 from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
@@ -40,21 +43,36 @@ class Rung:
     neural: nn.Module
     ensemble: Ensemble | None = None
     """What makes one logit of both; without it the neural model is all."""
+    below: "Rung | None" = None
+    added: Blend | None = None
+    """What makes one logit of the rung below and this one's own; None where there is none below."""
 
     def outputs(self, samples: Samples) -> tuple[Floats, Floats]:
         """Raw logits, float32 [n], and the neural model's last hidden layer, float32 [n, width]."""
         logits, hidden = crm_outputs(self.neural, self.encoder, samples)
-        return (self.ensemble(logits, self.encoder, samples) if self.ensemble else logits), hidden
+        return self.joined(logits, samples), hidden
 
-    def blend(self, trees: Trees, valid: Samples) -> None:
-        """Put trees beside the neural model, with weights fitted on validation rows."""
-        self.ensemble = fit_ensemble(trees, crm_logits(self.neural, self.encoder, valid), self.encoder, valid)
+    def joined(self, neural: Floats, samples: Samples) -> Floats:
+        """Raw logits of the rung from those of its neural model, float32 [n]."""
+        logits = self.ensemble(neural, self.encoder, samples) if self.ensemble else neural
+        if self.below is None or self.added is None:
+            return logits
+        # What weighs nothing need not be asked.
+        below = self.below.outputs(samples)[0] if self.added.weight_a > 0 else np.zeros_like(logits)
+        return self.added(below, logits).astype(np.float32)
+
+    def blend(self, trees: Trees | None, valid: Samples) -> None:
+        """Put trees beside the neural model, and both on the rung below; weights are fitted on validation rows."""
+        if trees is not None:
+            self.ensemble = fit_ensemble(trees, crm_logits(self.neural, self.encoder, valid), self.encoder, valid)
+        if self.below is not None:
+            self.added = None
+            self.added = fit_blend(self.below.outputs(valid)[0], self.outputs(valid)[0], valid.label)
 
     def narrowed(self, scope: Scope) -> "Rung":
         """The same rung for the small world of a request."""
-        other = copy.copy(self)
-        other.encoder = self.encoder.narrowed(scope)
-        return other
+        below = self.below.narrowed(scope) if self.below is not None else None
+        return replace(self, encoder=self.encoder.narrowed(scope), below=below)
 
     def save(self, folder: Path, place: int) -> None:
         """Write its files into the folder of a model; `place`: which rung it is."""
@@ -63,26 +81,28 @@ class Rung:
         save_tensors(folder / f"{prefix}crm.safetensors", self.neural.state_dict(), {})
         if self.ensemble is not None:
             write_json(folder / f"{prefix}ensemble.json", self.ensemble.state())
+        if self.added is not None:
+            write_json(folder / f"{prefix}added.json", asdict(self.added))
 
 
 def fresh_rungs(dataset: Dataset, config: CRMConfig, build: Build, seed: int) -> list[Rung]:
     """Untrained rungs: the first, and, where there is an encoder and the settings want it, the one with text."""
-    rungs = []
+    rungs: list[Rung] = []
     for text in (False, True) if dataset.space is not None and config.text else (False,):
         spec = make_spec(dataset, text)
         torch.manual_seed(seed)
-        rungs.append(Rung(CRMEncoder(spec, dataset), build(spec, config)))
+        rungs.append(Rung(CRMEncoder(spec, dataset), build(spec, config), below=rungs[-1] if rungs else None))
     return rungs
 
 
 def load_rungs(folder: Path, dataset: Dataset, config: CRMConfig, build: Build) -> list[Rung]:
     """The rungs of a saved model, for a dataset. Raises `UserError` where their weights do not fit `build`."""
-    rungs = []
+    rungs: list[Rung] = []
     for prefix in _PREFIX:
         if not (folder / f"{prefix}crm.json").is_file():
             break
         spec = CRMSpec(**read_json(folder / f"{prefix}crm.json"))
-        rung = Rung(CRMEncoder(spec, dataset), build(spec, config))
+        rung = Rung(CRMEncoder(spec, dataset), build(spec, config), below=rungs[-1] if rungs else None)
         try:
             rung.neural.load_state_dict(load_tensors(folder / f"{prefix}crm.safetensors")[0])
         except RuntimeError:
@@ -92,6 +112,8 @@ def load_rungs(folder: Path, dataset: Dataset, config: CRMConfig, build: Build) 
             ) from None
         if (folder / f"{prefix}ensemble.json").is_file():
             rung.ensemble = Ensemble.from_state(read_json(folder / f"{prefix}ensemble.json"))
+        if (folder / f"{prefix}added.json").is_file():
+            rung.added = Blend(**read_json(folder / f"{prefix}added.json"))
         rungs.append(rung)
     return rungs
 

@@ -109,8 +109,8 @@ class CoReLLa:
         self._joint(stages, checkpoints, reporter)
         self._read_validation(checkpoints, reporter)
         with self._timed("router"):
-            if self.ensemble is not None:  # once more, for joint training may have changed the neural model
-                self.base.blend(self.ensemble.trees, dataset.samples("valid"))
+            # Once more, for joint training may have changed the neural model.
+            self.base.blend(self.ensemble.trees if self.ensemble else None, dataset.samples("valid"))
             self._fit_router()
         return self
 
@@ -246,8 +246,7 @@ class CoReLLa:
             found.append(stages)
             if 1 in self.config.joint.stages:
                 stages.stage1(rung.neural)
-            if self.config.crm.trees:
-                rung.blend(stages.trees(), valid)
+            rung.blend(stages.trees() if self.config.crm.trees else None, valid)
         if len(self.rungs) > 1:
             gain = text_gain(self.rungs, valid, self.config.seed)
             self.served_rung, self.facts.text_gain = int(gain.low > 0), [gain.mean, gain.low, gain.high]

@@ -16,6 +16,7 @@ from torch import Tensor
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, Events, Samples
 from corella.data.scope import Newcomer, Scope
 from corella.features.neighbours import NAMES as NEIGHBOURS
+from corella.features.text.kernels import NAMES as TEXT_NAMES
 from corella.features.text.kernels import without_item
 from corella.schema import ITEM, SPLIT, USER
 
@@ -42,6 +43,12 @@ class CRMSpec:
     text_scale: list[float]
     content_size: int
     """Width of the items' vectors; 0 for a model that reads no text."""
+
+    @property
+    def numbers(self) -> int:
+        """How many features that are numbers a neural model reads: count features, and text features but the components
+        of the item's own vector, which are the content tower's."""
+        return len(self.count_mean) + min(len(self.text_mean), len(TEXT_NAMES))
 
     @property
     def offsets(self) -> dict[str, int]:
@@ -72,7 +79,7 @@ class CRMBatch:
     answers: Tensor
     """[B, L] int64: see `ANSWERS`."""
     counts: Tensor
-    """[B, K] float32: standardised counting features, then the text features, if the model reads them."""
+    """[B, K] float32: standardised count features, then text features, if the model reads them: `CRMSpec.numbers`."""
     content: Tensor
     """[B, W] float32: the items' texts as vectors; W is 0 for a model that reads no text."""
     seen_content: Tensor
@@ -253,7 +260,7 @@ class CRMEncoder:
             tuple(index[item] for index in self._lists),
             history,
             self._event_label[position_t].masked_fill(padded, 2),
-            (torch.from_numpy(self.features(samples)) - self._mean) / self._scale,
+            ((torch.from_numpy(self.features(samples)) - self._mean) / self._scale)[:, : self.spec.numbers],
             self._content[item],
             self._content[seen],
             self._item[seen],

@@ -99,7 +99,7 @@ class Embedder(nn.Module):
         self.attention = attention or DotAttention(d)
         self.columns = Columns(spec, config)
         self.list_unknown = [spec.offsets[name] for name in spec.list_columns]
-        self.counts = number_features(spec, config)
+        self.counts = spec.numbers if config.counts else 0
         self.content = ContentTower(spec.content_size, d, config.content_dropout) if spec.content_size else None
         self.field_count = len(self.columns.kept) + len(spec.list_columns) + (4 if self.content is None else 6)
         self.flat_size = self.field_count * d + self.counts
@@ -142,11 +142,6 @@ class ContentTower(nn.Module):
         return item, self.attention(item, nn.functional.embedding(batch.history, seen) + answers, present)
 
 
-def number_features(spec: CRMSpec, config: CRMConfig) -> int:
-    """How many features that are numbers a model reads: counts, and those of texts."""
-    return len(spec.count_mean) + len(spec.text_mean) if config.counts else 0
-
-
 def _sum_where(entries: Tensor, mask: Tensor) -> Tensor:
     """`entries` [B, L, d] summed where `mask` [B, L] is true -> [B, d]."""
     return torch.einsum("bld,bl->bd", entries, mask.to(entries.dtype))
@@ -167,7 +162,7 @@ class LinearPart(nn.Module):
         self.history = nn.Embedding(spec.table_size, ANSWERS - 1)
         nn.init.zeros_(self.weight.weight)
         nn.init.zeros_(self.history.weight)
-        counts = number_features(spec, config)
+        counts = spec.numbers if config.counts else 0
         self.count_weight = nn.Parameter(torch.zeros(counts)) if counts else None
         self.size = len(self.kept) + len(self.list_unknown) + (ANSWERS - 1) + counts
 

@@ -152,15 +152,18 @@ def _conventional(model: CoReLLa, valid: Samples, test: Samples, neural: str, ma
     """LightGBM on the counting features, the paper's DCNv2, the system's own neural model and its conventional half."""
     train, whole_valid = model.dataset.samples("train"), model.dataset.samples("valid")
     encoder, seed = model.encoder, model.config.seed
-    trees = model.ensemble.trees if model.ensemble else train_trees(encoder, train, whole_valid, seed)
+    new_items = model.config.crm.hide_items > 0
+    trees = (
+        model.ensemble.trees if model.ensemble else train_trees(encoder, train, whole_valid, seed, new_items=new_items)
+    )
     result = {"lightgbm": Scores(trees.logits(encoder, valid), trees.logits(encoder, test))}
     if neural != PLAIN_NAME:
         plain = plain_crm(PLAIN_NAME, encoder, train, whole_valid, CRMConfig(), seed)
         result[PLAIN_NAME] = _scores(lambda part: crm_outputs(plain, encoder, part), valid, test)
     ours = _scores(lambda part: crm_outputs(model.neural, encoder, part), valid, test)
     result[neural] = ours
-    if (both := model.ensemble) is not None:
-        result[main] = replace(ours, valid=both(ours.valid, encoder, valid), test=both(ours.test, encoder, test))
+    joined = model.base.joined
+    result[main] = replace(ours, valid=joined(ours.valid, valid), test=joined(ours.test, test))
     return result
 
 

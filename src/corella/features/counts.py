@@ -157,11 +157,14 @@ def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> D
 def residuals(log: Log, config: CountsConfig) -> Answers:
     """What is left of every known answer (of its rating, where ratings are counted) without the item's mean and the
     user's bias at the time."""
-    above = above_expected(log, log.values[:, -1], config)
-    left, taught = (
-        on_grid((above - _user_bias(log, above, known, config)) * known) for known in (log.known, log.learned)
-    )
+    left, taught = (residual(log, known, config) for known in (log.known, log.learned))
     return Answers(log.user, log.item, left, taught, log.known, log.learned)
+
+
+def residual(log: Log, known: Ints, config: CountsConfig) -> Doubles:
+    """The same where only the answers marked in `known` count for the user's bias, 0 for others; float64 [rows]."""
+    above = above_expected(log, log.values[:, -1], config)
+    return on_grid((above - _user_bias(log, above, known, config)) * known)
 
 
 def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:

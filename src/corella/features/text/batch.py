@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
-from corella.features.counts import Log, residuals, running_average
+from corella.features.counts import Log, residual, running_average
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
 from corella.features.text.space import TextSpace
 
@@ -20,10 +20,10 @@ def batch_text(log: Log, space: TextSpace, counts: CountsConfig, text: TextConfi
     """Text features of rows of a log (unset: all of them), each from what is strictly before it; float32
     [rows, len(text_names)]."""
     wanted = np.arange(len(log.user)) if rows is None else rows
-    label, residual = log.values[:, 0], residuals(log, counts).residual
+    label, left = log.values[:, 0], residual(log, log.known, counts)
     average = running_average(label, log.shared)
     said, places = Said(log, text.history), space.with_unknown
-    seen = Seen(log, residual, said, places.vectors)
+    seen = Seen(log, left, residual(log, log.shared, counts), said, places.vectors)
     parts = []
     for start in range(0, len(wanted), _BLOCK):
         row = wanted[start : start + _BLOCK]
@@ -32,7 +32,7 @@ def batch_text(log: Log, space: TextSpace, counts: CountsConfig, text: TextConfi
         place = places.take(item)
         own = own_kernels(
             cosines(place.vectors, places.vectors[log.item[earlier]]),
-            label[earlier], residual[earlier] * present, present, now,
+            label[earlier], left[earlier] * present, present, now,
         )  # fmt: skip
         near = place.nearness.astype(np.float64)
         end, begin = seen.before(place.near, row[:, None])
@@ -70,17 +70,19 @@ class Said:
 class Seen:
     """What everybody said of an item before a row: running sums in the order of items, then rows."""
 
-    def __init__(self, log: Log, residual: Doubles, said: Said, vectors: Floats) -> None:
+    def __init__(self, log: Log, left: Doubles, told: Doubles, said: Said, vectors: Floats) -> None:
+        """`left`: residuals that their own users' rows may see; `told`: those that all may, which circles are made of,
+        so that nothing else comes to other users through them."""
         self._said, self._size = said, len(log.user) + 1
-        spoken = np.concatenate([said.rows[:-1], np.zeros(0, np.int64)])
-        self._profiles = _running(residual[spoken][:, None] * vectors[log.item[spoken]])
+        spoken = said.rows[:-1]
+        self._profiles, shown = (_running(e[spoken][:, None] * vectors[log.item[spoken]]) for e in (left, told))
         shared = np.flatnonzero((log.shared == 1) & (log.item >= 0))
         key = log.item[shared] * self._size + shared
         order = np.argsort(key)
         rows = shared[order]
         self._key = key[order]
         self.likes = np.r_[0.0, np.cumsum(log.values[rows, 0])]
-        self.circle = _running(residual[rows][:, None] * self.profile(rows))
+        self.circle = _running(told[rows][:, None] * (shown[said.end[rows]] - shown[said.first[rows]]))
 
     def profile(self, row: Ints) -> Doubles:
         """The profiles of the rows' users before them, [n, width]."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
-from corella.features.counts import Log, residuals
+from corella.features.counts import Log, residual
 from corella.features.text.batch import Said, Seen
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
 from corella.features.text.space import Places, TextSpace
@@ -33,13 +33,14 @@ class TextState:
         self.space, self._last, self._smoothing = space, text.history, counts.smoothing
         self.frozen = bool((log.shared == 0).any())
         """When true, interactions still count for the user but for nothing else."""
-        residual, said = residuals(log, counts).residual, Said(log, text.history)
-        seen, items = Seen(log, residual, said, space.with_unknown.vectors), len(space.places.vectors)
+        left, told = (residual(log, known, counts) for known in (log.known, log.shared))
+        said, items = Said(log, text.history), len(space.places.vectors)
+        seen = Seen(log, left, told, said, space.with_unknown.vectors)
         end, begin = seen.before(np.arange(items), np.full(items, len(log.user)))
         self._count = (end - begin).astype(np.float64)
         self._likes, self._circle = seen.likes[end] - seen.likes[begin], seen.circle[end] - seen.circle[begin]
         rows = said.rows[:-1]
-        self._item, self._label, self._residual = log.item[rows], log.values[rows, 0], residual[rows]
+        self._item, self._label, self._residual = log.item[rows], log.values[rows, 0], left[rows]
         self._users = users
         self._start = np.searchsorted(log.user[rows], np.arange(len(users) + 1))
         self._newer: dict[str, list[Said1]] = defaultdict(list)
