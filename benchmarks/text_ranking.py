@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from common import DOCS, commit, run, write_result
 from corella.collaboration.rungs import Rung, fresh_rungs
 from corella.config import Config
-from corella.crm.lightgbm import train_trees
+from corella.crm.lightgbm import Trees, train_trees
 from corella.crm.models import build_crm
 from corella.crm.training import crm_logits, train_crm
 from corella.data.dataset import Dataset, Samples
@@ -57,8 +57,7 @@ def _builtin(source: str) -> Callable[[Path | None, int], Iterator[Dataset]]:
 
 def _polis(protocol: str, folds: int = 1) -> Callable[[Path | None, int], Iterator[Dataset]]:
     def load(path: Path | None, seed: int) -> Iterator[Dataset]:
-        assert path is not None
-        for fold in range(folds):
+        for fold in range(folds) if path else ():
             yield polis_dataset(path, protocol, seed, fold)
 
     return load
@@ -75,28 +74,30 @@ PARTS = {
 }
 
 
-def fit(rung: Rung, train: Samples, valid: Samples, config: Config, seed: int) -> None:
-    """Train a rung alone, as `CoReLLa.fit` does."""
+def fit(rung: Rung, train: Samples, valid: Samples, config: Config, seed: int) -> Trees:
+    """Train a rung alone, as `CoReLLa.fit` does; returns its trees."""
     train_crm(rung.neural, rung.encoder, train, valid, config.crm, seed)
-    rung.blend(train_trees(rung.encoder, train, valid, seed, new_items=config.crm.hide_items > 0), valid)
+    trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.hide_items > 0)
+    rung.blend(trees, valid)
+    return trees
 
 
 def measure(name: str, dataset: Dataset, part: Part, seed: int, fold: int) -> dict[str, Any]:
     """Both rungs on the test rows of a dataset."""
-    config = load_config(settings={"seed": seed, "threads": 1})
+    # Where every item is new all rows are hidden, and nothing else is trained for.
+    share = {"crm": {"hide_items": 0.0}} if part.hidden else {}
+    config = load_config(settings={"seed": seed, "threads": 1, **share})
     set_threads(config)
     rungs, shown = fresh_rungs(dataset, config.crm, build_crm, seed), []
     row: dict[str, Any] = {"part": name, "seed": seed, "fold": fold}
     test = dataset.samples("test")
     for place, rung in enumerate(rungs):
         train, valid, asked = (dataset.samples(split) for split in ("train", "valid", "test"))
-        if part.hidden:  # every item is new: nothing else is trained for
+        if part.hidden:
             train, valid, asked = (rung.encoder.unseen(samples) for samples in (train, valid, asked))
-            config = load_config(settings={"seed": seed, "threads": 1, "crm": {"hide_items": 0.0}})
-        fit(rung, train, valid, config, seed)
-        assert rung.ensemble is not None
+        trees = fit(rung, train, valid, config, seed)
         shown.append(rung.outputs(asked)[0])
-        alone = (crm_logits(rung.neural, rung.encoder, asked), rung.ensemble.trees.logits(rung.encoder, asked))
+        alone = (crm_logits(rung.neural, rung.encoder, asked), trees.logits(rung.encoder, asked))
         row |= {f"neural_{place}": _auc(test.label, alone[0]), f"trees_{place}": _auc(test.label, alone[1])}
         row |= {
             f"auc_{place}": _auc(test.label, shown[-1]),

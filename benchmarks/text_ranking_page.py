@@ -70,9 +70,9 @@ def text_ranking_page(title: str, text: str, result: dict[str, Any]) -> str:
 
 _NOTE = (
     "AUC on test rows, mean over seeds; gains with 95 % intervals, users or items resampled as the table says. Polis: "
-    "`folds` (a fifth of the statements, five times) and `newest` (the newest 20 % of each conversation's) hide the test "
-    "statements' own votes altogether, and both rungs are trained with every item's own counts hidden; `warming` is "
-    "`newest` with votes counted as they come; `time` is 8:1:1 in each conversation."
+    "`folds` (a fifth of the statements, five times) and `newest` (the newest 20 % of each conversation's) hide the "
+    "test statements' own votes altogether, and both rungs are trained with every item's own counts hidden; `warming` "
+    "is `newest` with votes counted as they come; `time` is 8:1:1 in each conversation."
 )
 
 

@@ -1,7 +1,6 @@
 """The conventional half without and with text: both are kept, and validation decides which one is served."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,9 @@ import polars as pl
 import pytest
 
 from corella.collaboration.calibration import Blend
-from corella.collaboration.rungs import Rung, fresh_rungs, load_rungs, text_gain
+from corella.collaboration.rungs import fresh_rungs, load_rungs, text_gain
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
-from corella.crm.lightgbm import train_trees
 from corella.crm.models import build_crm
 from corella.data.dataset import Dataset, make_dataset
 from corella.errors import UserError
@@ -79,14 +77,12 @@ def test_the_rung_above_adds_to_the_one_below(told: Dataset, tiny_config: Config
     np.testing.assert_array_equal(again.outputs(test)[0], above.outputs(test)[0])
 
 
-def test_a_rung_that_knows_the_answers_is_worth_its_price(told: Dataset, tiny_config: Config) -> None:
-    """A rung of trees that read the label itself, and one that reads noise."""
-    rungs = fresh_rungs(told, tiny_config.crm, build_crm, 1)
-    valid = told.samples("valid")
-    knows = replace(valid, text=(np.ones_like(valid.text) * (2 * valid.label[:, None] - 1)).astype(np.float32))
-    rungs[1].blend(train_trees(rungs[1].encoder, knows, knows, 1), knows)
-    assert text_gain(rungs, knows, 1).low > 0
-    assert text_gain([rungs[0], Rung(rungs[0].encoder, rungs[0].neural)], valid, 1).low == 0
+def test_a_rung_is_worth_what_it_adds_on_validation_rows(system: CoReLLa, told: Dataset, tiny_config: Config) -> None:
+    """A trained rung beside one that has learned nothing, and beside itself."""
+    valid, trained = told.samples("valid"), system.rungs[1]
+    assert text_gain([fresh_rungs(told, tiny_config.crm, build_crm, 1)[0], trained], valid, 1).low > 0.05
+    same = text_gain([trained, trained], valid, 1)
+    assert same.low == same.mean == same.high == 0
 
 
 def test_a_request_is_scored_like_rows_of_the_log(system: CoReLLa, told: Dataset) -> None:

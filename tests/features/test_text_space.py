@@ -1,12 +1,12 @@
-"""Places in the text space, the nearest vectors, and semantic ids."""
+"""Places in the text space, the nearest vectors, and cells."""
 
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from corella.features.text.cells import assign, fit_centres
 from corella.features.text.nearest import nearest
-from corella.features.text.semantic import assign, codes, fit_codes
 from corella.features.text.space import TextSpace, fit_space
 
 
@@ -58,13 +58,11 @@ def test_a_space_is_kept_and_takes_new_texts(tmp_path: Path) -> None:
     assert np.isinf(space.with_unknown.nearness[-1]).all()
 
 
-def test_semantic_ids_say_more_level_by_level() -> None:
+def test_cells_hold_what_is_near() -> None:
     rows = _unit(400)
-    centres = fit_codes(rows, (8, 4))
-    found = codes(rows, centres)
-    assert found.shape == (400, 2)
-    first = ((rows - centres[0][found[:, 0]]) ** 2).sum()
-    both = ((rows - centres[0][found[:, 0]] - centres[1][found[:, 1]]) ** 2).sum()
-    assert both < first < (rows**2).sum()
-    np.testing.assert_array_equal(found[:, 0], assign(rows, centres[0]))
-    np.testing.assert_array_equal(codes(rows[:3], centres), found[:3])
+    centres = fit_centres(rows, 30)
+    cell = assign(rows, centres)
+    distance = ((rows[:, None] - centres) ** 2).sum(2)
+    np.testing.assert_array_equal(cell, distance.argmin(1))
+    assert distance.min(1).mean() < 0.5 * ((rows - rows.mean(0)) ** 2).sum(1).mean()
+    assert len(fit_centres(rows[:3], 8)) == 3

@@ -1,5 +1,5 @@
-"""The conventional half at two prices: rung 0 knows ids, histories and counts; rung 1 also what a text encoder read, once
-an item. Both are trained, and the cheapest one that is not significantly worse on validation rows is served.
+"""The conventional half at two prices: rung 0 knows ids, histories and counts; rung 1 also what a text encoder read,
+once an item. Both are trained, and the cheapest one that is not significantly worse on validation rows is served.
 
 The rung above adds to the one below: its logit is a blend of what its own models say and of the rung below, weights
 fitted on validation rows, for models that also read text may know less of the rest. [ours]

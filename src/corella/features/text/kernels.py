@@ -9,8 +9,8 @@ get the same numbers. S is the cosine of two items' texts, y a label, e its resi
   will be liked before anybody has said so.
 - *Profiles*: a user's profile is the sum of e v over their interactions, v the item's vector; an item's circle is
   the sum of e times the profile of everybody who interacted with it. Profile times circle, over their number, says
-  whether those who liked the item like the same texts as this user: neighbourhoods of users and of items at once, smooth
-  over the text. Of the items near to it the same, which needs no interaction with the item itself.
+  whether those who liked the item like the same texts as this user: neighbourhoods of users and of items at once,
+  smooth over the text. Of the items near to it the same, which needs no interaction with the item itself.
 """
 
 import numpy as np

@@ -7,7 +7,7 @@ so both time and memory stay far from the square of the catalogue.
 import numpy as np
 import numpy.typing as npt
 
-from corella.features.text.semantic import assign, fit_codes
+from corella.features.text.cells import assign, fit_centres
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ def _parts(asked: Floats, catalogue: Floats, most: int) -> list[tuple[Ints, Ints
     if len(catalogue) <= most:
         return [(np.arange(len(asked)), np.arange(len(catalogue)))]
     cells = int(np.sqrt(len(catalogue)))
-    centres = fit_codes(catalogue, (cells,))[0]
+    centres = fit_centres(catalogue, cells)
     cell_of = assign(catalogue, centres)
     member, sizes = np.argsort(cell_of, kind="stable"), np.bincount(cell_of, minlength=len(centres))
     ends = np.cumsum(sizes)
