@@ -36,9 +36,12 @@ class CRMConfig(Section):
     text: bool = True
     """Whether rankers are also trained with what the text encoder read (text features, the content tower): the rung
     above those without. Means nothing where `data.text.encoder` is `none`. [ours]"""
-    hide_items: float = Field(default=0.1, ge=0, le=1)
-    """Probability with which a training row shows its item as if nobody had interacted with it: for items that are new.
-    Trees have a model of their own for those. [ours]"""
+    new_items: bool = True
+    """Whether trees have a second model for items that nobody has interacted with, where validation rows do not speak
+    against it. [ours]"""
+    hide_items: float = Field(default=0.0, ge=0, le=1)
+    """Probability with which a row shows its item to the neural model in training as if nobody had interacted with it.
+    Costs a little where items are known; 1 where all items to be ranked will be new. [ours]"""
     content_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of the entries of an item's text vector that the content tower does not see in training. [ours]"""
     learning_rate: float = Field(default=1e-3, gt=0)

@@ -1,7 +1,8 @@
 """LightGBM on count features, text features and categorical fields: what an engineer picks without neural models.
 
 Training rows hardly show items that nobody interacted with, and trees that have learned to trust counts get worse on
-them. So a second model is trained on rows that all look so, and answers for those items.
+them. So a second model is trained on rows that all look so, and answers for those items; unless validation rows say
+that being the first tells something of its own (an author votes for their own statement).
 """
 
 from collections.abc import Callable, Mapping
@@ -77,12 +78,21 @@ def train_trees(
     """Train with early stopping on the AUC of `valid`. Deterministic for a seed and a machine.
 
     `tuned`: LightGBM's parameters in place of the defaults. `on_round(trees so far)` is called after every tree.
-    `new_items`: whether items without interactions get trees of their own.
+    `new_items`: whether items without interactions may get trees of their own.
     """
-    known = _train(encoder, train, valid, seed, tuned, on_round)
+    alone = Trees(_train(encoder, train, valid, seed, tuned, on_round))
     if not new_items:
-        return Trees(known)
-    return Trees(known, _train(encoder, encoder.unseen(train), encoder.unseen(valid), seed, tuned, on_round))
+        return alone
+    hidden = (encoder.unseen(part) for part in (train, valid))
+    both = Trees(alone.text, _train(encoder, *hidden, seed, tuned, on_round))
+    new = valid.take(np.flatnonzero(valid.popularity[:, 0] == 0))
+    losses = [_log_loss(new.label, trees.logits(encoder, new)) for trees in (alone, both)]
+    return both if losses[1] <= losses[0] else alone
+
+
+def _log_loss(label: npt.NDArray[np.int64], logit: npt.NDArray[np.float32]) -> float:
+    """Total logistic loss; 0 of no rows."""
+    return float(np.logaddexp(0, np.where(label == 1, -logit, logit)).sum())
 
 
 def _train(
