@@ -77,7 +77,7 @@ PARTS = {
 def fit(rung: Rung, train: Samples, valid: Samples, config: Config, seed: int) -> Trees:
     """Train a rung alone, as `CoReLLa.fit` does; returns its trees."""
     train_crm(rung.neural, rung.encoder, train, valid, config.crm, seed)
-    trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.hide_items > 0)
+    trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.new_items)
     rung.blend(trees, valid)
     return trees
 
@@ -85,8 +85,7 @@ def fit(rung: Rung, train: Samples, valid: Samples, config: Config, seed: int) -
 def measure(name: str, dataset: Dataset, part: Part, seed: int, fold: int) -> dict[str, Any]:
     """Both rungs on the test rows of a dataset."""
     # Where every item is new all rows are hidden, and nothing else is trained for.
-    share = {"crm": {"hide_items": 0.0}} if part.hidden else {}
-    config = load_config(settings={"seed": seed, "threads": 1, **share})
+    config = load_config(settings={"seed": seed, "threads": 1, "crm": {"new_items": not part.hidden}})
     set_threads(config)
     rungs, shown = fresh_rungs(dataset, config.crm, build_crm, seed), []
     row: dict[str, Any] = {"part": name, "seed": seed, "fold": fold}

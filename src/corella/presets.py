@@ -87,14 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 RECIPES: dict[str, dict[str, Any]] = {
     "corella": {},
     "paper": {
-        "crm": {
-            "counts": False,
-            "trees": False,
-            "text": False,
-            "hide_items": 0.0,
-            "id_dropout": 0.0,
-            "embedding_size": 32,
-        },
+        "crm": {"counts": False, "trees": False, "text": False, "id_dropout": 0.0, "embedding_size": 32},
         "llm": {"prompt": "pointwise", "show_ratings": True},
         "joint": {"learning_rate": 0.001, "align_normalise": False, "keep_better_crm": False},
         "routing": {"policy": "entropy", "combine": "replace", "calibration": "none"},

@@ -72,7 +72,7 @@ class CRMStages:
         if path is not None and path.is_file():
             return Trees(**read_json(path))
         train, valid, title = self.dataset.samples("train"), self.dataset.samples("valid"), self._named("trees")
-        new_items = self.config.crm.hide_items > 0
+        new_items = self.config.crm.new_items
         with Timer(self.facts.seconds, title), self.reporter.task(f"boosted {title}: rounds", ROUNDS) as task:
             trees = train_trees(self.encoder, train, valid, self.config.seed, None, task.update, new_items)
         found = float(roc_auc_score(valid.label, trees.logits(self.encoder, valid)))

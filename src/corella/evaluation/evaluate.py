@@ -152,7 +152,7 @@ def _conventional(model: CoReLLa, valid: Samples, test: Samples, neural: str, ma
     """LightGBM on the counting features, the paper's DCNv2, the system's own neural model and its conventional half."""
     train, whole_valid = model.dataset.samples("train"), model.dataset.samples("valid")
     encoder, seed = model.encoder, model.config.seed
-    new_items = model.config.crm.hide_items > 0
+    new_items = model.config.crm.new_items
     trees = (
         model.ensemble.trees if model.ensemble else train_trees(encoder, train, whole_valid, seed, new_items=new_items)
     )
