@@ -83,8 +83,7 @@ def train_trees(
     alone = Trees(_train(encoder, train, valid, seed, tuned, on_round))
     if not new_items:
         return alone
-    hidden = (encoder.unseen(part) for part in (train, valid))
-    both = Trees(alone.text, _train(encoder, *hidden, seed, tuned, on_round))
+    both = Trees(alone.text, _train(encoder, encoder.unseen(train), encoder.unseen(valid), seed, tuned, on_round))
     new = valid.take(np.flatnonzero(valid.popularity[:, 0] == 0))
     losses = [_log_loss(new.label, trees.logits(encoder, new)) for trees in (alone, both)]
     return both if losses[1] <= losses[0] else alone
