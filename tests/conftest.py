@@ -99,7 +99,7 @@ def tiny_system_config(tiny_config: Config, tiny_backbone_folder: Path) -> Confi
                 "lora_rank": 4, "lora_dropout": 0.0,
             },
             "joint": {"stage2_targets": 200, "stage3_targets": 200, "targets_per_step": 32, "learning_rate": 0.003},
-            "routing": {"policy": "entropy"},
+            "routing": {"policy": "entropy", "rung": 2},
             "evaluation": {"bootstrap": 30},
         },
     )  # fmt: skip

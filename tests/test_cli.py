@@ -65,7 +65,7 @@ def project(tiny_dataset: Dataset, tiny_backbone_folder: Path, tmp_path_factory:
         "crm": {"embedding_size": 4, "hidden": [16, 8], "batch_size": 64, "learning_rate": 0.01, "epochs": 3},
         "llm": {"backbone": str(tiny_backbone_folder), "dtype": "float32", "window_tokens": 128},
         "joint": {"stage2_targets": 100, "stage3_targets": 100, "targets_per_step": 32},
-        "routing": {"policy": "entropy"},
+        "routing": {"policy": "entropy", "rung": 2},
         "evaluation": {"bootstrap": 20},
         "retrieval": {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "items_per_step": 20},
     }  # fmt: skip

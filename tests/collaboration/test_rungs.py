@@ -36,7 +36,8 @@ def system(told: Dataset, tiny_system_config: Configure) -> CoReLLa:
 
 def test_both_rungs_are_trained_and_the_better_is_served(system: CoReLLa, told: Dataset) -> None:
     test = told.samples("test")
-    assert system.served_rung == int(system.facts.text_gain[1] > 0)
+    text = system.decision.text
+    assert text is not None and system.served_rung == int(text.low > 0)
     zero, one = (system.base_logits(test, rung) for rung in (0, 1))
     assert zero.dtype == one.dtype == np.float32
     assert not np.array_equal(zero, one)
@@ -54,7 +55,7 @@ def test_both_come_back_from_disk(system: CoReLLa, told: Dataset, tmp_path: Path
 
 
 def test_without_an_encoder_there_is_one(tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
-    assert (len(tiny_system.rungs), tiny_system.served_rung, tiny_system.facts.text_gain) == (1, 0, [])
+    assert (len(tiny_system.rungs), tiny_system.served_rung, tiny_system.decision.text) == (1, 0, None)
     with pytest.raises(UserError, match="no rung 1: this model has 1"):
         tiny_system.base_logits(tiny_dataset.samples("test"), 1)
 

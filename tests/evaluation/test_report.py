@@ -14,7 +14,8 @@ pytest.importorskip("vl_convert")
 from corella.config import Config
 from corella.evaluation.charts import POLICIES, kind
 from corella.evaluation.intervals import paired_bootstrap
-from corella.evaluation.markup import captured, percent, signed
+from corella.evaluation.markup import captured
+from corella.evaluation.numbers import percent, signed
 from corella.evaluation.report import render_report
 from corella.evaluation.verdict import clustered, render_verdict
 

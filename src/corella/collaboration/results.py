@@ -36,9 +36,6 @@ class Facts:
 
     crm_valid_auc: dict[str, float] = field(default_factory=dict)
     crm_rows_per_second: float = 0.0
-    text_gain: list[float] = field(default_factory=list)
-    """Validation AUC of the conventional half with text over the one without: mean, lower and upper end. Empty where
-    there is no text encoder."""
     llm_targets: int = 0
     llm_tokens: int = 0
     llm_seconds: float = 0.0

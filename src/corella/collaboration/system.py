@@ -16,6 +16,7 @@ from torch import nn
 from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.collaboration.calibration import probability
 from corella.collaboration.crm_stages import CRMStages, labels_of
+from corella.collaboration.decision import Decision, asking_gain, decide, standing
 from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesson_of_training
 from corella.collaboration.ensemble import Ensemble
 from corella.collaboration.injection import Injection
@@ -82,6 +83,8 @@ class CoReLLa:
     """The conventional half without and, where there is a text encoder, with text."""
     served_rung: int
     """Which of them scores; joint training goes on with its neural model."""
+    decision: Decision
+    """What is served by default: one of them alone, or the language model asked on top."""
     backbone: Backbone
     prompts: Prompts
     injection: Injection | None
@@ -144,7 +147,7 @@ class CoReLLa:
     def predict(self, samples: Samples, share: float | None = None, reporter: Reporter | None = None) -> Predictions:
         """Score samples; those whose priority reaches the threshold go to the language model, the others never do.
 
-        `share`: of validation samples that the threshold would route; unset: what the configured budget buys.
+        `share`: of validation samples that the threshold would route; unset: what is served by default (`share`).
         """
         crm, priority, routed = self.decide(samples, share)
         z_llm = np.full(len(samples), np.nan, dtype=np.float32)
@@ -164,6 +167,12 @@ class CoReLLa:
 
     @property
     def share(self) -> float:
+        """The share of samples (or requests) that is asked about by default: none, unless asking per request is served
+        (see `Decision`)."""
+        return self.affordable if self.decision.rung == 2 else 0.0
+
+    @property
+    def affordable(self) -> float:
         """The share of samples (or requests) that the configured budget buys."""
         return budget_share(self.config.routing, self.facts.milliseconds_per_sample, self.facts.samples_per_request)
 
@@ -204,7 +213,7 @@ class CoReLLa:
             return self.router.crm(raw), np.zeros(len(samples)), np.zeros(len(samples), dtype=bool)
         if hidden is None:
             hidden = crm_outputs(self.neural, self.encoder, samples)[1]
-        inputs = self.router.inputs(raw, *self.router_features(samples, hidden))
+        inputs = self.router.inputs(raw, *self.router_features(samples, hidden), samples.popularity[:, 0])
         priority = self.router.priority(inputs)
         if self.config.routing.budget_unit == "requests":
             request = np.where(samples.user >= 0, samples.user, -1 - np.arange(len(samples)))
@@ -247,13 +256,11 @@ class CoReLLa:
             if 1 in self.config.joint.stages:
                 stages.stage1(rung.neural)
             rung.blend(stages.trees() if self.config.crm.trees else None, valid)
-        if len(self.rungs) > 1:
-            gain = text_gain(self.rungs, valid, self.config.seed)
-            self.served_rung, self.facts.text_gain = int(gain.low > 0), [gain.mean, gain.low, gain.high]
-            reporter.say(
-                f"text, once an item: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] validation AUC; served "
-                + ("with it" if self.served_rung else "without it, the cheapest that is not significantly worse")
-            )
+        gain = text_gain(self.rungs, valid, self.config.seed) if len(self.rungs) > 1 else None
+        if gain is not None:
+            reporter.say(f"text, once an item: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] validation AUC")
+        self.served_rung = standing(self.config.routing.rung, gain)
+        self.decision = Decision(self.served_rung, self.config.routing.rung, gain, None)
         return found[self.served_rung]
 
     def _attach_llm(self, backbone: Backbone | None = None, text: Projection | None = None) -> None:
@@ -363,8 +370,17 @@ class CoReLLa:
         self.projection = fit_projection(hidden, HIDDEN_SIZE)
         features, guess = self.router_features(valid, hidden)
         self.router = fit_router(
-            z_crm, self.valid_llm, valid.label, features, guess, valid.user, self.config.routing, self.config.seed
-        )
+            z_crm, self.valid_llm, valid.label, features, guess, valid.popularity[:, 0], valid.user,
+            self.config.routing, self.config.seed,
+        )  # fmt: skip
+        self._decide(z_crm, valid)
+
+    def _decide(self, z_crm: Floats, valid: Samples) -> None:
+        """Choose what is served, now that it is known what asking per request is worth."""
+        text, asking, setting, share = self.decision.text, None, self.config.routing.rung, self.affordable
+        if share > 0:
+            asking = asking_gain(self.router, z_crm, self.valid_llm, valid, share, self.config.seed)
+        self.decision = Decision(decide(setting, text, asking), setting, text, asking)
 
     def _timed(self, name: str) -> "Timer":
         return Timer(self.facts.seconds, name)
@@ -388,7 +404,7 @@ class CoReLLa:
             save_tensors(new / "valid.safetensors", self._validation(), {})
             projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
             router: dict[str, Any] = {"projections": projections, "head": self.head.text if self.head else None}
-            router["served_rung"] = self.served_rung
+            router["served_rung"], router["decision"] = self.served_rung, asdict(self.decision)
             write_json(new / "router.json", {**self.router.state(), **router})
             write_json(new / "facts.json", asdict(self.facts))
             write_dataset(self.dataset, new / "dataset")
@@ -411,7 +427,7 @@ class CoReLLa:
         self.dataset = dataset or load_prepared(folder / "dataset")
         self.rungs = load_rungs(folder, self.dataset, self.config.crm, self._build)
         state: dict[str, Any] = read_json(folder / "router.json")
-        self.served_rung = state.pop("served_rung")
+        self.served_rung, self.decision = state.pop("served_rung"), Decision.from_state(state.pop("decision"))
         projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
         self.projection = projections["hidden"]
         self._attach_llm(load_language_model(folder, self.config), projections["text"])

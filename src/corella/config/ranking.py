@@ -168,12 +168,15 @@ class RoutingConfig(Section):
 
     calibration: Literal["temperature", "isotonic", "none"] = "temperature"
     """How each model's logits become probabilities, fitted on validation rows: a scale and a shift, steps, or not."""
-    policy: Literal["learned", "entropy", "random"] = "learned"
-    """Who is sent to the language model. `entropy` is the paper's."""
+    rung: Literal["auto", 0, 1, 2] = "auto"
+    """What is served by default: 0, no language model; 1, texts read once an item; 2, a language model asked per
+    request, within the budget. `auto`: the cheapest that is not significantly worse on validation rows. [ours]"""
+    policy: Literal["learned", "entropy", "random", "cold"] = "learned"
+    """Who is sent to the language model. `entropy` is the paper's; `cold`: items with the fewest interactions first."""
     combine: Literal["blend", "replace"] = "blend"
     """What a routed sample gets: a calibrated blend of both logits, or the language model's alone (the paper)."""
     budget: float = Field(default=0.2, ge=0)
-    """How much may be routed, in `budget_unit`."""
+    """How much may be routed, in `budget_unit`, where a language model is asked."""
     budget_unit: Literal["samples", "requests", "milliseconds"] = "samples"
     """Share of samples; share of requests (whole users); or mean milliseconds of language model a request. Where lists
     are ordered, `requests` keeps those together whose order is compared."""

@@ -6,6 +6,7 @@ input files, so that the same settings never prepare twice.
 
 import hashlib
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,9 +72,11 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
     items = items.drop(FILE_ROW, strict=False)
+    began = time.monotonic()
     texts = read_items(long_texts(items), config.text, reporter)
+    seconds = time.monotonic() - began
     dataset = make_dataset(log.select(keep), users, items, config, {}, texts)
-    facts = {**_facts(dataset, ledger), "fingerprint": _fingerprint(config, seed)}
+    facts = {**_facts(dataset, ledger), "fingerprint": _fingerprint(config, seed), "text_seconds": seconds}
     _write(dataset, facts, folder)
     return replace(dataset, manifest=facts)
 

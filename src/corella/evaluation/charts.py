@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import vl_convert
 
+from corella.evaluation.numbers import auc_text
+
 Row = Mapping[str, Any]
 
 INK, MUTED, GRID = "#1f2933", "#52606d", "#dde2e8"
@@ -49,16 +51,6 @@ def kind(system: str) -> str:
     if system == "llm":
         return "language model"
     return "combined" if "llm" in parts or system == "final" else "conventional"
-
-
-def auc_text(value: float, digits: int = 4) -> str:
-    """A number between 0 and 1 without its leading zero.
-
-    >>> auc_text(0.77341), auc_text(1.0)
-    ('.7734', '1.0000')
-    """
-    text = f"{value:.{digits}f}"
-    return text[1:] if text.startswith("0.") else text
 
 
 def systems_chart(rows: Sequence[Row], best: str) -> str:

@@ -35,6 +35,7 @@ from corella.evaluation.groups import bins, confidence_groups, group_table
 from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 from corella.evaluation.lists import evaluate_lists
 from corella.evaluation.metrics import quality, user_aucs
+from corella.evaluation.pricing import Asked, prices_on_test
 from corella.files import atomic_path
 from corella.progress import Reporter
 
@@ -92,11 +93,13 @@ def evaluate(
         "groups": _groups(model, test, systems, crms, main),
         "cost": {**llm_cost, **asdict(model.facts), "crm_milliseconds_per_sample": _crm_cost(model, test)},
     }
-    final = model.predict_from(raw[main].test, z_llm, test)
+    final = model.predict_from(raw[main].test, z_llm, test, model.affordable)
     systems["final"] = final.logit
+    share = float(final.routed.mean())
+    result["rungs"] = prices_on_test(model, Asked(test, raw[main].test, final.logit, share)).to_json()
     result["final"] = {
-        "policy": model.config.routing.policy, "combine": model.config.routing.combine, "share_wanted": model.share,
-        "share_routed": float(final.routed.mean()), **quality(test.label, final.logit, test.user).row(),
+        "policy": model.config.routing.policy, "combine": model.config.routing.combine,
+        "share_wanted": model.affordable, "share_routed": share, **quality(test.label, final.logit, test.user).row(),
     }  # fmt: skip
     pairs = [
         (main, "final"), ("lightgbm", "final"), (best, "final"), (main, f"{main} & llm"), (best, f"{main} & llm"),
@@ -215,8 +218,9 @@ def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Sampl
         features.append(np.concatenate([cheap, *reduced], axis=1))
         guesses.append(guess)
     routing, seed = model.config.routing, model.config.seed
-    router = fit_router(crm.valid, llm.valid, valid.label, features[0], guesses[0], valid.user, routing, seed)
-    inputs = router.inputs(crm.test, features[1], guesses[1])
+    seen = valid.popularity[:, 0]
+    router = fit_router(crm.valid, llm.valid, valid.label, features[0], guesses[0], seen, valid.user, routing, seed)
+    inputs = router.inputs(crm.test, features[1], guesses[1], test.popularity[:, 0])
     z_llm = router.llm(llm.test)
     length = test.history_end - model.dataset.events.start[test.user]
     blended = router.blend(inputs.crm, z_llm)

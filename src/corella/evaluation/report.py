@@ -11,10 +11,11 @@ import yaml
 
 from corella.config import Config
 from corella.evaluation import charts, markup
-from corella.evaluation.charts import auc_text, kind
+from corella.evaluation.charts import kind
 from corella.evaluation.groups import bins
 from corella.evaluation.lists_section import render_lists
-from corella.evaluation.markup import Html, esc, interval, number, paragraph, percent, signed, span, table
+from corella.evaluation.markup import Html, esc, interval, paragraph, span, table
+from corella.evaluation.numbers import auc_text, number, percent, signed
 from corella.evaluation.recommendations import render_recommendations
 from corella.evaluation.verdict import (
     clustered,
