@@ -130,6 +130,28 @@ def lift_chart(rows: Sequence[Row], what: str) -> str:
     return _svg(chart, f"AUC lift of the blend over the CRM in groups by {what}")
 
 
+def gains_chart(rows: Sequence[Row], rungs: Sequence[str]) -> str:
+    """Dots with intervals: what each rung gains over the one below it, in each group; a line at zero."""
+    groups = {r["group"]: f"{r['group']}  (n = {r['samples']:,})" for r in reversed(rows)}
+    data = [{**r, "name": groups[r["group"]]} for r in rows]
+    names = [groups[g] for g in dict.fromkeys(r["group"] for r in rows)]
+    shown = [name for name in rungs if any(r["rung"] == name for r in rows)]
+    styles = {name: style for name, style in zip(rungs, (KINDS["conventional"], KINDS["language model"]), strict=True)}
+    low, high = min(0.0, *(r["low"] for r in data)), max(0.0, *(r["high"] for r in data))
+    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=270, grid=False, ticks=False, domain=False))
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1)
+    colour = alt.Color("rung:N", scale=alt.Scale(domain=shown, range=[styles[n][0] for n in shown]), legend=legend)
+    shape = alt.Shape("rung:N", scale=alt.Scale(domain=shown, range=[styles[n][1] for n in shown]), legend=legend)
+    base = alt.Chart(alt.Data(values=data)).encode(y=y, yOffset=alt.YOffset("rung:N", sort=shown), color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=_auc_axis("low", "x", low, high, "AUC gained", zero=True), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(x="gain:Q", shape=shape)
+    zero = alt.Chart(alt.Data(values=[{"z": 0}])).mark_rule(color=MUTED, strokeDash=[4, 4]).encode(x="z:Q")
+    chart = alt.layer(zero, bars, points).properties(width=230, height=alt.Step(26))
+    return _svg(chart, "AUC that each dearer way gains in each group; the table below holds the same figures")
+
+
 def reliability_chart(label: npt.NDArray[Any], systems: Mapping[str, npt.NDArray[Any]], bins: int = 10) -> str:
     """Observed share of positives against mean prediction, in bins of equally many samples; the diagonal is perfect."""
     data = []

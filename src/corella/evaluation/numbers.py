@@ -52,3 +52,13 @@ def duration(milliseconds: float) -> str:
     if milliseconds < 0.01:
         return "under 0.01 ms"
     return f"{milliseconds:,.0f} ms" if milliseconds >= 99.5 else f"{milliseconds:.2g} ms"
+
+
+def size(memory: int) -> str:
+    """Bytes with two figures.
+
+    >>> size(1_500_000), size(269_000_000), size(300)
+    ('1.5 MB', '269 MB', '0.01 MB')
+    """
+    megabytes = memory / 1e6
+    return f"{megabytes:,.0f} MB" if megabytes >= 9.95 else f"{max(megabytes, 0.01):.2g} MB"

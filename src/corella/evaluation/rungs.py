@@ -21,10 +21,10 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
 FEW = 5
-"""Under so many earlier interactions an item is cold, and a user a cold-start user."""
+"""With fewer earlier interactions it is a cold-start item, or user."""
 LEAST_OF_A_CLASS = 10
 """With fewer rows of one class an AUC says nothing."""
-ALL, COLD_ITEMS, COLD_USERS, WARM = "all", "cold items", "cold-start users", "warm"
+ALL, COLD_ITEMS, COLD_USERS, WARM = "all", "cold-start items", "cold-start users", "warm"
 SERVED = ("no language model", "text once an item", "a language model asked per request")
 """What each rung is, in words."""
 
@@ -42,7 +42,7 @@ class Rows:
     """[n]: interactions that the user had before."""
 
     def groups(self) -> dict[str, npt.NDArray[np.bool_]]:
-        """All samples; those with cold items; those of cold-start users; and the rest, where neither is cold."""
+        """All samples; those with cold-start items; those of cold-start users; the rest."""
         item, user = self.seen < FEW, self.length < FEW
         return {ALL: np.ones(len(self.label), bool), COLD_ITEMS: item, COLD_USERS: user, WARM: ~item & ~user}
 
@@ -82,7 +82,7 @@ class Rung:
     below: int | None
     """The rung that it stands on; None for rung 0."""
     groups: dict[str, Measured]
-    """Of all samples, cold items, cold-start users, and warm ones."""
+    """See `Rows.groups`."""
     price: Price
 
 
@@ -144,17 +144,26 @@ def _measure(rows: Rows, index: Ints, logits: Floats, below: Floats | None, resa
 def recommendation(prices: Prices) -> str:
     """What text is worth at which price, and what is served: the sentences that a training ends with and a report
     begins with."""
+    return f"{worths(prices)} {served(prices)}"
+
+
+def worths(prices: Prices) -> str:
+    """The first of them."""
     text, asking = prices.rung(1), prices.rung(2)
     said = [
         _text(text) if text else "no text encoder has read the items",
         _asking(asking) if asking else "with a budget of 0 no language model is asked per request",
     ]
-    served = SERVED[prices.served]
+    return f"On your data ({prices.part} rows), {'; '.join(said)}."
+
+
+def served(prices: Prices) -> str:
+    """The second."""
+    what, asking = SERVED[prices.served], prices.rung(2)
     if prices.served == 2 and asking is not None:
-        served += ", on top of text once an item" if asking.below == 1 else ", without text once an item"
+        what += ", on top of text once an item" if asking.below == 1 else ", without text once an item"
     auto = "the cheapest that is not significantly worse on validation rows"
-    why = auto if prices.setting == "auto" else f"as routing.rung={prices.setting} wants"
-    return f"On your data ({prices.part} rows), {'; '.join(said)}. Served: {served} ({why})."
+    return f"Served: {what} ({auto if prices.setting == 'auto' else f'as routing.rung={prices.setting} wants'})."
 
 
 def override(prices: Prices, share: float) -> str:
