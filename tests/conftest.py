@@ -18,7 +18,7 @@ from corella.config import Config
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
 from corella.settings import merge
-from small_tables import build, genre_items, random_log, raw_tables, settings  # noqa: F401  # fixtures for all tests
+from small_tables import build, encoded_texts, genre_items, random_log, raw_tables, settings  # noqa: F401  # fixtures for all tests
 from tiny_model import write_tiny_model
 
 _USERS, _ITEMS, _ROWS = 30, 40, 900
@@ -75,6 +75,15 @@ def tiny_dataset(tiny_config: Config) -> Dataset:
     config = tiny_config.data
     log = split_log(order_log(log, config), config.split, seed=1)
     return make_dataset(log, users.with_columns(text="gender"), items, config, {})
+
+
+@pytest.fixture(scope="session")
+def told(tiny_dataset: Dataset) -> Dataset:
+    """The tiny dataset without genres, but with titles that say them."""
+    genre = pl.col("genres").list.first().fill_null("Action")
+    items = tiny_dataset.items.with_columns(text=genre + pl.lit(" film"), genres=pl.lit([], dtype=pl.List(pl.String)))
+    log = tiny_dataset.log.drop("user", "item")
+    return make_dataset(log, tiny_dataset.users, items, tiny_dataset.config, {}, encoded_texts(items))
 
 
 @pytest.fixture(scope="session")

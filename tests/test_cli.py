@@ -17,6 +17,7 @@ import yaml
 import corella.cli
 import corella.run
 from corella.data.dataset import Dataset
+from corella.evaluation.rungs import Prices, recommendation
 from corella.files import alone, read_json
 from corella.settings import load_config
 
@@ -258,6 +259,9 @@ def test_train_again_and_with_other_settings(call: Call, project: Path) -> None:
         code, _, err = call("train", "--run", run, *words)
         assert code == 0
         assert "trained already" in err
+        last = " ".join(err.split("trained already")[1].split())
+        assert "On your data (validation rows), text read once an item is worth" in last
+        assert "Served: a language model asked per request" in last and "or train with routing.rung=" in last
     assert (run / "model" / "manifest.json").read_bytes() == before
     code, _, err = call("train", "--run", run, "--config", settings, "--set", "crm.epochs=4")
     assert code == 2
@@ -337,6 +341,8 @@ def test_evaluate_in_another_process_than_train(call: Call, project: Path) -> No
     assert code == 0, err
     assert "lightgbm" in out
     metrics = read_json(project / "run" / "metrics.json")
+    said = recommendation(Prices.from_json(metrics["rungs"]))
+    assert said in out and "(test rows)" in said
     assert metrics["dataset"]["dropped"]
     assert {"metrics.json", "predictions.parquet", "report.html", "config.yaml", "log.jsonl"} <= {
         p.name for p in (project / "run").iterdir()

@@ -12,21 +12,11 @@ from corella.collaboration.rungs import fresh_rungs, load_rungs, text_gain
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.crm.models import build_crm
-from corella.data.dataset import Dataset, make_dataset
+from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.serving.live import Live
-from small_tables import encoded_texts
 
 Configure = Callable[..., Config]
-
-
-@pytest.fixture(scope="module")
-def told(tiny_dataset: Dataset) -> Dataset:
-    """The tiny dataset without genres, but with titles that say them."""
-    genre = pl.col("genres").list.first().fill_null("Action")
-    items = tiny_dataset.items.with_columns(text=genre + pl.lit(" film"), genres=pl.lit([], dtype=pl.List(pl.String)))
-    log = tiny_dataset.log.drop("user", "item")
-    return make_dataset(log, tiny_dataset.users, items, tiny_dataset.config, {}, encoded_texts(items))
 
 
 @pytest.fixture(scope="module")

@@ -170,9 +170,11 @@ def override(prices: Prices, share: float) -> str:
     """How to have it otherwise. `share`: what the budget would buy; where it
     is 0, a share to try is named."""
     if prices.served == 2:
+        asking = prices.rung(2)
+        below = asking.below if asking else 0
         return (
             "To ask no language model: `corella score --share 0`, `corella serve --set share=0`, "
-            "or train with routing.rung=auto."
+            f"or train with routing.rung={below}."
         )
     share = share or 0.2
     return (
