@@ -209,7 +209,7 @@ def test_a_page_without_any_gain(config: Config, predictions: pl.DataFrame) -> N
     lowest = replace(prices.rungs[0], groups={n: Measured(3, None, None, None, None) for n in prices.rungs[0].groups})
     metrics = {**synthetic_metrics(), "rungs": replace(prices, rungs=(lowest,), served=0).to_json()}
     page = render_report(metrics, config, predictions)
-    assert "too few samples to measure a gain" in page
+    assert "too few users or samples to measure a gain" in page
     assert page.split('id="prices"')[1].split("</section>")[0].count("<svg") == 0
 
 

@@ -106,8 +106,8 @@ def _prices(served: int = 1, text: Difference | None = _GAIN, asking: Difference
 def test_sentence() -> None:
     assert recommendation(_prices()) == (
         "On your data (validation rows), text read once an item is worth +.0110 AUC [+.0070, +.0160] (+.0210 on items "
-        "with under 5 interactions) for 0.2 ms more a sample; asking a language model per request, about 20 % of the "
-        "samples, adds +.0005 AUC [\N{MINUS SIGN}.0010, +.0020] (n.s.) for 35 ms each time. Served: text once an "
+        "with under 5 interactions) for 0.2 ms more a sample; asking a language model per request, about 20\xa0% of "
+        "the samples, adds +.0005 AUC [\N{MINUS SIGN}.0010, +.0020] (n.s.) for 35 ms each time. Served: text once an "
         "item (the cheapest that is not significantly worse on validation rows)."
     )
 
@@ -118,7 +118,7 @@ def test_sentence_where_something_is_missing() -> None:
     assert "(test rows), no text encoder has read the items; with a budget of 0" in alone
     assert "Served: no language model (" in alone
     few = recommendation(_prices(0, None, None))
-    assert few.count("too few samples to tell") == 2
+    assert few.count("too few users or samples to tell") == 2
     asked = recommendation(replace(_prices(2, _GAIN, _GAIN), setting=2))
     assert "per request, on top of text once an item (as routing.rung=2 wants)." in asked
     without = Prices("test", (zero, one, replace(two, below=0)), 2, "auto")

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from corella.collaboration.decision import RungChoice
 from corella.evaluation.intervals import LEAST_CLUSTERS, Difference, auc_interval, paired_bootstrap
-from corella.evaluation.numbers import duration, signed
+from corella.evaluation.numbers import duration, percent, signed
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -186,7 +186,7 @@ def override(prices: Prices, share: float) -> str:
 def _text(rung: Rung) -> str:
     gain, what = rung.groups[ALL].gain, "text read once an item"
     if gain is None:
-        return f"there are too few samples to tell what {what} is worth"
+        return f"there are too few users or samples to tell what {what} is worth"
     cold = rung.groups[COLD_ITEMS].gain
     aside = f" ({signed(cold.mean)}{_unsure(cold)} on items with under {FEW} interactions)" if cold else ""
     return f"{what} is worth {worth(gain)}{aside} for {duration(rung.price.milliseconds)} more a sample"
@@ -194,9 +194,9 @@ def _text(rung: Rung) -> str:
 
 def _asking(rung: Rung) -> str:
     gain, share = rung.groups[ALL].gain, rung.price.share or 0.0
-    what = f"asking a language model per request, about {100 * share:.3g} % of the samples,"
+    what = f"asking a language model per request, about {percent(share)} of the samples,"
     if gain is None:
-        return f"there are too few samples to tell what {what} would add"
+        return f"there are too few users or samples to tell what {what} would add"
     return f"{what} adds {worth(gain)} for {duration(rung.price.milliseconds_asked or 0.0)} each time"
 
 

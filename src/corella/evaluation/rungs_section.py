@@ -52,7 +52,7 @@ def render_rungs(prices: Prices, metrics: Mapping[str, Any], backbone: str) -> s
         for rung in prices.rungs for name, found in rung.groups.items() if found.gain is not None
     ]  # fmt: skip
     if not rows:
-        return words + paragraph("There are too few samples to measure a gain.") + _table(prices)
+        return words + paragraph("There are too few users or samples to measure a gain.") + _table(prices)
     chart = figure("AUC gained over the way before, with 95 % intervals", gains_chart(rows, _NAMES[1:]))
     return f'<div class="pair"><div>{words}</div>{chart}</div>{_table(prices)}'
 
