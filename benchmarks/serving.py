@@ -134,7 +134,7 @@ def kill(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "events.db")
         kept: list[str] = []
-        with server(arguments, store=store, requests_per_second=1e6) as address:
+        with server(arguments, store=store, share=0.2, requests_per_second=1e6) as address:
 
             def send(worker: int) -> None:
                 for n in range(10_000):
@@ -149,7 +149,7 @@ def kill(arguments: argparse.Namespace) -> dict[str, Any]:
 
             with ThreadPoolExecutor(8) as senders:
                 list(senders.map(send, range(8)))
-        with server(arguments, store=store, requests_per_second=1e6) as address:
+        with server(arguments, store=store, share=0.2, requests_per_second=1e6) as address:
             there = sum(get(f"{address}/v1/users/{user}/history")["answers"] == 1 for user in kept)
     rows = [{"what": "acknowledged before kill -9", "events": len(kept)}, {"what": "there afterwards", "events": there}]
     return {"rows": rows, "figures": {"events_acknowledged": len(kept), "events_lost_after_kill": len(kept) - there}}
@@ -160,7 +160,7 @@ def malformed(arguments: argparse.Namespace) -> dict[str, Any]:
     users, items = people(arguments)
     counts: dict[int, int] = {}
     bad = 0
-    with server(arguments, requests_per_second=1e6) as address:
+    with server(arguments, share=0.2, requests_per_second=1e6) as address:
         process, sizes = CURRENT[address], []
         for n, (method, path, headers, body) in enumerate(malformed_requests(arguments.malformed, users, items)):
             if n % (arguments.malformed // 4) == arguments.malformed // 8:

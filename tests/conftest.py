@@ -18,7 +18,7 @@ from corella.config import Config
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
 from corella.settings import merge
-from small_tables import build, genre_items, random_log, raw_tables, settings  # noqa: F401  # fixtures for all tests
+from small_tables import build, encoded_texts, genre_items, random_log, raw_tables, settings  # noqa: F401  # fixtures for all tests
 from tiny_model import write_tiny_model
 
 _USERS, _ITEMS, _ROWS = 30, 40, 900
@@ -78,6 +78,15 @@ def tiny_dataset(tiny_config: Config) -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def told(tiny_dataset: Dataset) -> Dataset:
+    """The tiny dataset without genres, but with titles that say them."""
+    genre = pl.col("genres").list.first().fill_null("Action")
+    items = tiny_dataset.items.with_columns(text=genre + pl.lit(" film"), genres=pl.lit([], dtype=pl.List(pl.String)))
+    log = tiny_dataset.log.drop("user", "item")
+    return make_dataset(log, tiny_dataset.users, items, tiny_dataset.config, {}, encoded_texts(items))
+
+
+@pytest.fixture(scope="session")
 def tiny_backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random Llama and its tokenizer."""
     return write_tiny_model(tmp_path_factory.mktemp("tiny-llama"))
@@ -99,7 +108,7 @@ def tiny_system_config(tiny_config: Config, tiny_backbone_folder: Path) -> Confi
                 "lora_rank": 4, "lora_dropout": 0.0,
             },
             "joint": {"stage2_targets": 200, "stage3_targets": 200, "targets_per_step": 32, "learning_rate": 0.003},
-            "routing": {"policy": "entropy"},
+            "routing": {"policy": "entropy", "rung": 2},
             "evaluation": {"bootstrap": 30},
         },
     )  # fmt: skip

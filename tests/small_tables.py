@@ -11,6 +11,8 @@ from corella.config import DataConfig
 from corella.data.clean import clean
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
+from corella.features.text.encoder import fit_tfidf
+from corella.features.text.items import ItemTexts
 from corella.schema import FILE_ROW, RawTables
 
 Build = Callable[..., Dataset]
@@ -18,6 +20,13 @@ Build = Callable[..., Dataset]
 
 def _numbered(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_row_index(FILE_ROW, offset=2)
+
+
+def encoded_texts(items: pl.DataFrame) -> ItemTexts:
+    """The texts of a table of items, read by the encoder that needs no weights."""
+    texts = items["text"].to_list()
+    encoder = fit_tfidf(texts, 4)
+    return ItemTexts(encoder.encode(texts), encoder)
 
 
 @pytest.fixture
@@ -48,15 +57,22 @@ def raw_tables() -> Callable[..., RawTables]:
 
 @pytest.fixture
 def build(settings: Callable[..., DataConfig], raw_tables: Callable[..., RawTables]) -> Build:
-    """Clean, order, split and count frames in memory; the keyword arguments are `data` settings."""
+    """Clean, order, split and count frames in memory; the keyword arguments are `data` settings. `encoded`: their texts
+    are read by an encoder too."""
 
     def make(
-        log: pl.DataFrame, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None, **given: Any
+        log: pl.DataFrame,
+        items: pl.DataFrame | None = None,
+        users: pl.DataFrame | None = None,
+        encoded: bool = False,
+        **given: Any,
     ) -> Dataset:
         config = settings(**given)
         clean_log, clean_users, clean_items, _ = clean(raw_tables(log, items, users), config)
         ordered = split_log(order_log(clean_log, config), config.split, seed=1)
-        return make_dataset(ordered, clean_users, clean_items, config, {})
+        return make_dataset(
+            ordered, clean_users, clean_items, config, {}, encoded_texts(clean_items) if encoded else None
+        )
 
     return make
 

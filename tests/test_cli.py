@@ -17,6 +17,7 @@ import yaml
 import corella.cli
 import corella.run
 from corella.data.dataset import Dataset
+from corella.evaluation.rungs import Prices, recommendation
 from corella.files import alone, read_json
 from corella.settings import load_config
 
@@ -65,7 +66,7 @@ def project(tiny_dataset: Dataset, tiny_backbone_folder: Path, tmp_path_factory:
         "crm": {"embedding_size": 4, "hidden": [16, 8], "batch_size": 64, "learning_rate": 0.01, "epochs": 3},
         "llm": {"backbone": str(tiny_backbone_folder), "dtype": "float32", "window_tokens": 128},
         "joint": {"stage2_targets": 100, "stage3_targets": 100, "targets_per_step": 32},
-        "routing": {"policy": "entropy"},
+        "routing": {"policy": "entropy", "rung": 2},
         "evaluation": {"bootstrap": 20},
         "retrieval": {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "items_per_step": 20},
     }  # fmt: skip
@@ -258,6 +259,9 @@ def test_train_again_and_with_other_settings(call: Call, project: Path) -> None:
         code, _, err = call("train", "--run", run, *words)
         assert code == 0
         assert "trained already" in err
+        last = " ".join(err.split("trained already")[1].split())
+        assert "On your data (validation rows), text read once an item is worth" in last
+        assert "Served: a language model asked per request" in last and "or train with routing.rung=" in last
     assert (run / "model" / "manifest.json").read_bytes() == before
     code, _, err = call("train", "--run", run, "--config", settings, "--set", "crm.epochs=4")
     assert code == 2
@@ -337,6 +341,8 @@ def test_evaluate_in_another_process_than_train(call: Call, project: Path) -> No
     assert code == 0, err
     assert "lightgbm" in out
     metrics = read_json(project / "run" / "metrics.json")
+    said = recommendation(Prices.from_json(metrics["rungs"]))
+    assert said in out and "(test rows)" in said
     assert metrics["dataset"]["dropped"]
     assert {"metrics.json", "predictions.parquet", "report.html", "config.yaml", "log.jsonl"} <= {
         p.name for p in (project / "run").iterdir()

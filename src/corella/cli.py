@@ -138,7 +138,10 @@ def score(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     rows: Annotated[Path, typer.Argument(help="Parquet or CSV with user_id, item_id and, if you like, timestamp.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or CSV file to write.")],
-    share: Annotated[float | None, typer.Option(min=0, max=1, help="Share to route; unset: the run's budget.")] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share to route; unset: as the run serves."),
+    ] = None,
 ) -> None:
     """Score new rows: probability, and who gave it."""
     from corella.run import score_file
@@ -223,6 +226,8 @@ def _named_config(config: Path | None, overrides: list[str] | None) -> Config:
 
 def _summary(metrics: dict[str, Any]) -> None:
     if "final" in metrics:
+        from corella.evaluation.rungs import Prices, recommendation
+
         count = f"{metrics['samples']['test']:,}"
         table = Table("test samples: " + count, "AUC", "95 % interval", "log loss", "accuracy")
         final = {"system": f"final, {metrics['final']['share_routed']:.0%} routed", **metrics["final"]}
@@ -230,6 +235,7 @@ def _summary(metrics: dict[str, Any]) -> None:
             span = f"{row['auc_low']:.3f} to {row['auc_high']:.3f}"
             table.add_row(row["system"], f"{row['auc']:.4f}", span, f"{row['logloss']:.4f}", f"{row['accuracy']:.4f}")
         _out.print(table)
+        _out.print(recommendation(Prices.from_json(metrics["rungs"])), markup=False, soft_wrap=True)
     if metrics.get("retrieval"):
         from corella.evaluation.retrieval import MEASURES, retrieval_rows
 

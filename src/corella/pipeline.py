@@ -48,7 +48,7 @@ class Recommender:
         """The best `k` items for a user, best first, none that the user has answered.
 
         `candidates`: how many retrieved items are ranked; `share`: the router's threshold is the one that sends this
-        share of validation samples to the language model, unset: what the ranking's budget buys. Raises `UserError`
+        share of validation samples to the language model, unset: what the ranking serves by default. Raises `UserError`
         for an unknown user, or where neither half is there.
         """
         if self.ranking is None:

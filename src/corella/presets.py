@@ -87,17 +87,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 RECIPES: dict[str, dict[str, Any]] = {
     "corella": {},
     "paper": {
-        "crm": {"counts": False, "trees": False, "id_dropout": 0.0, "embedding_size": 32},
+        "crm": {"counts": False, "trees": False, "text": False, "id_dropout": 0.0, "embedding_size": 32},
         "llm": {"prompt": "pointwise", "show_ratings": True},
         "joint": {"learning_rate": 0.001, "align_normalise": False, "keep_better_crm": False},
-        "routing": {"policy": "entropy", "combine": "replace", "calibration": "none"},
+        "routing": {"rung": 2, "policy": "entropy", "combine": "replace", "calibration": "none"},
         "retrieval": {"cllm4rec": True},
     },
     "tallrec": {
-        "crm": {"trees": False},
+        "crm": {"trees": False, "text": False},
         "llm": {"prompt": "pointwise", "show_ratings": True},
         "joint": {"stages": [3], "learning_rate": 0.001},
-        "routing": {"policy": "random", "combine": "replace", "budget": 1.0},
+        "routing": {"rung": 2, "policy": "random", "combine": "replace", "budget": 1.0},
     },
 }
 """`recipe` -> settings of every section; see `Config.recipe`."""

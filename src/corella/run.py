@@ -18,10 +18,11 @@ from corella.config import RANKING_ONLY, RETRIEVAL_ONLY, Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
-from corella.evaluation.advice import advice, validation_gain
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.examples import example_recommendations
+from corella.evaluation.pricing import validation_prices
 from corella.evaluation.retrieval import evaluate_retrieval
+from corella.evaluation.rungs import override, recommendation
 from corella.files import alone, atomic_path, read_json, write_json, write_text
 from corella.pipeline import Recommender
 from corella.progress import Reporter
@@ -66,19 +67,21 @@ def _begun(run: Path, half: str) -> bool:
 
 
 def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> CoReLLa:
-    """Train into a run folder, going on where an earlier call was stopped."""
+    """Train into a run folder, going on where an earlier call was stopped. Ends with what text is worth, and what is
+    therefore served."""
     with alone(run, "model"):
         start_run(run, config, "model")
         reporter = reporter or Reporter(run / "log.jsonl")
         if (run / "model" / "manifest.json").is_file():
             reporter.say(f"{run}: trained already")
-            return CoReLLa.load(run / "model")
-        dataset = load_dataset(config, reporter=reporter)
-        reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
-        model = CoReLLa(config).fit(dataset, run, reporter)
-        model.save(run / "model")
-    if model.share > 0:
-        reporter.say(f"routing: {advice(validation_gain(model, model.share), model.share)}")
+            model = CoReLLa.load(run / "model")
+        else:
+            dataset = load_dataset(config, reporter=reporter)
+            reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
+            model = CoReLLa(config).fit(dataset, run, reporter)
+            model.save(run / "model")
+    prices = validation_prices(model)
+    reporter.say(f"{recommendation(prices)} {override(prices, model.affordable)}")
     return model
 
 

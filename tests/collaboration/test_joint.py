@@ -304,7 +304,7 @@ def test_a_whole_fit_resumed_from_its_run_folder(
     # Kept, or they would be trained again: that ends the test.
     monkeypatch.setattr("corella.collaboration.crm_stages.train_trees", refuses)
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {
-        "fingerprint.json", "stage1.safetensors", "trees.txt", "stage2.json", "joint.safetensors",
+        "fingerprint.json", "stage1.safetensors", "trees.json", "stage2.json", "joint.safetensors",
     }  # fmt: skip
     CoReLLa(config).fit(tiny_dataset, tmp_path)
     for resumed in (CoReLLa(config).fit(tiny_dataset, tmp_path),):  # all of it from checkpoints

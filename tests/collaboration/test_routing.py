@@ -124,16 +124,20 @@ def _problem(seed: int, n: int = 6000) -> tuple[Array, Array, Array, Array]:
     return crm, llm, label, features
 
 
+_SEEN = np.random.default_rng(5).integers(0, 30, 6000)
+"""Earlier interactions with the items of rows that some policy may ask for."""
+
+
 def _fit(policy: str, **routing: Any) -> Router:
     crm, llm, label, features = _problem(0)
     config = RoutingConfig.model_validate({"policy": policy, **routing})
-    return fit_router(crm, llm, label, features, None, np.arange(len(label)), config, seed=1)
+    return fit_router(crm, llm, label, features, None, _SEEN[: len(label)], np.arange(len(label)), config, seed=1)
 
 
 def _auc_at_20(router: Router) -> tuple[float, float, float]:
     """AUC of the CRM, with 20 % routed, and of the blend everywhere, on new rows."""
     crm, llm, label, features = _problem(1)
-    inputs = router.inputs(crm, features, None)
+    inputs = router.inputs(crm, features, None, _SEEN[: len(crm)])
     blended = router.combine(inputs.crm, router.llm(llm))
     routed = router.priority(inputs) >= router.threshold(0.2)
     assert routed.mean() == pytest.approx(0.2, abs=0.03)  # the threshold of validation holds for new rows
@@ -152,7 +156,7 @@ def test_learned_beats_random_where_it_can_see() -> None:
 
 
 def test_random_follows_the_seed() -> None:
-    inputs = RouterInputs(np.zeros(50), np.zeros((50, 1), np.float32), np.full(50, np.nan))
+    inputs = RouterInputs(np.zeros(50), np.zeros((50, 1), np.float32), np.full(50, np.nan), np.arange(50))
     one, again, other = (priority("random", inputs, None, seed) for seed in (1, 1, 2))
     assert one.tolist() == again.tolist()
     assert one.tolist() != other.tolist()
@@ -161,8 +165,20 @@ def test_random_follows_the_seed() -> None:
 def test_entropy_policy_reads_calibrated_logits() -> None:
     router = _fit("entropy")
     crm, _, _, features = _problem(1)
-    inputs = router.inputs(crm, features, None)
+    inputs = router.inputs(crm, features, None, _SEEN[: len(crm)])
     np.testing.assert_allclose(router.priority(inputs), entropy(expit(router.crm(crm))))
+
+
+def test_cold_items_go_first() -> None:
+    """Fewest interactions first, and of equally many the one whose logit is nearest to 0."""
+    seen, crm = np.array([7, 0, 3, 3, 0, 100]), np.array([0.0, 2.0, 1.0, -0.5, 1.0, 0.0])
+    inputs = RouterInputs(crm, np.zeros((6, 1), np.float32), np.full(6, np.nan), seen)
+    assert np.argsort(-priority("cold", inputs, None, 1)).tolist() == [4, 1, 3, 2, 0, 5]
+    router = _fit("cold")
+    crm, _, _, features = _problem(0)
+    asked = router.priority(router.inputs(crm, features, None, _SEEN)) >= router.threshold(0.1)
+    assert asked.mean() == pytest.approx(0.1, abs=1e-3)
+    assert _SEEN[asked].max() <= _SEEN[~asked].min()
 
 
 def test_combine() -> None:
@@ -178,7 +194,7 @@ def test_state_comes_back_from_json() -> None:
     again = Router.from_state(json.loads(json.dumps(router.state())), router.config, router.seed)
     crm, llm, _, features = _problem(2, 500)
     for one, other in ((router, again),):
-        inputs, same = one.inputs(crm, features, llm), other.inputs(crm, features, llm)
+        inputs, same = (each.inputs(crm, features, llm, _SEEN[: len(crm)]) for each in (one, other))
         np.testing.assert_array_equal(one.priority(inputs), other.priority(same))
         np.testing.assert_array_equal(one.combine(inputs.crm, one.llm(llm)), other.combine(same.crm, other.llm(llm)))
         assert one.threshold(0.3) == other.threshold(0.3)
@@ -189,7 +205,7 @@ def test_thresholds_of_whole_requests() -> None:
     crm, llm, label, features = _problem(0, 3000)
     request = np.random.default_rng(0).integers(0, 200, 3000)
     config = RoutingConfig.model_validate({"policy": "entropy", "budget_unit": "requests"})
-    router = fit_router(crm, llm, label, features, None, request, config, 1)
+    router = fit_router(crm, llm, label, features, None, _SEEN[: len(crm)], request, config, 1)
     samples = entropy(expit(router.crm(crm)))
     np.testing.assert_allclose(router.validation_priority, request_means(samples, request)[0])
     assert (request_means(samples, request)[0] >= router.threshold(0.25)).mean() == pytest.approx(0.25)
@@ -198,11 +214,11 @@ def test_thresholds_of_whole_requests() -> None:
 def test_fitting_takes_validation_arrays_only() -> None:
     """One set of rows goes in, and its labels decide: there is no place where a test row could enter."""
     names = list(inspect.signature(fit_router).parameters)
-    assert names == ["z_crm", "z_llm", "label", "features", "guess", "user", "config", "seed"]
+    assert names == ["z_crm", "z_llm", "label", "features", "guess", "seen", "user", "config", "seed"]
     crm, llm, label, features = _problem(0, 2000)
     config = RoutingConfig(policy="learned")
-    one = fit_router(crm, llm, label, features, None, np.arange(len(label)), config, 1)
-    same = fit_router(crm, llm, label, features, None, np.arange(len(label)), config, 1)
-    other = fit_router(crm, llm, 1 - label, features, None, np.arange(len(label)), config, 1)
+    one = fit_router(crm, llm, label, features, None, _SEEN[:2000], np.arange(len(label)), config, 1)
+    same = fit_router(crm, llm, label, features, None, _SEEN[:2000], np.arange(len(label)), config, 1)
+    other = fit_router(crm, llm, 1 - label, features, None, _SEEN[:2000], np.arange(len(label)), config, 1)
     assert one.state() == same.state()
     assert one.state() != other.state()

@@ -158,3 +158,25 @@ def test_config_is_the_dataset_s(tiny_dataset: Dataset, tiny_config: Config, spe
     assert spec.history_length == tiny_config.data.history_length
     assert not spec.likes_only
     assert len(spec.count_mean) == len(tiny_dataset.count_names)
+
+
+def test_an_item_as_if_nobody_had_interacted_with_it(tiny_dataset: Dataset) -> None:
+    """All that is counted of the item is gone, what is counted of the user and of genres stays."""
+    encoder = CRMEncoder(make_spec(tiny_dataset), tiny_dataset)
+    samples = tiny_dataset.samples("test")
+    hidden, names = encoder.unseen(samples), tiny_dataset.count_names
+    gone = {"item_answers": 0.0, "item_log_seconds": -1.0, "neighbours_agreement": 0.0, "neighbours_mean": 0.0}
+    for column, name in enumerate(names):
+        if name in gone:
+            assert (hidden.counts[:, column] == gone[name]).all()
+        elif name == "item_share":
+            assert len(set(hidden.counts[:, column].tolist())) == 1
+        else:
+            np.testing.assert_array_equal(hidden.counts[:, column], samples.counts[:, column])
+    assert not hidden.popularity.any() and samples.popularity.any()
+    some = encoder.hidden(samples, 0.5, np.random.default_rng(0))
+    column = names.index("item_answers")
+    changed = (some.counts != samples.counts).any(axis=1)
+    assert 0.3 < changed.mean() < 0.7
+    assert (some.counts[changed, column] == 0).all()
+    np.testing.assert_array_equal(encoder.hidden(samples, 0.0, np.random.default_rng(0)).counts, samples.counts)

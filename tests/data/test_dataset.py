@@ -12,7 +12,7 @@ import pytest
 import corella.data.prepare as prepare_module
 from corella.config import Config, TableConfig
 from corella.data import sources
-from corella.data.dataset import TEXTS, Dataset, load_prepared
+from corella.data.dataset import SPACE, TEXTS, Dataset, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
 from corella.settings import load_config
@@ -91,10 +91,12 @@ def test_a_prepared_folder_comes_back_as_it_was(config: Config, tmp_path: Path) 
     assert read.users.equals(made.users)
     assert read.items.equals(made.items)
     assert read.config == made.config
-    assert read.manifest.pop("files").keys() == {"log.parquet", "users.parquet", "items.parquet", TEXTS}
+    assert read.manifest.pop("files").keys() == {"log.parquet", "users.parquet", "items.parquet", TEXTS, SPACE}
     assert read.manifest == made.manifest
     np.testing.assert_array_equal(read.counts, made.counts)
     np.testing.assert_array_equal(read.popularity, made.popularity)
+    assert read.text is not None and made.text is not None and read.text.shape == (8, len(read.text_names))
+    np.testing.assert_array_equal(read.text, made.text)
     assert read.vectors is not None and made.vectors is not None
     np.testing.assert_array_equal(read.vectors, made.vectors)
     assert read.vectors.shape == (3, 384)

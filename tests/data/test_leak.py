@@ -30,7 +30,8 @@ def seen(dataset: Dataset, rows: npt.NDArray[np.int64]) -> list[Any]:
         for a, b in zip(starts, samples.history_end, strict=True)
     ]
     counts = np.round(samples.counts.astype(np.float64), 6) + 0.0  # sums of other rows leave their last bits in these
-    return [counts.tolist(), samples.popularity.tolist(), histories, samples.user.tolist()]
+    text = np.round(samples.text.astype(np.float64), 5) + 0.0
+    return [counts.tolist(), text.tolist(), samples.popularity.tolist(), histories, samples.user.tolist()]
 
 
 def maker(
@@ -47,6 +48,7 @@ def maker(
         return build(
             log.with_columns(label=pl.Series(labels), rating=pl.Series(stars + 2 * labels)),
             items,
+            encoded=True,
             list_fields=["genres"],
             split=SPLITS[split],
             counts={"groups": COUNTS, **counts},
@@ -128,7 +130,7 @@ def test_frozen_counts_see_only_training_users(
     log = log.with_columns(label=pl.when(last).then(pl.col("user_id") % 2).otherwise("label"))
 
     def make(frame: pl.DataFrame) -> Dataset:
-        return build(frame, genre_items, list_fields=["genres"], split={"by": "column"},
+        return build(frame, genre_items, encoded=True, list_fields=["genres"], split={"by": "column"},
                      counts={"groups": COUNTS, "frozen": True})  # fmt: skip
 
     before = make(log)

@@ -36,7 +36,7 @@ def data() -> RoutedSet:
     rng = np.random.default_rng(0)
     crm, other = rng.normal(size=(2, 600))
     label = (rng.random(600) < expit(crm + other)).astype(int)
-    inputs = RouterInputs(crm, rng.random((600, 2)).astype(np.float32), np.full(600, np.nan))
+    inputs = RouterInputs(crm, rng.random((600, 2)).astype(np.float32), np.full(600, np.nan), np.arange(600))
     user, length, popularity = rng.integers(0, 50, (3, 600))
     return RoutedSet(label, user, crm, other, crm + other, inputs, length, popularity)
 

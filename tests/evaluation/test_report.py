@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -13,9 +14,21 @@ pytest.importorskip("vl_convert")
 
 from corella.config import Config
 from corella.evaluation.charts import POLICIES, kind
-from corella.evaluation.intervals import paired_bootstrap
-from corella.evaluation.markup import captured, percent, signed
+from corella.evaluation.intervals import Difference, paired_bootstrap
+from corella.evaluation.markup import captured
+from corella.evaluation.numbers import percent, signed
 from corella.evaluation.report import render_report
+from corella.evaluation.rungs import (
+    ALL,
+    COLD_ITEMS,
+    COLD_USERS,
+    WARM,
+    Measured,
+    Price,
+    Prices,
+    Rung,
+    recommendation,
+)
 from corella.evaluation.verdict import clustered, render_verdict
 
 _SYSTEMS = {
@@ -61,6 +74,7 @@ def synthetic_metrics(low: float = 0.004, high: float = 0.012) -> dict[str, Any]
             {"a": a, "b": b, "resampled": unit, "mean": m, "low": lo, "high": hi, "p_value": 0.1}
             for (a, b), (m, lo, hi) in pairs.items() for unit in ("rows", "users")
         ],
+        "rungs": synthetic_prices().to_json(),
         "machine": {"processor": "abacus", "threads": 2, "gpu": False},
         "seed": 1,
         "dataset": {
@@ -70,6 +84,25 @@ def synthetic_metrics(low: float = 0.004, high: float = 0.012) -> dict[str, Any]
             "warnings": ["mind the gap"],
         },
     }  # fmt: skip
+
+
+def synthetic_prices() -> Prices:
+    """Text pays, most on cold-start items; asking does not; one group is too small."""
+    gains = {
+        1: {ALL: (0.011, 0.007, 0.016), COLD_ITEMS: (0.021, 0.01, 0.033), WARM: (0.006, 0.002, 0.01)},
+        2: {ALL: (0.0005, -0.001, 0.002), COLD_ITEMS: (0.001, -0.003, 0.006), WARM: (0.0, -0.001, 0.001)},
+    }
+    rungs = []
+    for number, auc in enumerate((0.75, 0.761, 0.7615)):
+        groups = {name: Measured(30, None, None, None, None) for name in (ALL, COLD_ITEMS, COLD_USERS, WARM)}
+        groups[ALL] = Measured(600, auc, auc - 0.01, auc + 0.01, None)
+        for name, ends in gains.get(number, {}).items():
+            groups[name] = Measured(600 if name == ALL else 200, auc, auc - 0.01, auc + 0.01, Difference(*ends, 0.1))
+        price = (
+            Price(7.0, 269_000_000, 41.0, 0.2, 35.0) if number == 2 else Price(0.2, 6_700_000 * number, 7.0 + number)
+        )
+        rungs.append(Rung(number, number - 1 if number else None, groups, price))
+    return Prices("test", tuple(rungs), 1, "auto")
 
 
 def _ends(auc: float) -> dict[str, float]:
@@ -139,7 +172,7 @@ def test_one_offline_page(page: str) -> None:
 
 def test_charts_and_tables_are_labelled(page: str) -> None:
     charts = re.findall(r"<svg [^>]*>", page)
-    assert len(charts) == 9
+    assert len(charts) == 10
     assert all('role="img"' in c and "aria-label=" in c and "viewBox=" in c for c in charts)
     assert page.count("<table>") == page.count("<caption>")
 
@@ -151,6 +184,33 @@ def test_all_systems_appear(page: str) -> None:
     assert "final (19\xa0% routed)" in rows
     assert "mind the gap" in page
     assert "no label" in page
+
+
+def test_the_first_section_says_what_text_is_worth(page: str) -> None:
+    page = unescape(page)
+    main = page.split("<main>")[1]
+    assert main.startswith('<div class="lead"')
+    assert re.sub("<[^>]+>", " ", main.split("</div>")[0]).split() == recommendation(synthetic_prices()).split()
+    assert main.index('<section id="prices"') < main.index('<section id="asking"') < main.index('class="verdict')
+    section = main.split('<section id="prices"')[1].split("</section>")[0]
+    assert "AUC is the chance that an item the user liked" in section
+    rows = section.split("<tbody>")[1].split("</tr>")
+    assert [row.split("</th>")[0].split(">")[-1] for row in rows[:3]] == [
+        "No language model", "Text once an item", "Asked per request",
+    ]  # fmt: skip
+    assert "+.0110<small>+.0070 to +.0160</small>" in rows[1] and "class='this'" in rows[1]
+    assert "+.0005 n.s." in rows[2] and "35 ms where asked" in rows[2] and "+269 MB" in rows[2]
+    assert [row.count("too few") for row in rows[:3]] == [0, 1, 1]
+
+
+def test_a_page_without_any_gain(config: Config, predictions: pl.DataFrame) -> None:
+    """One rung only, and too few samples to judge it."""
+    prices = synthetic_prices()
+    lowest = replace(prices.rungs[0], groups={n: Measured(3, None, None, None, None) for n in prices.rungs[0].groups})
+    metrics = {**synthetic_metrics(), "rungs": replace(prices, rungs=(lowest,), served=0).to_json()}
+    page = render_report(metrics, config, predictions)
+    assert "too few users or samples to measure a gain" in page
+    assert page.split('id="prices"')[1].split("</section>")[0].count("<svg") == 0
 
 
 def test_every_text_is_escaped(config: Config, predictions: pl.DataFrame) -> None:

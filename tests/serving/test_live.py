@@ -13,6 +13,7 @@ from corella.data.dataset import Dataset, Samples, make_dataset
 from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.serving.live import Event, HistoryEntry, Live
+from small_tables import encoded_texts
 
 ITEMS = [f"i{n}" for n in range(6)]
 GROUPS = [["user"], ["item"], ["genres"], ["user", "genres"], ["user", "brand"], ["brand"], ["age"], ["age", "genres"]]
@@ -38,7 +39,7 @@ def _dataset(rows: list[tuple[int, ...]], **given: Any) -> Dataset:
                           "text": [f"User {n}." for n in range(4)]})  # fmt: skip
     genres = [["A", "B"], ["A"], [], None, ["B", "B"], ["C"]]
     items = pl.DataFrame({"item_id": ITEMS, "genres": genres, "brand": ["X", "Y", None, "X", "Y", "Z"],
-                          "text": [f"Title {n}" for n in range(6)]})  # fmt: skip
+                          "text": ["blue sea", "blue sky", "red sky", "red rose", "a rose", ""]})  # fmt: skip
     config = DataConfig.model_validate(
         {
             "source": "tables", "interactions": {"path": "x.csv"}, "order": ["timestamp"], "user_fields": ["age"],
@@ -46,7 +47,7 @@ def _dataset(rows: list[tuple[int, ...]], **given: Any) -> Dataset:
             "duplicates": "keep",
         }
     )  # fmt: skip
-    return make_dataset(log, users, items, config, {})
+    return make_dataset(log, users, items, config, {}, encoded_texts(items))
 
 
 def _same(live: Live, dataset: Dataset, user: str, ask: list[str]) -> None:
@@ -55,6 +56,7 @@ def _same(live: Live, dataset: Dataset, user: str, ask: list[str]) -> None:
     rows = pl.DataFrame({"user_id": [user] * len(ask), "item_id": ask, "timestamp": [NOW] * len(ask)})
     wanted: Samples = dataset.query(rows)
     np.testing.assert_allclose(found.counts, wanted.counts, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.text, wanted.text, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found.popularity, wanted.popularity)
     code = dataset.users["user_id"].to_list().index(user) if user in dataset.users["user_id"] else -1
     start = dataset.events.start[code] if code >= 0 else 0
@@ -128,9 +130,14 @@ def test_a_visitor_leaves_no_trace() -> None:
     assert samples.counts[0, names.index("user_answers")] == pytest.approx(np.log(3))
     assert samples.counts[0, names.index("user_last_2_share")] == pytest.approx((1 + 3 / 5) / 3)
     assert samples.popularity.tolist() == [[1, 1], [0, 0]]
-    np.testing.assert_array_equal(live.scope("u0", ITEMS, now=NOW)[1].counts, before.counts)
+    after = live.scope("u0", ITEMS, now=NOW)[1]
+    np.testing.assert_array_equal(after.counts, before.counts)
+    np.testing.assert_array_equal(after.text, before.text)
     again = live.scope(None, ["i2", "i5"], profile, past, now=NOW)[1]
     np.testing.assert_array_equal(again.counts, samples.counts)
+    np.testing.assert_array_equal(again.text, samples.text)
+    silent = live.scope(None, ["i2", "i5"], profile, [], now=NOW)[1]
+    assert not np.allclose(samples.text[0], silent.text[0])
     assert other.counts.total == live.counts.total
 
 
@@ -152,7 +159,7 @@ def test_ratings_of_visitors_and_answers_without_one() -> None:
 
 def test_items_that_have_only_a_text() -> None:
     live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)], frozen=False))
-    new = Newcomer("A film of tomorrow", {"genres": ["A"], "brand": "X"})
+    new = Newcomer("red sky", {"genres": ["A"], "brand": "X"})
     scope, samples = live.scope("u0", ["i0", new, new], now=NOW)
     assert scope.items[samples.item].tolist() == [0, -1, -1]
     assert [scope.new_items[int(i)] for i in samples.item[1:]] == [new, new]
@@ -160,6 +167,13 @@ def test_items_that_have_only_a_text() -> None:
     assert samples.counts[1, names.index("item_answers")] == 0
     assert samples.counts[1, names.index("genres_answers")] == pytest.approx(np.log(3))  # what is said of it counts
     assert samples.popularity[1].tolist() == [0, 0]
+    text = dict(zip(live.dataset.text_names, samples.text[1], strict=True))
+    assert text["text_own_nearest"] == pytest.approx(1)  # u0 liked an item of the same text
+    assert text["text_own_share_12"] > live.scope("u0", ["i1"], now=NOW)[1].text[0, 6]
+    assert text["text_circle"] == 0
+    space = live.dataset.space
+    assert space is not None and scope.vectors is not None
+    np.testing.assert_allclose(scope.vectors[samples.item[1]], space.places.vectors[2], rtol=1e-5, atol=1e-6)
 
 
 def test_items_must_be_known() -> None:

@@ -21,7 +21,7 @@ from corella.crm.inputs import CRMEncoder
 from corella.crm.lightgbm import ROUNDS, Trees, train_trees
 from corella.crm.training import CRMFit, crm_logits, train_crm
 from corella.data.dataset import Dataset, Samples
-from corella.files import read_json, write_json, write_text
+from corella.files import read_json, write_json
 from corella.progress import Reporter
 
 
@@ -37,10 +37,12 @@ class CRMStages:
     facts: Facts
     checkpoints: Path | None
     reporter: Reporter
+    with_text: bool
+    """Whether they are those of the rung with text; stage 1 and trees of both are kept apart."""
 
     def stage1(self, crm: nn.Module) -> None:
         """Train `crm` alone on all training rows."""
-        path = self._path("stage1")
+        path, title = self._path(self._named("stage1")), self._named("stage 1")
         if path is not None and path.is_file():
             tensors, facts = load_tensors(path)
             crm.load_state_dict(tensors)
@@ -48,15 +50,15 @@ class CRMStages:
             if self.checkpoints is not None and (self.checkpoints / "stage2.json").is_file():
                 self.facts.crm_valid_auc["stage 2"] = read_json(self.checkpoints / "stage2.json")
             return
-        fit = self._train(crm, labels_of(self.dataset.samples("train")), "stage 1")
-        self.facts.crm_valid_auc["stage 1"] = max(fit.valid_auc)
+        fit = self._train(crm, labels_of(self.dataset.samples("train")), title)
+        self.facts.crm_valid_auc[title] = max(fit.valid_auc)
         self.facts.crm_rows_per_second = fit.rows / fit.seconds
         if path is not None:
             save_tensors(path, crm.state_dict(), asdict(self.facts))
 
     def keep_better(self, crm: nn.Module, stage1: Mapping[str, Tensor]) -> None:
         """The see-saw of the paper: in stage 2 the CRM may lose what it had. Keep what validation prefers. [ours]"""
-        after, before = self._valid_auc(crm), self.facts.crm_valid_auc.get("stage 1", 0.0)
+        after, before = self._valid_auc(crm), self.facts.crm_valid_auc.get(self._named("stage 1"), 0.0)
         self.facts.crm_valid_auc["stage 2"] = after
         self.reporter.say(f"stage 2: CRM's validation AUC {after:.4f} ({before:.4f} before)")
         if after < before:
@@ -66,18 +68,22 @@ class CRMStages:
 
     def trees(self) -> Trees:
         """Boosted trees on all training rows."""
-        path = self.checkpoints / "trees.txt" if self.checkpoints else None
+        path = self.checkpoints / f"{self._named('trees')}.json" if self.checkpoints else None
         if path is not None and path.is_file():
-            return Trees(path.read_text(encoding="utf-8"))
-        train, valid = self.dataset.samples("train"), self.dataset.samples("valid")
-        with Timer(self.facts.seconds, "trees"), self.reporter.task("boosted trees: rounds", ROUNDS) as task:
-            trees = train_trees(self.encoder, train, valid, self.config.seed, None, task.update)
+            return Trees(**read_json(path))
+        train, valid, title = self.dataset.samples("train"), self.dataset.samples("valid"), self._named("trees")
+        new_items = self.config.crm.new_items
+        with Timer(self.facts.seconds, title), self.reporter.task(f"boosted {title}: rounds", ROUNDS) as task:
+            trees = train_trees(self.encoder, train, valid, self.config.seed, None, task.update, new_items)
         found = float(roc_auc_score(valid.label, trees.logits(self.encoder, valid)))
-        self.reporter.say(f"boosted trees: validation AUC {found:.4f}")
-        self.reporter.log("trees", valid_auc=[found])  # a column of log.jsonl has one type: other models look often
+        self.reporter.say(f"boosted {title}: validation AUC {found:.4f}")
+        self.reporter.log(title, valid_auc=[found])  # a column of log.jsonl has one type: other models look often
         if path is not None:
-            write_text(path, trees.text)
+            write_json(path, trees.state())
         return trees
+
+    def _named(self, name: str) -> str:
+        return f"{name} with text" if self.with_text else name
 
     def viewer(self, injection: Injection) -> tuple[Samples, Samples]:
         """Train the viewing model on the older training rows; returns those and the newer ones."""

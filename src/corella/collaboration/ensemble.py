@@ -31,12 +31,12 @@ class Ensemble:
 
     def state(self) -> dict[str, Any]:
         """Everything as JSON-able data."""
-        return {"trees": self.trees.text, "blend": asdict(self.blend)}
+        return {"trees": self.trees.state(), "blend": asdict(self.blend)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Ensemble":
         """The ensemble that `state()` described."""
-        return cls(Trees(state["trees"]), Blend(**state["blend"]))
+        return cls(Trees(**state["trees"]), Blend(**state["blend"]))
 
 
 def fit_ensemble(trees: Trees, z_neural: Floats, encoder: CRMEncoder, valid: Samples) -> Ensemble:

@@ -40,11 +40,14 @@ class Router:
     policy, from which a threshold for any share is read.
     """
 
-    def inputs(self, z_crm: Floats, features: npt.NDArray[np.float32], guess: Floats | None) -> RouterInputs:
-        """Calibrate what the policies read. `z_crm`: raw CRM logits; `guess`: raw guesses of the LLM's logits."""
+    def inputs(
+        self, z_crm: Floats, features: npt.NDArray[np.float32], guess: Floats | None, seen: Ints
+    ) -> RouterInputs:
+        """Calibrate what the policies read. `z_crm`: raw CRM logits; `guess`: raw guesses of the LLM's logits; `seen`:
+        earlier interactions with each item."""
         calibrated = self.crm(z_crm)
         known = np.full(len(calibrated), np.nan) if guess is None else self.combine(calibrated, self.llm(guess))
-        return RouterInputs(calibrated, features, known)
+        return RouterInputs(calibrated, features, known, seen)
 
     def priority(self, inputs: RouterInputs) -> npt.NDArray[np.float64]:
         """Priority under the configured policy, higher goes first."""
@@ -84,18 +87,19 @@ def fit_router(
     label: Ints,
     features: npt.NDArray[np.float32],
     guess: Floats | None,
+    seen: Ints,
     user: Ints,
     config: RoutingConfig,
     seed: int,
 ) -> Router:
     """Fit everything on validation rows: raw logits of both models, labels, router features, guesses of the LLM's
-    logits, users (whose rows stay in one fold, and are one request).
+    logits, earlier interactions with the item, users (whose rows stay in one fold, and are one request).
     """
     crm = fit_calibrator(z_crm, label, config.calibration)
     llm = fit_calibrator(z_llm, label, config.calibration)
     blend = fit_blend(crm(z_crm), llm(z_llm), label)
     router = Router(config, seed, crm, llm, blend, None, np.zeros(0))
-    inputs = router.inputs(z_crm, features, guess)
+    inputs = router.inputs(z_crm, features, guess, seen)
     combined = router.combine(inputs.crm, llm(z_llm))
     router.learned, held_out = fit_learned_router(inputs, combined, user, seed)
     held_out += 1e-6 * entropy(probability(inputs.crm))

@@ -2,8 +2,8 @@
 the ranking.
 
 A policy sees only what is known before the language model runs. `entropy` is the paper's; `random` is the control;
-`learned` predicts the gain in AUC. Moving a sample from its CRM logit c to the blended logit b changes the number
-of pairs in the right order by
+`cold` asks where interactions say least; `learned` predicts the gain in AUC. Moving a sample from its CRM logit c to
+the blended logit b changes the number of pairs in the right order by
 
     gain(b, c) = s(b) (N(b) - N(c)) - (1 - s(b)) (P(b) - P(c))
 
@@ -58,6 +58,8 @@ class RouterInputs:
     """[n]: what the sample's logit would be if it were routed, by the distilled head's guess; nan where there is
     none.
     """
+    seen: Ints
+    """[n]: how many interactions the sample's item had before."""
 
 
 @dataclass
@@ -117,6 +119,9 @@ def priority(policy: str, inputs: RouterInputs, learned: LearnedRouter | None, s
     """How much each sample should be routed under a policy; higher goes first."""
     if policy == "entropy":
         return entropy(expit(inputs.crm)).astype(np.float64)
+    if policy == "cold":
+        # The entropy, always below 1, only decides between items that were seen equally often.
+        return entropy(expit(inputs.crm)) - np.asarray(inputs.seen, np.float64)
     if policy == "learned" and learned is not None:
         # The entropy, far below any gain, only decides between samples that the trees cannot tell apart.
         return learned(inputs) + 1e-6 * entropy(expit(inputs.crm))

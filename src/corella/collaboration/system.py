@@ -16,8 +16,9 @@ from torch import nn
 from corella.checkpoint import claim, load_tensors, save_tensors
 from corella.collaboration.calibration import probability
 from corella.collaboration.crm_stages import CRMStages, labels_of
+from corella.collaboration.decision import Decision, asking_gain, decide, standing
 from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesson_of_training
-from corella.collaboration.ensemble import Ensemble, fit_ensemble
+from corella.collaboration.ensemble import Ensemble
 from corella.collaboration.injection import Injection
 from corella.collaboration.joint import JointProgress, JointResult, JointTrainer
 from corella.collaboration.results import Facts, Predictions, Timer
@@ -31,12 +32,13 @@ from corella.collaboration.router_inputs import (
     fit_projection,
 )
 from corella.collaboration.routing import budget_share, request_means
+from corella.collaboration.rungs import Rung, fresh_rungs, load_rungs, text_gain
 from corella.collaboration.trainable import check_trainable, validation_samples
 from corella.config import RETRIEVAL_ONLY, Config, CRMConfig
-from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
+from corella.crm.inputs import CRMEncoder, CRMSpec
 from corella.crm.lightgbm import Trees
 from corella.crm.models import build_crm
-from corella.crm.training import crm_logits, crm_outputs
+from corella.crm.training import crm_outputs
 from corella.data.dataset import Dataset, Samples, load_prepared
 from corella.data.prepare import write_dataset
 from corella.data.scope import Scope
@@ -53,7 +55,7 @@ from corella.threads import set_threads
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 5
+FORMAT = 6
 """Raised when the files of a saved model change their meaning."""
 
 _TIMED_ROWS = 64
@@ -77,12 +79,12 @@ class CoReLLa:
 
     # What training makes; `fit` and `load` set all of it.
     dataset: Dataset
-    spec: CRMSpec
-    encoder: CRMEncoder
-    neural: nn.Module
-    """The neural model of the conventional half."""
-    ensemble: Ensemble | None
-    """What makes it and boosted trees that half; without it the neural model is all of it."""
+    rungs: list[Rung]
+    """The conventional half without and, where there is a text encoder, with text."""
+    served_rung: int
+    """Which of them scores; joint training goes on with its neural model."""
+    decision: Decision
+    """What is served by default: one of them alone, or the language model asked on top."""
     backbone: Backbone
     prompts: Prompts
     injection: Injection | None
@@ -100,28 +102,52 @@ class CoReLLa:
         reporter = reporter or Reporter(quiet=True)
         checkpoints = run / "checkpoints" if run else None
         check_trainable(dataset, self.config)
-        self._attach(dataset)
+        self.dataset = dataset
+        self.rungs, self.served_rung = fresh_rungs(dataset, self.config.crm, self._build, self.config.seed), 0
         self._attach_llm()  # first, so that a model that is missing or does not fit is found before any training
         if checkpoints is not None:
             claim(checkpoints, to_yaml(self.config.without(RETRIEVAL_ONLY).as_trained()), dataset.digest())
-        build = partial(self._build, self.spec, self.config.crm)
-        stages = CRMStages(build, self.encoder, dataset, self.config, self.facts, checkpoints, reporter)
-        if 1 in self.config.joint.stages:
-            stages.stage1(self.neural)
-        trees = stages.trees() if self.config.crm.trees else None
+        stages = self._fit_rungs(checkpoints, reporter)
+        self._attach_injection()
         self._joint(stages, checkpoints, reporter)
         self._read_validation(checkpoints, reporter)
         with self._timed("router"):
-            if trees is not None:
-                valid = dataset.samples("valid")
-                self.ensemble = fit_ensemble(trees, crm_logits(self.neural, self.encoder, valid), self.encoder, valid)
+            # Once more, for joint training may have changed the neural model.
+            self.base.blend(self.ensemble.trees if self.ensemble else None, dataset.samples("valid"))
             self._fit_router()
         return self
+
+    @property
+    def base(self) -> Rung:
+        """The rung that is served."""
+        return self.rungs[self.served_rung]
+
+    @property
+    def encoder(self) -> CRMEncoder:
+        """What the served rung reads."""
+        return self.base.encoder
+
+    @property
+    def neural(self) -> nn.Module:
+        """The neural model of the served rung."""
+        return self.base.neural
+
+    @property
+    def ensemble(self) -> Ensemble | None:
+        """What makes it and boosted trees one; without it the neural model is all of the rung."""
+        return self.base.ensemble
+
+    def base_logits(self, samples: Samples, rung: int) -> Floats:
+        """Raw logits of the conventional half without text (0) or with it (1), float32 [n]. Raises `UserError` where
+        there is no such rung."""
+        if not 0 <= rung < len(self.rungs):
+            raise UserError(f"no rung {rung}: this model has {len(self.rungs)}, the first is 0")
+        return self.rungs[rung].outputs(samples)[0]
 
     def predict(self, samples: Samples, share: float | None = None, reporter: Reporter | None = None) -> Predictions:
         """Score samples; those whose priority reaches the threshold go to the language model, the others never do.
 
-        `share`: of validation samples that the threshold would route; unset: what the configured budget buys.
+        `share`: of validation samples that the threshold would route; unset: what is served by default (`share`).
         """
         crm, priority, routed = self.decide(samples, share)
         z_llm = np.full(len(samples), np.nan, dtype=np.float32)
@@ -141,6 +167,12 @@ class CoReLLa:
 
     @property
     def share(self) -> float:
+        """The share of samples (or requests) that is asked about by default: none, unless asking per request is served
+        (see `Decision`)."""
+        return self.affordable if self.decision.rung == 2 else 0.0
+
+    @property
+    def affordable(self) -> float:
         """The share of samples (or requests) that the configured budget buys."""
         return budget_share(self.config.routing, self.facts.milliseconds_per_sample, self.facts.samples_per_request)
 
@@ -155,10 +187,9 @@ class CoReLLa:
             )  # fmt: skip
 
     def conventional(self, samples: Samples) -> tuple[Floats, Floats]:
-        """Raw logits of the conventional half, float32 [n], and the neural model's last hidden layer,
+        """Raw logits of the served conventional half, float32 [n], and the neural model's last hidden layer,
         float32 [n, width]."""
-        logits, hidden = crm_outputs(self.neural, self.encoder, samples)
-        return (self.ensemble(logits, self.encoder, samples) if self.ensemble else logits), hidden
+        return self.base.outputs(samples)
 
     def cheap(self, samples: Samples) -> tuple[Floats, npt.NDArray[np.float64] | None]:
         """Router features that depend on no CRM, float32 [n, f], and the guessed logits of the language model."""
@@ -182,7 +213,7 @@ class CoReLLa:
             return self.router.crm(raw), np.zeros(len(samples)), np.zeros(len(samples), dtype=bool)
         if hidden is None:
             hidden = crm_outputs(self.neural, self.encoder, samples)[1]
-        inputs = self.router.inputs(raw, *self.router_features(samples, hidden))
+        inputs = self.router.inputs(raw, *self.router_features(samples, hidden), samples.popularity[:, 0])
         priority = self.router.priority(inputs)
         if self.config.routing.budget_unit == "requests":
             request = np.where(samples.user >= 0, samples.user, -1 - np.arange(len(samples)))
@@ -205,29 +236,43 @@ class CoReLLa:
     def narrowed(self, scope: Scope) -> "CoReLLa":
         """The same system for the small world of a request; it predicts, and no more. Only with timeline prompts."""
         other = copy.copy(self)
-        other.encoder, other.text = self.encoder.narrowed(scope), self.text.narrowed(scope)
+        other.rungs, other.served_rung = [self.base.narrowed(scope)], 0
+        other.text = self.text.narrowed(scope)
         if isinstance(self.prompts, TimelinePrompts):
             other.prompts = self.prompts.narrowed(scope)
         return other
 
     # Training, in order.
 
-    def _attach(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.spec = make_spec(dataset)
-        self.encoder = CRMEncoder(self.spec, dataset)
-        torch.manual_seed(self.config.seed)
-        self.neural = self._build(self.spec, self.config.crm)
-        self.ensemble = None
+    def _fit_rungs(self, checkpoints: Path | None, reporter: Reporter) -> CRMStages:
+        """Train every rung alone (stage 1, trees), and choose the one that is served; returns its trainings."""
+        valid, found = self.dataset.samples("valid"), []
+        for place, rung in enumerate(self.rungs):
+            build = partial(self._build, rung.encoder.spec, self.config.crm)
+            stages = CRMStages(
+                build, rung.encoder, self.dataset, self.config, self.facts, checkpoints, reporter, with_text=place == 1
+            )
+            found.append(stages)
+            if 1 in self.config.joint.stages:
+                stages.stage1(rung.neural)
+            rung.blend(stages.trees() if self.config.crm.trees else None, valid)
+        gain = text_gain(self.rungs, valid, self.config.seed) if len(self.rungs) > 1 else None
+        if gain is not None:
+            reporter.say(f"text, once an item: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] validation AUC")
+        self.served_rung = standing(self.config.routing.rung, gain)
+        self.decision = Decision(self.served_rung, self.config.routing.rung, gain, None)
+        return found[self.served_rung]
 
     def _attach_llm(self, backbone: Backbone | None = None, text: Projection | None = None) -> None:
         self.backbone = backbone or add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
         style = TimelinePrompts if self.config.llm.prompt == "timeline" else PointwisePrompts
         self.prompts = style(self.dataset, self.backbone, self.config.llm)
         self.text = TextSignals(self.dataset, self.backbone, text)
+
+    def _attach_injection(self) -> None:
         self.injection = None
         if self.config.llm.crm_tokens:
-            viewer = self._build(self.spec, self.config.crm)
+            viewer = self._build(self.encoder.spec, self.config.crm)
             self.injection = Injection(viewer, self.encoder, self.dataset, self.backbone.hidden_size)
 
     def _joint(self, stages: CRMStages, checkpoints: Path | None, reporter: Reporter) -> None:
@@ -262,7 +307,7 @@ class CoReLLa:
         self.head = fit_distilled_head(features, train, result.first_logits, result.first_step, self.config.seed)
         if self.config.joint.distil > 0:
             pairs = checkpoints / "pairs.safetensors" if checkpoints else None
-            self.neural = stages.distilled(self.neural, self._lesson(train, older, result, pairs, reporter))
+            self.base.neural = stages.distilled(self.neural, self._lesson(train, older, result, pairs, reporter))
 
     def _lesson(
         self, train: Samples, older: Samples | None, result: JointResult, path: Path | None, reporter: Reporter
@@ -325,8 +370,17 @@ class CoReLLa:
         self.projection = fit_projection(hidden, HIDDEN_SIZE)
         features, guess = self.router_features(valid, hidden)
         self.router = fit_router(
-            z_crm, self.valid_llm, valid.label, features, guess, valid.user, self.config.routing, self.config.seed
-        )
+            z_crm, self.valid_llm, valid.label, features, guess, valid.popularity[:, 0], valid.user,
+            self.config.routing, self.config.seed,
+        )  # fmt: skip
+        self._decide(z_crm, valid)
+
+    def _decide(self, z_crm: Floats, valid: Samples) -> None:
+        """Choose what is served, now that it is known what asking per request is worth."""
+        text, asking, setting, share = self.decision.text, None, self.config.routing.rung, self.affordable
+        if share > 0:
+            asking = asking_gain(self.router, z_crm, self.valid_llm, valid, share, self.config.seed)
+        self.decision = Decision(decide(setting, text, asking), setting, text, asking)
 
     def _timed(self, name: str) -> "Timer":
         return Timer(self.facts.seconds, name)
@@ -342,16 +396,15 @@ class CoReLLa:
             raise UserError(f"{folder} holds something that is no saved model; give a new or empty folder")
         with new_folder(folder) as new:
             write_text(new / "config.yaml", to_yaml(self.config))
-            write_json(new / "crm.json", asdict(self.spec))
-            save_tensors(new / "crm.safetensors", self.neural.state_dict(), {})
+            for place, rung in enumerate(self.rungs):
+                rung.save(new, place)
             save_tensors(new / LORA, lora_weights(self.backbone), {})
             if self.injection is not None:
                 save_tensors(new / "injection.safetensors", self.injection.state_dict(), {})
             save_tensors(new / "valid.safetensors", self._validation(), {})
             projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
-            router = {"projections": projections, "head": self.head.text if self.head else None}
-            if self.ensemble is not None:
-                write_json(new / "ensemble.json", self.ensemble.state())
+            router: dict[str, Any] = {"projections": projections, "head": self.head.text if self.head else None}
+            router["served_rung"], router["decision"] = self.served_rung, asdict(self.decision)
             write_json(new / "router.json", {**self.router.state(), **router})
             write_json(new / "facts.json", asdict(self.facts))
             write_dataset(self.dataset, new / "dataset")
@@ -371,23 +424,14 @@ class CoReLLa:
         if manifest.get("format") != FORMAT:
             raise UserError(f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}")
         self = cls(load_config(folder / "config.yaml"), build)
-        self._attach(dataset or load_prepared(folder / "dataset"))
-        self.spec = CRMSpec(**read_json(folder / "crm.json"))
-        self.encoder = CRMEncoder(self.spec, self.dataset)
-        self.neural = self._build(self.spec, self.config.crm)
-        try:
-            self.neural.load_state_dict(load_tensors(folder / "crm.safetensors")[0])
-        except RuntimeError:
-            raise UserError(
-                f"the weights in {folder} do not fit {self.config.crm.model}; give `load` the `build` that the model "
-                "was made with"
-            ) from None
-        if (folder / "ensemble.json").is_file():
-            self.ensemble = Ensemble.from_state(read_json(folder / "ensemble.json"))
+        self.dataset = dataset or load_prepared(folder / "dataset")
+        self.rungs = load_rungs(folder, self.dataset, self.config.crm, self._build)
         state: dict[str, Any] = read_json(folder / "router.json")
+        self.served_rung, self.decision = state.pop("served_rung"), Decision.from_state(state.pop("decision"))
         projections = {name: Projection(**value) for name, value in state.pop("projections").items()}
         self.projection = projections["hidden"]
         self._attach_llm(load_language_model(folder, self.config), projections["text"])
+        self._attach_injection()
         if self.injection is not None:
             self.injection.load_state_dict(load_tensors(folder / "injection.safetensors")[0])
         head = state.pop("head")

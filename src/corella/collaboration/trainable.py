@@ -33,6 +33,8 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
         raise UserError(f"{len(valid)} validation rows: too few to fit a router ({_LEAST_VALID} at least)")
     if len(np.unique(valid.label)) < 2:
         raise UserError(f"all {len(valid)} validation rows have one label; raise evaluation.max_valid")
+    if config.routing.rung == 1 and (dataset.space is None or not config.crm.text):
+        raise UserError("routing.rung is 1, texts read once an item, but data.text.encoder is none or crm.text is off")
     if config.joint.distil_pairs and config.joint.distil == 0:
         raise UserError("joint.distil_pairs needs joint.distil above 0")
     if config.joint.distil_pairs:

@@ -33,6 +33,17 @@ class CRMConfig(Section):
     id_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Probability with which a training row's user id, and its item id, are replaced by `unknown`: it teaches the model
     what to do with new users and items, and keeps it from learning ids by heart. [ours]"""
+    text: bool = True
+    """Whether rankers are also trained with what the text encoder read (text features, the content tower): the rung
+    above those without. Means nothing where `data.text.encoder` is `none`. [ours]"""
+    new_items: bool = True
+    """Whether trees have a second model for items that nobody has interacted with, where validation rows do not speak
+    against it. [ours]"""
+    hide_items: float = Field(default=0.0, ge=0, le=1)
+    """Probability with which a row shows its item to the neural model in training as if nobody had interacted with it.
+    Costs a little where items are known; 1 where all items to be ranked will be new. [ours]"""
+    content_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the entries of an item's text vector that the content tower does not see in training. [ours]"""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of Adam."""
     weight_decay: float = Field(default=1e-5, ge=0)
@@ -157,12 +168,15 @@ class RoutingConfig(Section):
 
     calibration: Literal["temperature", "isotonic", "none"] = "temperature"
     """How each model's logits become probabilities, fitted on validation rows: a scale and a shift, steps, or not."""
-    policy: Literal["learned", "entropy", "random"] = "learned"
-    """Who is sent to the language model. `entropy` is the paper's."""
+    rung: Literal["auto", 0, 1, 2] = "auto"
+    """What is served by default: 0, no language model; 1, texts read once an item; 2, a language model asked per
+    request, within the budget. `auto`: the cheapest that is not significantly worse on validation rows. [ours]"""
+    policy: Literal["learned", "entropy", "random", "cold"] = "learned"
+    """Who is sent to the language model. `entropy` is the paper's; `cold`: items with the fewest interactions first."""
     combine: Literal["blend", "replace"] = "blend"
     """What a routed sample gets: a calibrated blend of both logits, or the language model's alone (the paper)."""
     budget: float = Field(default=0.2, ge=0)
-    """How much may be routed, in `budget_unit`."""
+    """How much may be routed, in `budget_unit`, where a language model is asked."""
     budget_unit: Literal["samples", "requests", "milliseconds"] = "samples"
     """Share of samples; share of requests (whole users); or mean milliseconds of language model a request. Where lists
     are ordered, `requests` keeps those together whose order is compared."""

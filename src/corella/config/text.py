@@ -24,3 +24,9 @@ class TextConfig(Section):
     """Arithmetic of the encoder; `auto` takes bfloat16 where the processor multiplies it natively."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the encoder runs; `auto` takes a GPU where there is one."""
+    history: int = Field(default=50, ge=3)
+    """How many of the user's last interactions the text features read."""
+    neighbours: int = Field(default=20, ge=1)
+    """How many items nearest by text speak for an item."""
+    width: int = Field(default=64, ge=1)
+    """Principal components of the vectors that the rankers' text features are made of."""

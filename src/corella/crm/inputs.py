@@ -5,7 +5,7 @@ categorical columns share one table of embeddings, each column with an offset. N
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, Events, Samples
 from corella.data.scope import Newcomer, Scope
+from corella.features.neighbours import NAMES as NEIGHBOURS
+from corella.features.text.kernels import NAMES as TEXT_NAMES
+from corella.features.text.kernels import without_item
 from corella.schema import ITEM, SPLIT, USER
 
 ANSWERS = 3
@@ -31,8 +34,21 @@ class CRMSpec:
     list_columns: dict[str, list[str]]
     count_mean: list[float]
     count_scale: list[float]
+    unseen: list[float | None]
+    """What a count feature is where nobody has interacted with the item; None where it says nothing of the item."""
     history_length: int
     likes_only: bool
+    text_mean: list[float]
+    """Empty for a model that reads no text."""
+    text_scale: list[float]
+    content_size: int
+    """Width of the items' vectors; 0 for a model that reads no text."""
+
+    @property
+    def numbers(self) -> int:
+        """How many features that are numbers a neural model reads: count features, and text features but the components
+        of the item's own vector, which are the content tower's."""
+        return len(self.count_mean) + min(len(self.text_mean), len(TEXT_NAMES))
 
     @property
     def offsets(self) -> dict[str, int]:
@@ -63,7 +79,11 @@ class CRMBatch:
     answers: Tensor
     """[B, L] int64: see `ANSWERS`."""
     counts: Tensor
-    """[B, K] float32: standardised counting features."""
+    """[B, K] float32: standardised count features, then text features, if the model reads them: `CRMSpec.numbers`."""
+    content: Tensor
+    """[B, W] float32: the items' texts as vectors; W is 0 for a model that reads no text."""
+    seen_content: Tensor
+    """[U, W] float32: the same of the distinct items of the histories."""
     seen: Tensor
     """[U, item columns] int64: the item columns of the distinct items of the histories, the id first."""
     seen_lists: tuple[Tensor, ...]
@@ -78,8 +98,9 @@ class CRMBatch:
         return len(self.fields)
 
 
-def make_spec(dataset: Dataset) -> CRMSpec:
-    """Vocabularies and scales from the training rows of a dataset (their histories included)."""
+def make_spec(dataset: Dataset, text: bool = False) -> CRMSpec:
+    """Vocabularies and scales from the training rows of a dataset (their histories included). `text`: for models that
+    read the items' texts, which needs a dataset with an encoder."""
     config = dataset.config
     # A history row counts if one of its user's training rows follows: that one shows it.
     is_train = pl.col(SPLIT) == "train"
@@ -87,17 +108,41 @@ def make_spec(dataset: Dataset) -> CRMSpec:
     train = dataset.log.filter(is_train | shown)
     users = dataset.users[train[USER_CODE].unique().sort()]
     items = dataset.items[train[ITEM_CODE].unique().sort()]
-    counts = dataset.counts[dataset.rows("train")]
-    scale = counts.std(axis=0)
+    samples = dataset.samples("train")
+    count_mean, count_scale = _standard(samples.counts)
+    text_mean, text_scale = _standard(samples.text) if text else ([], [])
     return CRMSpec(
         {name: _values(users[name]) for name in (USER, *config.user_fields)},
         {name: _values(items[name]) for name in (ITEM, *config.item_fields)},
         {name: _values(items[name].explode()) for name in config.list_fields},
-        counts.mean(axis=0).astype(float).tolist(),
-        np.where(scale > 0, scale, 1.0).astype(float).tolist(),
+        count_mean,
+        count_scale,
+        _unseen(dataset, count_mean),
         config.history_length,
         config.history_answers == "likes",
+        text_mean,
+        text_scale,
+        dataset.space.places.vectors.shape[1] if text and dataset.space is not None else 0,
     )
+
+
+def _unseen(dataset: Dataset, mean: list[float]) -> list[float | None]:
+    """See `CRMSpec.unseen`. A smoothed mean of nothing is the running average: here the mean of training rows."""
+    groups = {"_x_".join(group): group for group in dataset.config.counts.groups}
+    found: list[float | None] = []
+    for name, typical in zip(dataset.count_names, mean, strict=True):
+        group, _, what = name.rpartition("_")
+        if "item" in groups.get(group, ()):
+            found.append(0.0 if what == "answers" else typical)
+        else:
+            found.append(0.0 if name in NEIGHBOURS else -1.0 if name == "item_log_seconds" else None)
+    return found
+
+
+def _standard(features: npt.NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    """Mean and scale of every column."""
+    scale = features.std(axis=0)
+    return features.mean(axis=0).astype(float).tolist(), np.where(scale > 0, scale, 1.0).astype(float).tolist()
 
 
 def _values(column: pl.Series) -> list[str]:
@@ -118,8 +163,10 @@ class CRMEncoder:
         self._item = _index(dataset.items, spec.item_columns, offsets)
         lists = spec.list_columns.items()
         self._lists = [_list_index(dataset.items, name, values, offsets[name]) for name, values in lists]
-        self._mean = torch.tensor(spec.count_mean, dtype=torch.float32)
-        self._scale = torch.tensor(spec.count_scale, dtype=torch.float32)
+        self._mean = torch.tensor([*spec.count_mean, *spec.text_mean], dtype=torch.float32)
+        self._scale = torch.tensor([*spec.count_scale, *spec.text_scale], dtype=torch.float32)
+        vectors = dataset.space.with_unknown.vectors if spec.content_size and dataset.space is not None else None
+        self._content = torch.zeros(len(self._item), 0) if vectors is None else torch.from_numpy(vectors)
         self._read(dataset.events)
 
     def _read(self, events: Events) -> None:
@@ -147,6 +194,9 @@ class CRMEncoder:
                 ]
                 index[code, : len(found)] = torch.tensor(found[: index.shape[1]], dtype=torch.int64)
         other._user, other._item, other._lists = user, item, lists
+        other._content = torch.zeros(len(item), self.spec.content_size)
+        if self.spec.content_size and scope.vectors is not None:
+            other._content[:-1] = torch.from_numpy(scope.vectors)
         other._read(scope.events)
         return other
 
@@ -174,6 +224,28 @@ class CRMEncoder:
         user, item = torch.from_numpy(samples.user), torch.from_numpy(samples.item)
         return torch.cat([self._user[user], self._item[item]], dim=1)
 
+    def features(self, samples: Samples) -> npt.NDArray[np.float32]:
+        """float32 [B, K]: count features, then text features, if the models read them; as they are."""
+        return np.concatenate([samples.counts, samples.text], axis=1) if self.spec.text_mean else samples.counts
+
+    def unseen(self, samples: Samples) -> Samples:
+        """The samples as if nobody had interacted with their items."""
+        counts = samples.counts.copy()
+        for column, value in enumerate(self.spec.unseen):
+            if value is not None:
+                counts[:, column] = value
+        text = without_item(samples.text) if self.spec.text_mean else samples.text
+        return replace(samples, counts=counts, popularity=np.zeros_like(samples.popularity), text=text)
+
+    def hidden(self, samples: Samples, share: float, rng: np.random.Generator) -> Samples:
+        """The samples, a share of them drawn at random as if nobody had interacted with their items."""
+        shown = rng.random(len(samples)) >= share
+        if shown.all():
+            return samples
+        other = self.unseen(samples)
+        counts, text = (np.where(shown[:, None], getattr(samples, n), getattr(other, n)) for n in ("counts", "text"))
+        return replace(samples, counts=counts, text=text)
+
     def batch(self, samples: Samples) -> CRMBatch:
         """Tensors of these samples; codes of -1 (unknown user or item) become `unknown`."""
         item = torch.from_numpy(samples.item)
@@ -188,7 +260,9 @@ class CRMEncoder:
             tuple(index[item] for index in self._lists),
             history,
             self._event_label[position_t].masked_fill(padded, 2),
-            (torch.from_numpy(samples.counts) - self._mean) / self._scale,
+            ((torch.from_numpy(self.features(samples)) - self._mean) / self._scale)[:, : self.spec.numbers],
+            self._content[item],
+            self._content[seen],
             self._item[seen],
             tuple(index[seen] for index in self._lists),
         )

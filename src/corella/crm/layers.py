@@ -76,6 +76,10 @@ class DotAttention(nn.Module):
 class Embedder(nn.Module):
     """Embeds a batch. `field_count` and `flat_size` are the sizes that models build on.
 
+    Where the model reads texts, a *content tower* maps the items' vectors into the space of the embeddings: the item's
+    content is a field, and what attention by content reads in the history another one. Parts of the vectors are hidden
+    in training, for a catalogue's few thousand texts are soon known by heart.
+
     An item of the history is the sum of its columns' embeddings, as the target is for the attention. The history is
     four fields: its liked items, its disliked items and its answers, each summed and divided by the number of
     entries, and what attention to the target reads. `attention`: how a history is pooled for a target, `DotAttention`
@@ -95,8 +99,9 @@ class Embedder(nn.Module):
         self.attention = attention or DotAttention(d)
         self.columns = Columns(spec, config)
         self.list_unknown = [spec.offsets[name] for name in spec.list_columns]
-        self.counts = len(spec.count_mean) if config.counts else 0
-        self.field_count = len(self.columns.kept) + len(spec.list_columns) + 4
+        self.counts = spec.numbers if config.counts else 0
+        self.content = ContentTower(spec.content_size, d, config.content_dropout) if spec.content_size else None
+        self.field_count = len(self.columns.kept) + len(spec.list_columns) + (4 if self.content is None else 6)
         self.flat_size = self.field_count * d + self.counts
         self.count_field = nn.Linear(self.counts, d) if count_field and self.counts else None
         self.field_count += self.count_field is not None
@@ -114,11 +119,27 @@ class Embedder(nn.Module):
         answered = _sum_where(answers, present) / length
         attended = self.attention(item, items + answers, present)
         kept = (columns[:, c] for c in self.columns.kept)
-        fields = torch.stack([*kept, *lists, liked, disliked, answered, attended], dim=1)
+        content = () if self.content is None else self.content(batch, self.answer(batch.answers), present)
+        fields = torch.stack([*kept, *lists, liked, disliked, answered, attended, *content], dim=1)
         flat = torch.cat([fields.flatten(1), batch.counts], dim=1) if self.counts else fields.flatten(1)
         if self.count_field is not None:
             fields = torch.cat([fields, self.count_field(batch.counts).unsqueeze(1)], dim=1)
         return Features(indices, fields, flat, attended)
+
+
+class ContentTower(nn.Module):
+    """What the texts of the item and of the history's items say, [B, d] each."""
+
+    def __init__(self, width: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.map = nn.Linear(width, size)
+        self.attention = DotAttention(size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, batch: CRMBatch, answers: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """`answers` [B, L, d]: embeddings of the history's answers; `present` [B, L] true where there is an entry."""
+        item, seen = (self.map(self.dropout(part)) for part in (batch.content, batch.seen_content))
+        return item, self.attention(item, nn.functional.embedding(batch.history, seen) + answers, present)
 
 
 def _sum_where(entries: Tensor, mask: Tensor) -> Tensor:
@@ -141,7 +162,7 @@ class LinearPart(nn.Module):
         self.history = nn.Embedding(spec.table_size, ANSWERS - 1)
         nn.init.zeros_(self.weight.weight)
         nn.init.zeros_(self.history.weight)
-        counts = len(spec.count_mean) if config.counts else 0
+        counts = spec.numbers if config.counts else 0
         self.count_weight = nn.Parameter(torch.zeros(counts)) if counts else None
         self.size = len(self.kept) + len(self.list_unknown) + (ANSWERS - 1) + counts
 

@@ -60,7 +60,7 @@ def train_crm(
     answers = train.label.astype(np.float32) if target is None else target
     began = time.perf_counter()
     optimiser = crm_optimiser(model, config, config.learning_rate)
-    rng = np.random.default_rng(seed)
+    rng, hiding = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     torch.manual_seed(seed)
     per_evaluation = -(-len(train) // (config.batch_size * config.evaluations_per_epoch))
     history: list[float] = []
@@ -70,7 +70,7 @@ def train_crm(
         order = rng.permutation(len(train))
         for start in range(0, len(order), config.batch_size):
             index = order[start : start + config.batch_size]
-            part = train.take(index)
+            part = encoder.hidden(train.take(index), config.hide_items, hiding)
             model.train()
             loss = nn.functional.binary_cross_entropy_with_logits(
                 model(encoder.batch(part)).logit, torch.from_numpy(answers[index])

@@ -5,7 +5,7 @@ sample's history in the user-major `Events`. Rows of the log and new rows to sco
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,19 @@ from corella.errors import UserError, suggest
 from corella.features.counts import Keys, Log, batch_counts, before, feature_names, residuals
 from corella.features.neighbours import PairTable, pair_table
 from corella.features.ratings import RatingScale, answer_values, rating_scale
+from corella.features.text.batch import batch_text
 from corella.features.text.items import ItemTexts
+from corella.features.text.kernels import text_names
+from corella.features.text.space import TextSpace, fit_space
 from corella.files import verify_manifest
 from corella.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 
 Ints = npt.NDArray[np.int64]
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the files of a prepared dataset change their meaning."""
 
-TEXTS = "texts.safetensors"
+TEXTS, SPACE = "texts.safetensors", "space.safetensors"
 USER_CODE = "user"
 ITEM_CODE = "item"
 """Row numbers in the tables of users and of items."""
@@ -36,7 +39,7 @@ ITEM_CODE = "item"
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one dataset, all arrays of length n (counts [n, features])."""
+    """Samples of one dataset, all arrays of length n (counts and text [n, features])."""
 
     user: Ints
     item: Ints
@@ -49,6 +52,9 @@ class Samples:
     """0 or 1; -1 where the answer is not known."""
     row: Ints
     """Row in the log; -1 for a new row."""
+    text: npt.NDArray[np.float32]
+    """Text features; no column without an encoder. Apart from `counts`, so that models with and without them learn from
+    the same samples."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -95,6 +101,10 @@ class Dataset:
     manifest: dict[str, Any]
     texts: ItemTexts | None = None
     """What the encoder made of the items' texts; None where it is `none`."""
+    space: TextSpace | None = None
+    """Where these texts lie; None without an encoder."""
+    text: npt.NDArray[np.float32] | None = None
+    """Text features of every row; None without an encoder."""
 
     @property
     def vectors(self) -> npt.NDArray[np.float32] | None:
@@ -104,6 +114,11 @@ class Dataset:
     @cached_property
     def count_names(self) -> list[str]:
         return feature_names(self.config.counts, self.rating_scale is not None)
+
+    @cached_property
+    def text_names(self) -> list[str]:
+        """Names of the text features; none without an encoder."""
+        return [] if self.space is None else text_names(self.space.places.vectors.shape[1])
 
     @cached_property
     def rating_scale(self) -> RatingScale | None:
@@ -124,6 +139,8 @@ class Dataset:
         found = hashlib.sha256(self.counts.tobytes())
         if self.vectors is not None:
             found.update(self.vectors.tobytes())
+        if self.text is not None:
+            found.update(self.text.tobytes())
         for table in (self.log, self.users, self.items):
             found.update(repr(table.schema).encode())
             found.update(table.hash_rows().to_numpy().tobytes())
@@ -177,7 +194,7 @@ class Dataset:
         row = self.rows(split_or_rows) if isinstance(split_or_rows, str) else np.asarray(split_or_rows, np.int64)
         return Samples(
             self.user[row], self.item[row], self._position[row], self.counts[row], self.popularity[row],
-            self.label[row], row,
+            self.label[row], row, _no_text(len(row)) if self.text is None else self.text[row],
         )  # fmt: skip
 
     def query(self, frame: pl.DataFrame) -> Samples:
@@ -216,13 +233,20 @@ class Dataset:
         late = not len(learned) or not len(now) or int(learned[-1]) < int(np.flatnonzero(mixed.known == 0)[0])
         counts = batch_counts(mixed, keys, self.config.counts, self.pairs if late else None)
         popularity = _popularity(mixed)
+        text, back = _no_text(len(user)), np.argsort(order)[len(self.user) :]
+        if self.space is not None:
+            text = batch_text(mixed, self.space, self.config.counts, self.config.text, back)
         own = before(mixed.user, mixed.values[:, 0], mixed.known)[0].astype(np.int64)
-        back = np.argsort(order)[len(self.user) :]
         begin = np.where(user >= 0, self.events.start[np.maximum(user, 0)], 0)
         return Samples(
             user, item, begin + np.where(user >= 0, own[back], 0), counts[back], popularity[back],
-            np.full(len(user), -1), np.full(len(user), -1),
+            np.full(len(user), -1), np.full(len(user), -1), text,
         )  # fmt: skip
+
+
+def _no_text(n: int) -> npt.NDArray[np.float32]:
+    """The text features of n samples without an encoder."""
+    return np.zeros((n, 0), dtype=np.float32)
 
 
 def _insert(log_time: Ints, now: Ints) -> Ints:
@@ -249,15 +273,18 @@ def load_prepared(folder: Path) -> Dataset:
     names = [c for c in log.columns if c.startswith("count:")]
     counts = log.select(names).to_numpy().astype(np.float32)
     popularity = log.select("item_answers", "item_likes").to_numpy().astype(np.int64)
+    texts = [c for c in log.columns if c.startswith("text:")]
     return Dataset(
-        log.drop(*names, "item_answers", "item_likes"),
+        log.drop(*names, *texts, "item_answers", "item_likes"),
         pl.read_parquet(folder / "users.parquet"),
         pl.read_parquet(folder / "items.parquet"),
         config,
         counts,
         popularity,
         manifest,
-        ItemTexts.load(folder / TEXTS, config.text) if (folder / TEXTS).is_file() else None,
+        ItemTexts.load(folder / TEXTS, config.text) if texts else None,
+        TextSpace.load(folder / SPACE) if texts else None,
+        log.select(texts).to_numpy().astype(np.float32) if texts else None,
     )
 
 
@@ -274,18 +301,21 @@ def make_dataset(
         pl.Series(USER_CODE, _codes(log[USER], users[USER])),
         pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
     )
+    space = None if texts is None else fit_space(texts.vectors, config.text.width, config.text.neighbours)
+    nothing = Dataset(
+        log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), manifest, texts, space
+    )
     if config.strict_time:
-        nothing = Dataset(
-            log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), manifest, texts
-        )
         if not nothing.in_time_order:
             raise UserError("data.strict_time needs a timestamp, and a log in its order")
         asked = nothing.query(log.select(USER, ITEM, TIME))  # a query sees strictly earlier answers only
-        return Dataset(log, users, items, config, asked.counts, asked.popularity, manifest, texts)
+        text = None if space is None else asked.text
+        return replace(nothing, counts=asked.counts, popularity=asked.popularity, text=text)
     arrays = log_arrays(log, config)
     keys = group_keys(arrays.user, arrays.item, users, items, config)
     counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
-    return Dataset(log, users, items, config, counts, popularity, manifest, texts)
+    text = None if space is None else batch_text(arrays, space, config.counts, config.text)
+    return replace(nothing, counts=counts, popularity=popularity, text=text)
 
 
 def log_arrays(log: pl.DataFrame, config: DataConfig) -> Log:

@@ -6,6 +6,7 @@ input files, so that the same settings never prepare twice.
 
 import hashlib
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import polars as pl
 from corella.config import Config, DataConfig, TableConfig
 from corella.data.builtin import load_builtin
 from corella.data.clean import Ledger, clean, fill_users
-from corella.data.dataset import FORMAT, ITEM_CODE, TEXTS, USER_CODE, Dataset, load_prepared, make_dataset
+from corella.data.dataset import FORMAT, ITEM_CODE, SPACE, TEXTS, USER_CODE, Dataset, load_prepared, make_dataset
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log, tied_share
 from corella.errors import UserError
@@ -71,9 +72,11 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
     items = items.drop(FILE_ROW, strict=False)
+    began = time.monotonic()
     texts = read_items(long_texts(items), config.text, reporter)
+    seconds = time.monotonic() - began
     dataset = make_dataset(log.select(keep), users, items, config, {}, texts)
-    facts = {**_facts(dataset, ledger), "fingerprint": _fingerprint(config, seed)}
+    facts = {**_facts(dataset, ledger), "fingerprint": _fingerprint(config, seed), "text_seconds": seconds}
     _write(dataset, facts, folder)
     return replace(dataset, manifest=facts)
 
@@ -118,19 +121,23 @@ def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:
     _make_room(folder)
     counts = pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names])
     popularity = pl.DataFrame(dataset.popularity, schema=["item_answers", "item_likes"])
-    tables = {"log": pl.concat([dataset.log, counts, popularity], how="horizontal"), "users": dataset.users}
+    features = [counts, popularity]
+    if dataset.text is not None:
+        features.append(pl.DataFrame(dataset.text, schema=[f"text:{name}" for name in dataset.text_names]))
+    tables = {"log": pl.concat([dataset.log, *features], how="horizontal"), "users": dataset.users}
     for name, table in {**tables, "items": dataset.items}.items():
         with atomic_path(folder / f"{name}.parquet") as path:
             table.write_parquet(path)
-    if dataset.texts is not None:
+    if dataset.texts is not None and dataset.space is not None:
         dataset.texts.save(folder / TEXTS)
+        dataset.space.save(folder / SPACE)
     write_manifest(folder, facts)
 
 
 def _make_room(folder: Path) -> None:
     """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = [folder / name for name in ("manifest.json", "log.parquet", "users.parquet", "items.parquet", TEXTS)]
+    ours = [folder / name for name in ("manifest.json", "log.parquet", "users.parquet", "items.parquet", TEXTS, SPACE)]
     other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
     if other:
         raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from corella.data.dataset import Events, Samples
 
+Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
@@ -41,10 +42,12 @@ class Scope:
     new_user: Newcomer | None = None
     new_items: Mapping[int, Newcomer] = field(default_factory=dict)
     """By this world's numbers."""
+    vectors: Floats | None = None
+    """[items, width]: where their texts lie, see `TextSpace`; None without an encoder."""
 
-    def samples(self, items: Ints, counts: npt.NDArray[np.float32], popularity: Ints) -> Samples:
-        """Samples of the user and `items` (this world's numbers) behind all events; counts [n, features] and
+    def samples(self, items: Ints, counts: Floats, popularity: Ints, text: Floats) -> Samples:
+        """Samples of the user and `items` (this world's numbers) behind all events; counts and text [n, features] and
         popularity [n, 2] as of now."""
         n, none = len(items), np.full(len(items), -1)
         end = np.full(n, len(self.events.item), dtype=np.int64)
-        return Samples(np.zeros(n, np.int64), np.asarray(items, np.int64), end, counts, popularity, none, none)
+        return Samples(np.zeros(n, np.int64), np.asarray(items, np.int64), end, counts, popularity, none, none, text)

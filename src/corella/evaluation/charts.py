@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import vl_convert
 
+from corella.evaluation.numbers import auc_text
+
 Row = Mapping[str, Any]
 
 INK, MUTED, GRID = "#1f2933", "#52606d", "#dde2e8"
@@ -49,16 +51,6 @@ def kind(system: str) -> str:
     if system == "llm":
         return "language model"
     return "combined" if "llm" in parts or system == "final" else "conventional"
-
-
-def auc_text(value: float, digits: int = 4) -> str:
-    """A number between 0 and 1 without its leading zero.
-
-    >>> auc_text(0.77341), auc_text(1.0)
-    ('.7734', '1.0000')
-    """
-    text = f"{value:.{digits}f}"
-    return text[1:] if text.startswith("0.") else text
 
 
 def systems_chart(rows: Sequence[Row], best: str) -> str:
@@ -136,6 +128,28 @@ def lift_chart(rows: Sequence[Row], what: str) -> str:
     zero = alt.Chart(alt.Data(values=[{"z": 0}])).mark_rule(color=MUTED).encode(x="z:Q")
     chart = alt.layer(bars, zero, intervals).properties(width=250, height=30 * len(rows))
     return _svg(chart, f"AUC lift of the blend over the CRM in groups by {what}")
+
+
+def gains_chart(rows: Sequence[Row], rungs: Sequence[str]) -> str:
+    """Dots with intervals: what each rung gains over the one below it, in each group; a line at zero."""
+    groups = {r["group"]: f"{r['group']}  (n = {r['samples']:,})" for r in reversed(rows)}
+    data = [{**r, "name": groups[r["group"]]} for r in rows]
+    names = [groups[g] for g in dict.fromkeys(r["group"] for r in rows)]
+    shown = [name for name in rungs if any(r["rung"] == name for r in rows)]
+    styles = {name: style for name, style in zip(rungs, (KINDS["conventional"], KINDS["language model"]), strict=True)}
+    low, high = min(0.0, *(r["low"] for r in data)), max(0.0, *(r["high"] for r in data))
+    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=270, grid=False, ticks=False, domain=False))
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1)
+    colour = alt.Color("rung:N", scale=alt.Scale(domain=shown, range=[styles[n][0] for n in shown]), legend=legend)
+    shape = alt.Shape("rung:N", scale=alt.Scale(domain=shown, range=[styles[n][1] for n in shown]), legend=legend)
+    base = alt.Chart(alt.Data(values=data)).encode(y=y, yOffset=alt.YOffset("rung:N", sort=shown), color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=_auc_axis("low", "x", low, high, "AUC gained", zero=True), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(x="gain:Q", shape=shape)
+    zero = alt.Chart(alt.Data(values=[{"z": 0}])).mark_rule(color=MUTED, strokeDash=[4, 4]).encode(x="z:Q")
+    chart = alt.layer(zero, bars, points).properties(width=230, height=alt.Step(26))
+    return _svg(chart, "AUC that each dearer way gains in each group; the table below holds the same figures")
 
 
 def reliability_chart(label: npt.NDArray[Any], systems: Mapping[str, npt.NDArray[Any]], bins: int = 10) -> str:

@@ -35,6 +35,7 @@ from corella.evaluation.groups import bins, confidence_groups, group_table
 from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 from corella.evaluation.lists import evaluate_lists
 from corella.evaluation.metrics import quality, user_aucs
+from corella.evaluation.pricing import Asked, prices_on_test
 from corella.files import atomic_path
 from corella.progress import Reporter
 
@@ -92,11 +93,13 @@ def evaluate(
         "groups": _groups(model, test, systems, crms, main),
         "cost": {**llm_cost, **asdict(model.facts), "crm_milliseconds_per_sample": _crm_cost(model, test)},
     }
-    final = model.predict_from(raw[main].test, z_llm, test)
+    final = model.predict_from(raw[main].test, z_llm, test, model.affordable)
     systems["final"] = final.logit
+    share = float(final.routed.mean())
+    result["rungs"] = prices_on_test(model, Asked(test, raw[main].test, final.logit, share)).to_json()
     result["final"] = {
-        "policy": model.config.routing.policy, "combine": model.config.routing.combine, "share_wanted": model.share,
-        "share_routed": float(final.routed.mean()), **quality(test.label, final.logit, test.user).row(),
+        "policy": model.config.routing.policy, "combine": model.config.routing.combine,
+        "share_wanted": model.affordable, "share_routed": share, **quality(test.label, final.logit, test.user).row(),
     }  # fmt: skip
     pairs = [
         (main, "final"), ("lightgbm", "final"), (best, "final"), (main, f"{main} & llm"), (best, f"{main} & llm"),
@@ -152,15 +155,18 @@ def _conventional(model: CoReLLa, valid: Samples, test: Samples, neural: str, ma
     """LightGBM on the counting features, the paper's DCNv2, the system's own neural model and its conventional half."""
     train, whole_valid = model.dataset.samples("train"), model.dataset.samples("valid")
     encoder, seed = model.encoder, model.config.seed
-    trees = model.ensemble.trees if model.ensemble else train_trees(encoder, train, whole_valid, seed)
+    new_items = model.config.crm.new_items
+    trees = (
+        model.ensemble.trees if model.ensemble else train_trees(encoder, train, whole_valid, seed, new_items=new_items)
+    )
     result = {"lightgbm": Scores(trees.logits(encoder, valid), trees.logits(encoder, test))}
     if neural != PLAIN_NAME:
         plain = plain_crm(PLAIN_NAME, encoder, train, whole_valid, CRMConfig(), seed)
         result[PLAIN_NAME] = _scores(lambda part: crm_outputs(plain, encoder, part), valid, test)
     ours = _scores(lambda part: crm_outputs(model.neural, encoder, part), valid, test)
     result[neural] = ours
-    if (both := model.ensemble) is not None:
-        result[main] = replace(ours, valid=both(ours.valid, encoder, valid), test=both(ours.test, encoder, test))
+    joined = model.base.joined
+    result[main] = replace(ours, valid=joined(ours.valid, valid), test=joined(ours.test, test))
     return result
 
 
@@ -212,8 +218,9 @@ def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Sampl
         features.append(np.concatenate([cheap, *reduced], axis=1))
         guesses.append(guess)
     routing, seed = model.config.routing, model.config.seed
-    router = fit_router(crm.valid, llm.valid, valid.label, features[0], guesses[0], valid.user, routing, seed)
-    inputs = router.inputs(crm.test, features[1], guesses[1])
+    seen = valid.popularity[:, 0]
+    router = fit_router(crm.valid, llm.valid, valid.label, features[0], guesses[0], seen, valid.user, routing, seed)
+    inputs = router.inputs(crm.test, features[1], guesses[1], test.popularity[:, 0])
     z_llm = router.llm(llm.test)
     length = test.history_end - model.dataset.events.start[test.user]
     blended = router.blend(inputs.crm, z_llm)

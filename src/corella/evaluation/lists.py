@@ -73,7 +73,7 @@ def evaluate_lists(
     systems[main] = crm
     systems["llm"] = llm
     systems[f"{main} & llm"] = model.router.blend(crm, llm)
-    final = model.predict_from(raw, z_llm, lists)
+    final = model.predict_from(raw, z_llm, lists, model.affordable)
     systems["final"] = final.logit
     each = {name: user_aucs(lists.label, z, lists.user) for name, z in systems.items()}
     resamples, seed = config.evaluation.bootstrap, config.seed

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from corella.evaluation.charts import auc_text
-from corella.evaluation.markup import paragraph, percent, signed, span, table
+from corella.evaluation.markup import paragraph, span, table
+from corella.evaluation.numbers import auc_text, percent, signed
 from corella.evaluation.verdict import sign
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from corella.evaluation.charts import auc_text
+from corella.evaluation.numbers import percent, signed
 
 
 class Html(str):
@@ -76,36 +76,6 @@ def table(
         f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(caption)}">'
         f"<table><caption><span>{esc(caption)}</span></caption>{header}<tbody>{body}</tbody></table></div>"
     )
-
-
-def signed(value: float) -> str:
-    """A difference of AUCs.
-
-    >>> signed(0.0123), signed(-0.00049), signed(0.00001)
-    ('+.0123', '−.0005', '±.0000')
-    """
-    text = auc_text(abs(value))
-    return ("±" if not text.strip(".0") else "+" if value > 0 else "−") + text
-
-
-def number(value: float) -> str:
-    """A positive number with as many decimals as three figures need.
-
-    >>> number(0.8657), number(36.69), number(1234.5)
-    ('0.866', '36.7', '1,234')
-    """
-    digits = 0 if value >= 100 or value <= 0 else min(max(2 - math.floor(math.log10(value)), 0), 4)
-    return f"{value:,.{digits}f}"
-
-
-def percent(share: float) -> str:
-    """A share in per cent, with a decimal where it is small.
-
-    >>> percent(0.17061), percent(0.004)
-    ('17\\xa0%', '0.4\\xa0%')
-    """
-    text = f"{100 * share:.{1 if 0.0005 <= abs(share) < 0.0095 else 0}f}"
-    return f"{'0' if text == '-0' else text}\xa0%"
 
 
 def captured(share: float) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from corella.evaluation.charts import auc_text
 from corella.evaluation.markup import esc, paragraph, table
+from corella.evaluation.numbers import auc_text
 from corella.evaluation.retrieval import MEASURES, retrieval_rows
 
 Metrics = Mapping[str, Any]

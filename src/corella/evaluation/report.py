@@ -11,11 +11,14 @@ import yaml
 
 from corella.config import Config
 from corella.evaluation import charts, markup
-from corella.evaluation.charts import auc_text, kind
+from corella.evaluation.charts import kind
 from corella.evaluation.groups import bins
 from corella.evaluation.lists_section import render_lists
-from corella.evaluation.markup import Html, esc, interval, number, paragraph, percent, signed, span, table
+from corella.evaluation.markup import Html, esc, interval, paragraph, span, table
+from corella.evaluation.numbers import auc_text, number, percent, signed
 from corella.evaluation.recommendations import render_recommendations
+from corella.evaluation.rungs import Prices
+from corella.evaluation.rungs_section import TITLE, render_lead, render_rungs
 from corella.evaluation.verdict import (
     clustered,
     known_difference,
@@ -46,7 +49,10 @@ _COLUMNS = {
 
 def render_report(metrics: Metrics, config: Config, predictions: pl.DataFrame) -> str:
     """The whole page. `predictions`: one row a test sample: `label`, `routed`, every system's probability."""
+    prices = Prices.from_json(metrics["rungs"])
     sections = [
+        ("prices", TITLE, render_rungs(prices, metrics, config.llm.backbone)),
+        ("asking", "Asking a language model per request", _asking(metrics, predictions)),
         ("systems", "All systems", _systems(metrics)),
         *render_lists(metrics),
         ("routing", "Routing curves", _routing(metrics)),
@@ -63,23 +69,26 @@ def render_report(metrics: Metrics, config: Config, predictions: pl.DataFrame) -
         f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>{content}</section>'
         for key, title, content in sections
     )
-    samples, seed = metrics["samples"], metrics.get("seed")
+    seed = metrics.get("seed")
     name = str(config.data.source) + (f", seed {seed}" if seed is not None else "")
-    intro = (
-        "A conventional recommender model (CRM) scores every sample; a router sends some of them to a language "
-        f"model ({config.llm.backbone}). Measured on {samples['test']:,} test samples of "
-        f"{samples['test_users']:,} users; nothing was fitted on them."
-    )
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Corella report: {esc(name)}</title><style>{markup.asset('report.css')}</style></head><body>"
-        f"<header><h1>Corella report: {esc(name)}</h1>{paragraph(intro)}</header><main>"
-        f"{render_verdict(metrics, predictions)}{_cards(metrics)}"
+        f"<header><h1>Corella report: {esc(name)}</h1></header><main>{render_lead(prices)}"
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>{body}</main>'
         "<footer><p>All figures: metrics.json. One row a test sample: predictions.parquet. "
         "Both lie beside this file.</p></footer></body></html>\n"
     )
+
+
+def _asking(metrics: Metrics, predictions: pl.DataFrame) -> str:
+    """The router at its budget, whether or not that is what is served."""
+    lead = (
+        f"A conventional recommender model (CRM), here {metrics['main_crm']}, scores every sample; a router sends some "
+        "of them to the language model. “final” is the router at its budget, whether or not it is what is served."
+    )
+    return f"{paragraph(lead)}{render_verdict(metrics, predictions)}{_cards(metrics)}"
 
 
 def _cards(metrics: Metrics) -> str:
@@ -129,7 +138,7 @@ def _systems(metrics: Metrics) -> str:
     lead = (
         "Each dot is a system's AUC on the same test samples, the bar its 95 % interval; the dashed line marks the "
         "best system without a language model. “a & b” is a logistic regression on the logits of both, fitted on "
-        "validation rows; “final” is this run's router at work."
+        "validation rows; “final” is this run's router at its budget."
     )
     why = (
         "The bars of single systems overlap because they come from the same samples. Whether one system beats "

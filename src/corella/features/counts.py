@@ -157,11 +157,14 @@ def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> D
 def residuals(log: Log, config: CountsConfig) -> Answers:
     """What is left of every known answer (of its rating, where ratings are counted) without the item's mean and the
     user's bias at the time."""
-    above = above_expected(log, log.values[:, -1], config)
-    left, taught = (
-        on_grid((above - _user_bias(log, above, known, config)) * known) for known in (log.known, log.learned)
-    )
+    left, taught = (residual(log, known, config) for known in (log.known, log.learned))
     return Answers(log.user, log.item, left, taught, log.known, log.learned)
+
+
+def residual(log: Log, known: Ints, config: CountsConfig) -> Doubles:
+    """The same where only the answers marked in `known` count for the user's bias, 0 for others; float64 [rows]."""
+    above = above_expected(log, log.values[:, -1], config)
+    return on_grid((above - _user_bias(log, above, known, config)) * known)
 
 
 def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:
@@ -264,8 +267,9 @@ class CountState:
 
     def update(
         self, user: object, item: int, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]
-    ) -> None:
-        """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1."""
+    ) -> float:
+        """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1. Returns its
+        residual."""
         one = (1, *values)
         for tally, group, columns in zip(self.tallies, keys, self.config.groups, strict=True):
             if self.frozen and "user" not in columns:
@@ -279,9 +283,9 @@ class CountState:
             for place in range(len(values))
         ]
         above = [value - e for value, e in zip(values, expected, strict=True)]
+        left = float(on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1))))
         if self.pairs is not None:
-            left = on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1)))
-            self.said[user].append((item, float(left)))
+            self.said[user].append((item, left))
         _add(self.bias[user], (1, *above))
         self.last[user].append(values)
         self.user_time[user] = time
@@ -289,6 +293,7 @@ class CountState:
             _add(self.total, one)
             _add(self.item[item], one)
             self.item_time[item] = time
+        return left
 
 
 def _add(total: list[float], more: Sequence[float]) -> None:

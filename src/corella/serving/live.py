@@ -19,8 +19,11 @@ from corella.data.dataset import Dataset, Events, Samples, log_arrays
 from corella.data.scope import Newcomer, Scope
 from corella.errors import UserError
 from corella.features.counts import CountState, Log, above_expected, residuals
+from corella.features.text.space import Places
+from corella.features.text.state import TextState
 from corella.schema import ITEM, TIME, USER
 
+Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Key = tuple[str, ...]
 
@@ -79,6 +82,9 @@ class Live:
         liked = arrays.shared * dataset.label
         self._likes = np.bincount(dataset.item, weights=liked, minlength=dataset.items.height).astype(np.int64)
         self.counts = self._start(arrays)
+        self.text: TextState | None = None
+        if dataset.space is not None:
+            self.text = TextState(dataset.space, dataset.config.counts, dataset.config.text, arrays, self.users)
 
     def _columns(self, table: pl.DataFrame) -> set[str]:
         return {name for group in self._groups for name in group if name in table.columns}
@@ -115,10 +121,13 @@ class Live:
             np.array(labels, dtype=np.int64), np.arange(len(seen)),
         )  # fmt: skip
         known = -1 if user_id is None else self.users.get(user_id, -1)
-        scope = Scope(known, codes, events, popularity, profile if known < 0 else None, new_items)
-        counts = self._features(user_id, known, asked, items, profile, history, now)
+        places = self._places(codes, new_items)
+        vectors = None if places is None else places.vectors
+        scope = Scope(known, codes, events, popularity, profile if known < 0 else None, new_items, vectors)
+        mine = np.array([numbers[c] for c in asked], dtype=np.int64)
+        features = self._features(user_id, known, asked, items, profile, history, now, places and places.take(mine))
         shown = np.array([self._popularity(code) for code in asked], dtype=np.int64).reshape(-1, 2)
-        return scope, scope.samples(np.array([numbers[c] for c in asked], dtype=np.int64), counts, shown)
+        return scope, scope.samples(mine, features[0], shown, features[1])
 
     def answered(self, user_id: str) -> list[tuple[str, int]]:
         """The user's answers, oldest first: item id and label."""
@@ -169,22 +178,36 @@ class Live:
     def _popularity(self, code: int) -> tuple[int, int]:
         return (int(self._answers[code]), int(self._likes[code])) if code >= 0 else (0, 0)
 
+    def _places(self, codes: Ints, new_items: Mapping[int, Newcomer]) -> Places | None:
+        """Where the texts of a request's items lie; those of new ones are read now. None without an encoder."""
+        space, texts = self.dataset.space, self.dataset.texts
+        if space is None or texts is None:
+            return None
+        places = space.with_unknown.take(codes)
+        if new_items:
+            found = space.new_places(texts.encoder.encode([item.text for item in new_items.values()]))
+            mine = list(new_items)
+            places.vectors[mine], places.near[mine], places.nearness[mine] = found.vectors, found.near, found.nearness
+        return places
+
     def _features(
         self, user_id: str | None, user: int, asked: Sequence[int], items: Sequence[str | Newcomer],
-        profile: Newcomer | None, history: Sequence[HistoryEntry], now: int | None,
-    ) -> npt.NDArray[np.float32]:  # fmt: skip
-        state, key = self.counts, user_id
+        profile: Newcomer | None, history: Sequence[HistoryEntry], now: int | None, places: Places | None,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """Count features and text features of a request's samples; its items lie at `places`."""
+        state, text, key = self.counts, self.text, user_id or _UNKNOWN
         moment = int(time.time()) if now is None else now
         if TIME not in self.dataset.log.columns:
             moment = 0
         user_values = {n: v[user] if user >= 0 else _given(profile, n, False) for n, v in self._user_values.items()}
         if user_id is None:  # somebody for this request only: what it tells of them is counted and forgotten
-            key = _UNKNOWN
             user_values[USER] = (key,)
-            state = state.with_visitor()
+            state, text = state.with_visitor(), text and text.with_visitor()
             for answer in history:
-                code = self._item(answer.item_id)
-                state.update(key, code, moment, self._values(answer), self._keys(user_values, self._row(code)))
+                code, said = self._item(answer.item_id), self._values(answer)
+                left = state.update(key, code, moment, said, self._keys(user_values, self._row(code)))
+                if text is not None:
+                    text.update(key, code, said[0], left)
         else:
             user_values[USER] = (user_id,)
         keys = []
@@ -195,7 +218,10 @@ class Live:
                 else {n: _given(item, n, n in self._lists) for n in (ITEM, *self._item_values)}
             )
             keys.append(self._keys(user_values, values))
-        return state.features(key, [code if code >= 0 else None for code in asked], moment, keys)
+        counts = state.features(key, [code if code >= 0 else None for code in asked], moment, keys)
+        if text is None or places is None:
+            return counts, np.zeros((len(asked), 0), np.float32)
+        return counts, text.features(key, np.maximum(np.array(asked, dtype=np.int64), -1), places)
 
     def _values(self, answer: Event | HistoryEntry) -> tuple[float, ...]:
         """What is counted of an answer."""
@@ -235,7 +261,10 @@ class Live:
         keys = self._keys(user_values, self._row(code))
         times = ((self.counts.user_time, event.user_id), (self.counts.item_time, code))
         before = [known.get(key, moment) for known, key in times]
-        self.counts.update(event.user_id, code, moment, self._values(event), keys)
+        values = self._values(event)
+        left = self.counts.update(event.user_id, code, moment, values, keys)
+        if self.text is not None:
+            self.text.update(event.user_id, code, values[0], left)
         for (known, key), earlier in zip(times, before, strict=True):
             if key in known:  # answers may come late, but a last answer is the last
                 known[key] = max(known[key], earlier)

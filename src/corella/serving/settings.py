@@ -32,7 +32,8 @@ class ServingSettings(Section):
     """What time it is for features such as the seconds since a user's last answer. `log`: always the end of the
     training log, for data that is old."""
     share: float | None = Field(default=None, ge=0, le=1)
-    """Share of samples that the router may send to the language model. Unset: the run's budget."""
+    """Share of samples that the router may send to the language model. Unset: what the run was decided to serve; its
+    budget, or none where asking per request does not pay (`routing.rung`)."""
     prefix_cache_mib: int = Field(default=512, ge=0)
     """Memory for the histories that the language model has read."""
     batch_tokens: int = Field(default=2048, ge=32)

@@ -1,0 +1,124 @@
+"""The conventional half at two prices: rung 0 knows ids, histories and counts; rung 1 also what a text encoder read,
+once an item. Both are trained, and the cheapest one that is not significantly worse on validation rows is served.
+
+The rung above adds to the one below: its logit is a blend of what its own models say and of the rung below, weights
+fitted on validation rows, for models that also read text may know less of the rest. [ours]
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from corella.checkpoint import load_tensors, save_tensors
+from corella.collaboration.calibration import Blend, fit_blend
+from corella.collaboration.ensemble import Ensemble, fit_ensemble
+from corella.config import CRMConfig
+from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
+from corella.crm.lightgbm import Trees
+from corella.crm.training import crm_logits, crm_outputs
+from corella.data.dataset import Dataset, Samples
+from corella.data.scope import Scope
+from corella.errors import UserError
+from corella.evaluation.intervals import Difference, paired_bootstrap
+from corella.files import read_json, write_json
+
+Floats = npt.NDArray[np.float32]
+Build = Callable[[CRMSpec, CRMConfig], nn.Module]
+
+_RESAMPLES = 400
+_PREFIX = ("", "text-")
+"""Of the files of each rung."""
+
+
+@dataclass
+class Rung:
+    """A neural model and, but for recipes without them, trees beside it; `encoder` says what they read."""
+
+    encoder: CRMEncoder
+    neural: nn.Module
+    ensemble: Ensemble | None = None
+    """What makes one logit of both; without it the neural model is all."""
+    below: "Rung | None" = None
+    added: Blend | None = None
+    """What makes one logit of the rung below and this one's own; None where there is none below."""
+
+    def outputs(self, samples: Samples) -> tuple[Floats, Floats]:
+        """Raw logits, float32 [n], and the neural model's last hidden layer, float32 [n, width]."""
+        logits, hidden = crm_outputs(self.neural, self.encoder, samples)
+        return self.joined(logits, samples), hidden
+
+    def joined(self, neural: Floats, samples: Samples) -> Floats:
+        """Raw logits of the rung from those of its neural model, float32 [n]."""
+        logits = self.ensemble(neural, self.encoder, samples) if self.ensemble else neural
+        if self.below is None or self.added is None:
+            return logits
+        # What weighs nothing need not be asked.
+        below = self.below.outputs(samples)[0] if self.added.weight_a > 0 else np.zeros_like(logits)
+        return self.added(below, logits).astype(np.float32)
+
+    def blend(self, trees: Trees | None, valid: Samples) -> None:
+        """Put trees beside the neural model, and both on the rung below; weights are fitted on validation rows."""
+        if trees is not None:
+            self.ensemble = fit_ensemble(trees, crm_logits(self.neural, self.encoder, valid), self.encoder, valid)
+        if self.below is not None:
+            self.added = None
+            self.added = fit_blend(self.below.outputs(valid)[0], self.outputs(valid)[0], valid.label)
+
+    def narrowed(self, scope: Scope) -> "Rung":
+        """The same rung for the small world of a request."""
+        below = self.below.narrowed(scope) if self.below is not None else None
+        return replace(self, encoder=self.encoder.narrowed(scope), below=below)
+
+    def save(self, folder: Path, place: int) -> None:
+        """Write its files into the folder of a model; `place`: which rung it is."""
+        prefix = _PREFIX[place]
+        write_json(folder / f"{prefix}crm.json", asdict(self.encoder.spec))
+        save_tensors(folder / f"{prefix}crm.safetensors", self.neural.state_dict(), {})
+        if self.ensemble is not None:
+            write_json(folder / f"{prefix}ensemble.json", self.ensemble.state())
+        if self.added is not None:
+            write_json(folder / f"{prefix}added.json", asdict(self.added))
+
+
+def fresh_rungs(dataset: Dataset, config: CRMConfig, build: Build, seed: int) -> list[Rung]:
+    """Untrained rungs: the first, and, where there is an encoder and the settings want it, the one with text."""
+    rungs: list[Rung] = []
+    for text in (False, True) if dataset.space is not None and config.text else (False,):
+        spec = make_spec(dataset, text)
+        torch.manual_seed(seed)
+        rungs.append(Rung(CRMEncoder(spec, dataset), build(spec, config), below=rungs[-1] if rungs else None))
+    return rungs
+
+
+def load_rungs(folder: Path, dataset: Dataset, config: CRMConfig, build: Build) -> list[Rung]:
+    """The rungs of a saved model, for a dataset. Raises `UserError` where their weights do not fit `build`."""
+    rungs: list[Rung] = []
+    for prefix in _PREFIX:
+        if not (folder / f"{prefix}crm.json").is_file():
+            break
+        spec = CRMSpec(**read_json(folder / f"{prefix}crm.json"))
+        rung = Rung(CRMEncoder(spec, dataset), build(spec, config), below=rungs[-1] if rungs else None)
+        try:
+            rung.neural.load_state_dict(load_tensors(folder / f"{prefix}crm.safetensors")[0])
+        except RuntimeError:
+            raise UserError(
+                f"the weights in {folder} do not fit {config.model}; give `load` the `build` that the model was made "
+                "with"
+            ) from None
+        if (folder / f"{prefix}ensemble.json").is_file():
+            rung.ensemble = Ensemble.from_state(read_json(folder / f"{prefix}ensemble.json"))
+        if (folder / f"{prefix}added.json").is_file():
+            rung.added = Blend(**read_json(folder / f"{prefix}added.json"))
+        rungs.append(rung)
+    return rungs
+
+
+def text_gain(rungs: Sequence[Rung], valid: Samples, seed: int) -> Difference:
+    """AUC of rung 1 over rung 0 on validation rows, its interval by user."""
+    below, above = (rung.outputs(valid)[0] for rung in rungs)
+    return paired_bootstrap(valid.label, below, above, _RESAMPLES, seed, valid.user)
