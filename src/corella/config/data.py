@@ -155,7 +155,10 @@ class CountsConfig(Section):
 class DataConfig(Section):
     """Which interactions, and what a sample is."""
 
-    source: Literal["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books", "tables"] = "ml-100k"
+    source: Literal[
+        "ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books", "amazon-scientific", "amazon-p5",
+        "polis", "tables",
+    ] = "ml-100k"  # fmt: skip
     """A built-in dataset, or `tables` for your own."""
     path: Path | None = None
     """Folder of the raw files of a built-in dataset (not needed for `ml-100k`)."""
