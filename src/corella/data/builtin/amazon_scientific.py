@@ -28,7 +28,7 @@ def load(path: Path | None) -> RawTables:
             raise UserError(f"{folder / _INTERACTIONS}: user {user!r} has no list of item ids")
     described = _read(folder / _ITEMS)
     rows = [_item(folder / _ITEMS, item, texts) for item, texts in described.items()]
-    schema = {ITEM: pl.String, **dict.fromkeys(_TEXTS, pl.String), "category": pl.List(pl.String)}
+    schema: dict[str, Any] = {ITEM: pl.String, **dict.fromkeys(_TEXTS, pl.String), "category": pl.List(pl.String)}
     items = pl.DataFrame(rows, schema=schema, orient="row").with_row_index(FILE_ROW, offset=1)
     names = {"interactions": _INTERACTIONS, "items": _ITEMS}
     return RawTables(likes_in_order(histories), None, items, names)
