@@ -109,6 +109,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "source": "polis",
         "label": "label",
         "order": ["timestamp"],
+        "split": {"by": "time", "within": "conversation"},
         "item_fields": ["conversation"],
         "item_text": "{statement}",
         "user_text": "A person votes on statements of others. The topic: {topic}. Agrees with it?",

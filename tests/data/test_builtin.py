@@ -415,7 +415,7 @@ def test_polis(tmp_path: Path) -> None:
         ("a:0", "a:1", 1_400_000_009_500, 0),
     ]
     dataset = dataset_of(
-        "polis", tmp_path / "polis", text={"encoder": "none"}, split={"by": "time", "fractions": [0.34, 0.34, 0.32]},
+        "polis", tmp_path / "polis", text={"encoder": "none"}, split={"by": "time", "within": None, "fractions": [0.34, 0.34, 0.32]},
         only_likes=True,
     )  # fmt: skip
     assert dataset.log["timestamp"].to_list() == [1_400_000_001, 1_400_000_004, 1_400_000_007]
