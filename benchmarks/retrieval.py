@@ -19,15 +19,14 @@ import numpy as np
 import polars as pl
 
 from common import auc, commit, run, signed, stamp, table, union, write_result
-from corella.retrieval.measures import ndcg_at, recall_at
-from corella.retrieval.histories import Reader, top_items
-from corella.retrieval.histories import liked_items
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.files import read_json, write_json, write_text
 from corella.progress import peak_gib
+from corella.retrieval.histories import Reader, liked_items, top_items
+from corella.retrieval.measures import ndcg_at, recall_at
 from corella.run import train_retrieval
 from corella.settings import load_config, to_yaml
 

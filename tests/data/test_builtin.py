@@ -34,7 +34,7 @@ def dataset_of(source: str, path: Path | None = None, **given: Any) -> Dataset:
     return load_dataset(load_config(settings={"data": {"source": source, "path": path, **given}}))
 
 
-@pytest.mark.parametrize("source", ["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books"])
+@pytest.mark.parametrize("source", PRESETS)
 def test_presets_merge(source: str, tmp_path: Path) -> None:
     given = {"source": source, "path": str(tmp_path), "history_length": 7}
     config = load_config(settings={"data": given}, overrides=["data.counts.smoothing=2"])
@@ -364,3 +364,161 @@ def test_amazon_prepared_keeps_reviews(tmp_path: Path) -> None:
     assert dataset.log.height == 36
     assert set(dataset.log["review"]) == {"good"}
     assert dataset.items["text"][0] == "T0, X"
+
+
+# Polis
+
+
+def write_polis(folder: Path, **changed: pl.DataFrame) -> Path:
+    """Two conversations, and a third that is left out; a vote taken back, one that became a pass, a re-vote in a file
+    that is not in the order of time."""
+    folder.mkdir(exist_ok=True)
+    rows = [
+        ("a:0", "a:1", "a", 1_400_000_009_500, -1),  # the last vote, above the earlier one
+        ("a:0", "a:1", "a", 1_400_000_009_250, 1),
+        ("a:0", "a:2", "a", 1_400_000_001_000, 1),
+        ("a:1", "a:2", "a", 1_400_000_002_000, -1),
+        ("a:1", "a:2", "a", 1_400_000_003_000, 0),  # became a pass
+        ("b.c:0", "b.c:7", "b.c", 1_400_000_004_000, 1),
+        ("b.c:1", "b.c:7", "b.c", 1_400_000_005_000, 0),
+        ("b.c:1", "b.c:8", "b.c", 1_400_000_006_000, -1),
+        ("b.c:0", "b.c:8", "b.c", 1_400_000_007_000, 1),
+        ("london.youth.policing:0", "london.youth.policing:0", "london.youth.policing", 1_400_000_000_000, 1),
+    ]
+    names = ["user", "item", "conversation", "timestamp_ms", "vote"]
+    tables = {
+        "votes": pl.DataFrame(rows, schema=names, orient="row"),
+        "statements": pl.DataFrame(
+            {
+                "item": ["b.c:8", "b.c:7", "a:1", "a:2", "london.youth.policing:0"],
+                "text": ["Ban  cars.", "More buses.", "Tax land.", "Tax work.", "No."],
+                "created_ms": [1_400_000_003_500, 1_300_000_000_000, 5, 6, 7],
+            }
+        ),
+        **changed,
+    }
+    for name, table in tables.items():
+        table.write_parquet(folder / f"{name}.parquet")
+    topics = {"a": "Tax", "b.c": "Traffic", "london.youth.policing": "Police"}
+    (folder / "topics.json").write_text(json.dumps(topics), encoding="utf-8")
+    return folder
+
+
+def test_polis(tmp_path: Path) -> None:
+    tables = load_builtin("polis", write_polis(tmp_path / "polis"))
+    log = tables.interactions.select("user_id", "item_id", "timestamp", "label")
+    assert log.rows() == [
+        ("a:0", "a:2", 1_400_000_001_000, 1),
+        ("b.c:0", "b.c:7", 1_400_000_004_000, 1),
+        ("b.c:1", "b.c:8", 1_400_000_006_000, 0),
+        ("b.c:0", "b.c:8", 1_400_000_007_000, 1),
+        ("a:0", "a:1", 1_400_000_009_500, 0),
+    ]
+    dataset = dataset_of(
+        "polis", tmp_path / "polis", text={"encoder": "none"}, only_likes=True,
+        split={"by": "time", "within": None, "fractions": [0.34, 0.34, 0.32]},
+    )  # fmt: skip
+    assert dataset.log["timestamp"].to_list() == [1_400_000_001, 1_400_000_004, 1_400_000_007]
+    assert dataset.items.select("item_id", "conversation", "topic", "created", "text").rows() == [
+        ("a:1", "a", "Tax", 5, "Tax land."),
+        ("a:2", "a", "Tax", 6, "Tax work."),
+        ("b.c:7", "b.c", "Traffic", 1_300_000_000_000, "More buses."),
+        ("b.c:8", "b.c", "Traffic", 1_400_000_003_500, "Ban cars."),
+    ]
+    assert dataset.users["text"].to_list() == [
+        f"A person votes on statements of others. The topic: {topic}. Agrees with it?" for topic in ("Tax", "Traffic")
+    ]
+
+
+def test_polis_says_what_is_wrong(tmp_path: Path) -> None:
+    folder = write_polis(tmp_path / "polis", votes=pl.DataFrame({"user": ["a:0"], "item": ["a:1"]}))
+    with pytest.raises(UserError, match=r"votes\.parquet: no column conversation, timestamp_ms, vote; it must hold"):
+        load_builtin("polis", folder)
+    write_polis(folder)
+    for text, said in (
+        ('{"a": "Tax"}', r"topics\.json: no topic of the conversation 'b\.c', which votes\.parquet names"),
+        ('{"a": 1}', r"topics\.json must map every conversation to its topic"),
+        ('{"a":\n "Tax', r"topics\.json cannot be read: .*line 2"),
+    ):
+        (folder / "topics.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=said):
+            load_builtin("polis", folder)
+    (folder / "topics.json").unlink()
+    with pytest.raises(UserError, match=r"topics\.json does not exist"):
+        load_builtin("polis", folder)
+    (folder / "statements.parquet").write_text("no table", encoding="utf-8")
+    with pytest.raises(UserError, match=r"statements\.parquet cannot be read"):
+        load_builtin("polis", folder)
+
+
+# Amazon, clicks in order without times
+
+
+def test_amazon_scientific(tmp_path: Path) -> None:
+    (tmp_path / "Scientific.inter.json").write_text('{"u9": [2, 0, 1, 2], "u1": [1, 0, 2]}', encoding="utf-8")
+    told = {
+        "title": "Hose", "brand": "Ours", "categories": "Industrial & Scientific,Tapes, Adhesives,Pipes",
+        "description": "Ten\nfeet.",
+    }  # fmt: skip
+    items = {"0": told, "1": {"title": "Nut", "brand": ""}, "2": {"title": "Bolt", "description": "M8"}}
+    (tmp_path / "Scientific.item.json").write_text(json.dumps(items), encoding="utf-8")
+    dataset = dataset_of("amazon-scientific", tmp_path, text={"encoder": "none"}, duplicates="keep")
+    assert dataset.config.text.longest_tokens == 256
+    assert dataset.log.select("user_id", "item_id", "split", "label").rows() == [
+        ("u9", "2", "train", 1), ("u9", "0", "train", 1), ("u9", "1", "valid", 1), ("u9", "2", "test", 1),
+        ("u1", "1", "train", 1), ("u1", "0", "valid", 1), ("u1", "2", "test", 1),
+    ]  # fmt: skip
+    assert dataset.items["text"].to_list() == ["Hose, Ours", "Nut, unknown", "Bolt, unknown"]
+    assert dataset.items["description_text"][0] == "Industrial & Scientific,Tapes, Adhesives,Pipes. Ten feet."
+    assert dataset.items["category"].to_list() == [["Industrial & Scientific", "Tapes, Adhesives", "Pipes"], [], []]
+
+
+def test_amazon_scientific_says_what_is_wrong(tmp_path: Path) -> None:
+    log, items = tmp_path / "Scientific.inter.json", tmp_path / "Scientific.item.json"
+    for text, said in (
+        (None, r"Scientific\.inter\.json does not exist"),
+        ('{"u1":\n [1,, 2]}', r"Scientific\.inter\.json cannot be read: .*line 2"),
+        ("[1]", r"Scientific\.inter\.json must hold one JSON object"),
+        ('{"u1": 3}', r"Scientific\.inter\.json: user 'u1' has no list of item ids"),
+        ('{"u1": [1.5]}', r"Scientific\.inter\.json: user 'u1' has no list of item ids"),
+        ('{"u1": [1]}', r"Scientific\.item\.json does not exist"),
+    ):
+        if text is not None:
+            log.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=said):
+            load_builtin("amazon-scientific", tmp_path)
+    items.write_text('{"1": "Nut"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"Scientific\.item\.json: item '1' is no object with title, brand"):
+        load_builtin("amazon-scientific", tmp_path)
+
+
+def test_amazon_p5(tmp_path: Path) -> None:
+    (tmp_path / "user_sequence.txt").write_text("U2 C A B\nU1 A B A C\n", encoding="utf-8")
+    words = "B blue toy car\nA red toy\nC \n"
+    (tmp_path / "item_generative_indexing_phase_0.txt").write_text(words, encoding="utf-8")
+    dataset = dataset_of("amazon-p5", tmp_path, text={"encoder": "none"}, duplicates="keep")
+    assert dataset.log.select("user_id", "item_id", "split").rows() == [
+        ("U2", "C", "train"), ("U2", "A", "valid"), ("U2", "B", "test"),
+        ("U1", "A", "train"), ("U1", "B", "train"), ("U1", "A", "valid"), ("U1", "C", "test"),
+    ]  # fmt: skip
+    assert dataset.items.select("item_id", "text").rows() == [("A", "red toy"), ("B", "blue toy car"), ("C", "unknown")]
+
+
+def test_amazon_p5_names_the_line_that_is_broken(tmp_path: Path) -> None:
+    log, items = tmp_path / "user_sequence.txt", tmp_path / "item_generative_indexing_phase_0.txt"
+    for text, said in (
+        (None, r"user_sequence\.txt does not exist; data\.path must be the folder of a category"),
+        ("U1 A\nU2\n", r"user_sequence\.txt, line 2: 'U2' must begin with an id, items behind it"),
+        ("U1 A\nU2 B\nU1 B\n", r"user_sequence\.txt, line 3: 'U1' stands on line 1 already"),
+        ("U1 A\n", r"phase_0\.txt does not exist"),
+    ):
+        if text is not None:
+            log.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=said):
+            load_builtin("amazon-p5", tmp_path)
+    items.write_text("A red toy\n\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"phase_0\.txt, line 2: '' must begin with an id$"):
+        load_builtin("amazon-p5", tmp_path)
+    items.write_bytes(b"A \xff\n")
+    with pytest.raises(UserError, match=r"phase_0\.txt cannot be read"):
+        load_builtin("amazon-p5", tmp_path)

@@ -16,7 +16,11 @@ SPLITS: dict[str, dict[str, Any]] = {
     "leave-last-out": {"by": "leave-last-out"},
     "column": {"by": "column"},
     "history learnt": {"by": "column", "learn_history": True, "min_history": 1},
+    "time within": {"by": "time", "within": "shelf", "min_history": 1},
+    "new items": {"by": "new-items", "fold": 2},
+    "newest items": {"by": "new-items", "newest": True, "within": "shelf", "fractions": [0.5, 0.25, 0.25]},
 }
+IN_PARTS = [name for name, split in SPLITS.items() if split["by"] == "new-items" or "within" in split]
 COUNTS = [["user"], ["item"], ["genres"], ["user", "genres"]]
 Make = Callable[[npt.NDArray[np.int64]], Dataset]
 
@@ -38,13 +42,14 @@ def maker(
     build: Callable[..., Dataset], log: pl.DataFrame, items: pl.DataFrame, split: str, **counts: Any
 ) -> tuple[Make, Dataset]:
     """A function that prepares the log with other labels (given in the prepared order), and the original."""
+    items = items.with_columns(shelf=pl.col("item_id") % 2)
     rng = np.random.default_rng(3)
     log = log.sort("timestamp", maintain_order=True)
     parts = rng.choice(["history", "train", "valid", "test"], log.height)
     log = log.with_columns(split=pl.Series(parts.astype(str)))
     stars = rng.integers(1, 4, log.height)  # from 1 to 5 with two more for a like
 
-    def make(labels: npt.NDArray[np.int64]) -> Dataset:
+    def prepare(labels: npt.NDArray[np.int64]) -> Dataset:
         return build(
             log.with_columns(label=pl.Series(labels), rating=pl.Series(stars + 2 * labels)),
             items,
@@ -54,7 +59,16 @@ def maker(
             counts={"groups": COUNTS, **counts},
         )
 
-    return make, make(log["label"].to_numpy())
+    original = prepare(log["label"].to_numpy())
+    pairs = log.select(pl.col("user_id", "item_id").cast(pl.String)).with_row_index("place")
+    place = original.log.join(pairs, on=["user_id", "item_id"], maintain_order="left")["place"].to_numpy()
+
+    def make(labels: npt.NDArray[np.int64]) -> Dataset:
+        given = np.empty_like(labels)
+        given[place] = labels
+        return prepare(given)
+
+    return make, original
 
 
 @pytest.mark.parametrize("frozen", [None, False, True])
@@ -79,7 +93,7 @@ def test_an_answer_reaches_no_row_at_or_before_it(
     assert reached > 5  # the test can see a leak: answers do reach later rows
 
 
-@pytest.mark.parametrize("split", ["time", "user", "leave-last-out"])
+@pytest.mark.parametrize("split", ["time", "user", "leave-last-out", *IN_PARTS])
 def test_test_answers_reach_no_training_or_validation_row(
     build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame, split: str
 ) -> None:
@@ -150,3 +164,51 @@ def test_tables_of_users_and_items_know_no_answers(
     assert after.items.equals(before.items)
     np.testing.assert_array_equal(after.user, before.user)
     np.testing.assert_array_equal(after.item, before.item)
+
+
+@pytest.mark.parametrize("frozen", [None, True])
+@pytest.mark.parametrize("split", ["new items", "newest items"])
+def test_hidden_answers_to_new_items_reach_no_row(
+    build: Callable[..., Dataset],
+    random_log: pl.DataFrame,
+    genre_items: pl.DataFrame,
+    split: str,
+    frozen: bool | None,
+) -> None:
+    """Not even their own users' other rows, nor a query."""
+    make, before = maker(build, random_log, genre_items, split, frozen=frozen)
+    train, rows = (before.log["split"] == "train").to_numpy(), np.arange(before.log.height)
+    after = make(np.where(train, before.label, 1 - before.label))
+    assert not np.array_equal(after.label, before.label)
+    assert seen(after, rows) == seen(before, rows)
+    asked = before.log.select("user_id", "item_id")
+    for name in ("counts", "popularity", "history_end"):
+        np.testing.assert_array_equal(getattr(after.query(asked), name), getattr(before.query(asked), name))
+    samples = before.samples(rows)
+    for user, end in zip(samples.user, samples.history_end, strict=True):
+        assert train[before.events.row[before.events.start[user] : end]].all()
+    answers = before.counts[:, [before.count_names.index(n) for n in ("user_answers", "item_answers")]][~train]
+    known = np.bincount(before.user[train], minlength=12)[before.user[~train]]
+    np.testing.assert_allclose(answers, np.stack([np.log1p(known), np.zeros(len(known))], axis=1), rtol=1e-6)
+    assert (samples.history_end - before.events.start[samples.user])[~train].tolist() == known.tolist()
+
+
+@pytest.mark.parametrize("split", ["new items", "newest items"])
+def test_answers_to_new_items_count_as_they_come_where_asked(
+    build: Callable[..., Dataset], random_log: pl.DataFrame, genre_items: pl.DataFrame, split: str
+) -> None:
+    make, before = maker(build, random_log, genre_items, split, frozen=False)
+    parts = before.log["split"].to_list()
+    assert parts == sorted(parts, key=["train", "valid", "test"].index)
+    for part in ("train", "valid", "test"):
+        assert before.log.filter(pl.col("split") == part)["timestamp"].is_sorted()
+    first = before.rows("test")[0]
+    labels = before.label.copy()
+    labels[first] = 1 - labels[first]
+    later = before.rows("test")[1:]
+    assert seen(make(labels), later) != seen(before, later)
+    item = before.count_names.index("item_answers")
+    rows = before.rows("test")
+    came = [int((before.item[:row] == before.item[row]).sum()) for row in rows]
+    np.testing.assert_allclose(before.counts[rows, item], np.log1p(came), rtol=1e-6)
+    assert max(came) > 3

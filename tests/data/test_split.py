@@ -20,11 +20,20 @@ def log_of(users: str, times: list[int] | None = None) -> pl.DataFrame:
     return log.with_columns(timestamp=pl.Series(times or range(rows)))
 
 
-def parts(log: pl.DataFrame, seed: int = 1, **given: object) -> str:
-    """The first letters of the split of every row: h, t(rain), v, e (test)."""
+def parts(log: pl.DataFrame, seed: int = 1, items: pl.DataFrame | None = None, **given: object) -> str:
+    """The first letters of the split of every row, as `log` has them: h, t(rain), v, e (test)."""
     letters = {"history": "h", "train": "t", "valid": "v", "test": "e"}
-    split = split_log(log, SplitConfig.model_validate(given), seed)["split"]
+    config = SplitConfig.model_validate(given)
+    split = split_log(log.with_row_index("place"), config, seed, items=items).sort("place")["split"]
     return "".join(letters[part] for part in split)
+
+
+def item_log(items: str) -> pl.DataFrame:
+    """One row for each letter, an item, of users without end; the labels of an item's rows alternate."""
+    log = pl.DataFrame({"user_id": [f"u{n}" for n in range(len(items))], "item_id": list(items)})
+    return log.with_columns(
+        timestamp=pl.int_range(pl.len()), label=(pl.int_range(pl.len()).over("item_id") % 2).cast(pl.Int8)
+    )
 
 
 def test_time_by_fractions() -> None:
@@ -129,3 +138,126 @@ def test_each_user_at_random_with_at_least_one_of_each() -> None:
     assert counts == {"a": [24, 3, 3], "b": [10, 1, 1], "c": [4, 1, 1]}
     assert split != parts(log_of(users[:46] + "cc"), seed=2, by="each-user", fractions=(0.8, 0.1, 0.1))
     assert split[:30] != "t" * 24 + "v" * 3 + "e" * 3
+
+
+def test_time_within_groups() -> None:
+    items = pl.DataFrame({"item_id": [f"i{r}" for r in range(30)], "topic": ["x"] * 20 + ["y"] * 10})
+    log = log_of("ab" * 15)
+    split = parts(log, items=items, by="time", within="topic", fractions=(0.6, 0.2, 0.2))
+    assert split == "t" * 12 + "v" * 4 + "e" * 4 + "t" * 6 + "vvee"
+    ordered = split_log(log, SplitConfig(by="time", within="topic", fractions=(0.6, 0.2, 0.2)), 1, items=items)
+    assert ordered["split"].to_list() == ["train"] * 18 + ["valid"] * 6 + ["test"] * 6
+    assert ordered["timestamp"].to_list() == [
+        *range(12),
+        *range(20, 26),
+        *range(12, 16),
+        26,
+        27,
+        *range(16, 20),
+        28,
+        29,
+    ]
+
+
+def test_history_within_groups_stays_in_the_part_it_comes_in() -> None:
+    items = pl.DataFrame({"item_id": [f"i{r}" for r in range(22)], "topic": ["x"] * 22})
+    log = log_of("ab" * 9 + "c" * 2 + "ab")  # c comes with the test rows
+    given = {"by": "time", "within": "topic", "fractions": (0.5, 0.25, 0.25), "min_history": 1}
+    assert parts(log, items=items, **given) == "hh" + "t" * 9 + "v" * 4 + "eee" + "h" + "eee"
+    ordered = split_log(log, SplitConfig.model_validate(given), 1, items=items)
+    assert ordered["timestamp"].to_list() == list(range(22))
+
+
+def test_new_items_deals_items_to_folds() -> None:
+    log = item_log("abcdefghij" * 4)
+    found = [parts(log, by="new-items", fold=fold) for fold in range(5)]
+    for split in found:
+        assert split == split[:10] * 4  # an item's rows lie in one part
+        assert [split[:10].count(part) for part in "tve"] == [6, 2, 2]
+    tested = ["".join(i for i, part in zip("abcdefghij", split, strict=False) if part == "e") for split in found]
+    assert sorted("".join(tested)) == list("abcdefghij")  # every item is test in one fold
+    validated = ["".join(i for i, part in zip("abcdefghij", split, strict=False) if part == "v") for split in found]
+    assert validated == tested[1:] + tested[:1]
+    assert parts(log, by="new-items") == found[0]
+    assert any(parts(log, seed=seed, by="new-items") != found[0] for seed in (2, 3, 4))
+    assert parts(log.reverse(), by="new-items")[::-1] == found[0]  # the order of the log changes nothing
+    assert parts(log, by="new-items", folds=10, fold=9)[:10].count("e") == 1
+
+
+def test_new_items_deals_each_group_evenly() -> None:
+    log = item_log("abcdefghij" * 4)
+    items = pl.DataFrame({"item_id": list("abcdefghij"), "topic": ["x", None] * 5})
+    for fold in range(5):
+        split = parts(log, items=items, by="new-items", fold=fold, within="topic")
+        assert [split[0:10:2].count(part) for part in "tve"] == [3, 1, 1]
+        assert [split[1:10:2].count(part) for part in "tve"] == [3, 1, 1]
+
+
+def test_newest_items_by_first_appearance() -> None:
+    order = "badcbadc" + "ffeeaf" + "jjihgghi"
+    split = parts(item_log(order), by="new-items", newest=True, fractions=(0.5, 0.2, 0.3))
+    # Ten items; in order of appearance b a d c f e j i h g.
+    assert split == "".join({**dict.fromkeys("badcf", "t"), **dict.fromkeys("ej", "v")}.get(i, "e") for i in order)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pl.Series([5, 4, 3, 2, 1, None]),
+        pl.Series(["2020-05-01", "2020-04-01", "2020-03-01", "2020-02-01", "2020-01-01", "long ago"]),
+        pl.Series([5, 4, 3, 2, 1, None]).cast(pl.Datetime("ms")),
+    ],
+)
+def test_newest_items_by_creation(made: pl.Series) -> None:
+    items = pl.DataFrame({"item_id": list("fedcba"), "made": made})
+    log = item_log("fedcbafedcba")
+    given = {"by": "new-items", "newest": True, "created": "made", "fractions": (0.5, 0.17, 0.33)}
+    assert parts(log, items=items, **given) == "eevttt" * 2  # a is of an unknown age: the oldest
+
+
+def test_newest_items_within_groups() -> None:
+    items = pl.DataFrame({"item_id": list("abcdefgh"), "topic": list("xxxxyyyy"), "made": [1, 2, 3, 4, 14, 13, 12, 12]})
+    log = item_log("ghfedcba" * 2)
+    given = {"by": "new-items", "newest": True, "fractions": (0.5, 0.25, 0.25), "within": "topic", "created": "made"}
+    assert parts(log, items=items, **given) == "ttveevtt" * 2  # g came before h, both made at 12
+    split = split_log(log, SplitConfig.model_validate(given), 1, items=items)
+    assert split["item_id"].str.join("").item() == "ghbaghba" + "fcfc" + "eded"
+
+
+def test_columns_that_a_split_names_must_be_there() -> None:
+    log = item_log("abcdefghij" * 4)
+    items = pl.DataFrame({"item_id": list("abcdefghij"), "topic": [["x"]] * 10, "made": [None] * 10})
+    with pytest.raises(UserError, match=r"data\.split\.within: the items have no column 'topics'; .*topic"):
+        parts(log, items=items, by="new-items", within="topics")
+    with pytest.raises(UserError, match=r"data\.split\.within: the items have no column 'topic'"):
+        parts(log, by="time", within="topic")
+    with pytest.raises(UserError, match="the items' column 'topic' is a list"):
+        parts(log, items=items, by="time", within="topic")
+    with pytest.raises(UserError, match=r"data\.split\.created: no item has a time in the column 'made'"):
+        parts(log, items=items, by="new-items", newest=True, created="made")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"by": "user", "within": "topic"}, "within belongs to"),
+        ({"dates": ("1970-01-02", "1970-01-03"), "within": "topic"}, "within belongs to"),
+        ({"newest": True}, "newest belongs to `by: new-items`"),
+        ({"by": "new-items", "created": "made"}, "created belongs to `newest: true`"),
+        ({"fold": 1}, "folds and fold belong to `by: new-items`"),
+        ({"by": "new-items", "newest": True, "folds": 4}, "folds and fold belong to"),
+        ({"by": "new-items", "fold": 5}, "there are 5 folds, from 0 to 4: no fold 5"),
+        ({"by": "new-items", "folds": 2}, "greater than or equal to 3"),
+        ({"by": "new-items", "fractions": (0.7, 0.1, 0.2)}, "fractions belong to `newest: true`"),
+        ({"by": "new-items", "min_history": 1}, "min_history means nothing for new items"),
+    ],
+)
+def test_settings_that_do_not_belong_together(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SplitConfig.model_validate(given)
+
+
+def test_strict_time_needs_the_order_of_time(settings: Callable[..., DataConfig]) -> None:
+    for split in ({"by": "new-items"}, {"by": "time", "within": "topic"}):
+        with pytest.raises(ValueError, match="strict_time needs a log in the order of time"):
+            settings(split=split, strict_time=True)

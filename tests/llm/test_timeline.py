@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +44,9 @@ def _random_rows(seed: int, rows: int) -> list[tuple[str, str, int]]:
     return [(f"u{rng.integers(4)}", f"i{rng.integers(9)}", int(rng.integers(2))) for _ in range(rows)]
 
 
-def _random_dataset(build: Build, rows: list[tuple[str, str, int]]) -> Dataset:
+def _random_dataset(build: Build, rows: list[tuple[str, str, int]], **given: Any) -> Dataset:
     items = {f"i{i}": f"Title {i} " + "long " * (i * i // 8) for i in range(9)}
-    return build(rows, items, {f"u{i}": f"User {i}. Likes it?" for i in range(4)})
+    return build(rows, items, {f"u{i}": f"User {i}. Likes it?" for i in range(4)}, **given)
 
 
 @torch.inference_mode()
@@ -224,6 +225,24 @@ def test_a_new_row_is_asked_like_the_log_row(build: Build, backbone: Backbone, l
         pair = [prompts.render(prompts.plan(s, 0.5)[0], s) for s in (logged, asked)]
         assert pair[0].ids.tolist() == pair[1].ids.tolist()
         np.testing.assert_allclose(*(_logits(backbone, [p]) for p in pair), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [64, 2048])
+def test_hidden_rows_stand_in_no_prompt_but_their_own(build: Build, backbone: Backbone, llm: LLM, size: int) -> None:
+    """Rows with items of validation and test are asked behind the training rows, each as if it were alone."""
+    rows = _random_rows(4, 60)
+    dataset = _random_dataset(build, rows, split={"by": "new-items"})
+    parts = pl.Series(["train"] * 30 + ["valid"] * 15 + ["test"] * 15)
+    dataset = replace(dataset, log=dataset.log.with_columns(split=parts))
+    prompts, samples = TimelinePrompts(dataset, backbone, llm(window_tokens=size)), dataset.samples("test")
+    packed = score_samples(backbone, prompts, samples, 512, 0.4)
+    context = [prompts.render(window, samples).row for window in prompts.plan(samples, 0.4)]
+    assert sum(len(row) for row in context) > 10
+    assert all((row < 30).all() for row in context)
+    alone = _random_dataset(build, rows[:30], counts={"frozen": False})
+    asked = replace(alone.query(dataset.log[45:].select("user_id", "item_id")), popularity=samples.popularity)
+    wanted = score_samples(backbone, TimelinePrompts(alone, backbone, llm(window_tokens=size)), asked, 512, 0.4)
+    np.testing.assert_allclose(packed, wanted, atol=1e-5)
 
 
 def test_unknown_user_and_item(build: Build, backbone: Backbone, llm: LLM) -> None:

@@ -23,8 +23,8 @@ SCALE = [(0, 0, 1, 0, 5), (1, 1, 0, 0, 1)]
 NOW = 10_000
 
 
-def _dataset(rows: list[tuple[int, ...]], **given: Any) -> Dataset:
-    """Of rows (user, item, label, split, and, where given, rating)."""
+def _dataset(rows: list[tuple[int, ...]], split: dict[str, Any] | None = None, **given: Any) -> Dataset:
+    """Of rows (user, item, label, split, and, where given, rating); `split`: settings, `given`: those of counts."""
     log = pl.DataFrame(
         {
             "user_id": [f"u{r[0]}" for r in rows], "item_id": [ITEMS[r[1]] for r in rows],
@@ -44,7 +44,7 @@ def _dataset(rows: list[tuple[int, ...]], **given: Any) -> Dataset:
         {
             "source": "tables", "interactions": {"path": "x.csv"}, "order": ["timestamp"], "user_fields": ["age"],
             "item_fields": ["brand"], "list_fields": ["genres"], "counts": {"groups": GROUPS, "last": [2, 5], **given},
-            "duplicates": "keep",
+            "duplicates": "keep", "split": split or {},
         }
     )  # fmt: skip
     return make_dataset(log, users, items, config, {}, encoded_texts(items))
@@ -85,6 +85,17 @@ def test_features_are_those_of_a_query(rows: list[tuple[int, ...]], cut: int, fr
     for user in ("u0", "u1", "u3"):
         _same(live, dataset, user, ITEMS)
     _same(live, dataset, "nobody", ITEMS[:2])
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(ROW, min_size=1, max_size=30))
+def test_hidden_interactions_with_new_items_are_no_part_of_it(rows: list[tuple[int, ...]]) -> None:
+    rows = sorted([(*row[:3], min(row[3], 2), row[4]) for row in SCALE + rows], key=lambda row: row[3])
+    dataset = _dataset(rows, split={"by": "new-items"})
+    live = Live(dataset)
+    for user in ("u0", "u1", "u3"):
+        _same(live, dataset, user, ITEMS)
+        assert len(live.answered(user)) == sum(row[0] == int(user[1]) and row[3] == 0 for row in rows)
 
 
 def test_a_new_user_has_what_was_added() -> None:

@@ -61,15 +61,32 @@ class TableConfig(Section):
         return self
 
 
+_FRACTIONS = (0.8, 0.1, 0.1)
+_FOLDS = 5
+
+
 class SplitConfig(Section):
     """How rows become training, validation and test samples."""
 
-    by: Literal["time", "user", "each-user", "leave-last-out", "column"] = "time"
+    by: Literal["time", "user", "each-user", "leave-last-out", "new-items", "column"] = "time"
     """`time`: in the dataset's order; `user`: whole users; `each-user`: at random within each user, at least one for
     validation and for test (CLLM4Rec); `leave-last-out`: each user's last row is test, the one before it validation;
-    `column`: a column `split` says train, valid, test or history (context only)."""
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test rows (or users)."""
+    `new-items`: whole items, so that training knows no interaction with a test item; `column`: a column `split` says
+    train, valid, test or history (context only)."""
+    fractions: tuple[float, float, float] = _FRACTIONS
+    """Shares of train, validation and test rows (or users, or items)."""
+    within: str | None = None
+    """With `by: time` and `by: new-items`: an item column; each of its values is split by itself. Training rows stand
+    first in the log then, validation rows next, test rows last, each in the dataset's order."""
+    folds: int = Field(default=_FOLDS, ge=3)
+    """With `by: new-items`: into how many parts of one size the items are dealt at random."""
+    fold: int = Field(default=0, ge=0)
+    """Which of them is test, from 0 on; the next one is validation, the one after the last being the first."""
+    newest: bool = False
+    """With `by: new-items`: the newest items are test, those before them validation, by `fractions`; no folds."""
+    created: str | None = None
+    """With `newest`: the item column that tells when an item was made (a number or a time; items without one count as
+    the oldest). Unset: when the first interaction with it came."""
     dates: tuple[str, str] | None = None
     """With `by: time`: ISO dates (UTC) at which validation and test begin, instead of fractions."""
     min_history: int = Field(default=0, ge=0)
@@ -112,7 +129,30 @@ class SplitConfig(Section):
             raise ValueError("with `by: column`, min_history belongs to learn_history: the column says what is history")
         if self.by != "time" and self.dates is not None:
             raise ValueError("dates belong to `by: time`")
+        if self.within is not None and (self.by not in ("time", "new-items") or self.dates is not None):
+            raise ValueError("within belongs to `by: time` with fractions, and to `by: new-items`")
+        self._new_items_apply()
         return self
+
+    def _new_items_apply(self) -> None:
+        new, drawn = self.by == "new-items", (self.folds, self.fold) != (_FOLDS, 0)
+        if self.newest and not new:
+            raise ValueError("newest belongs to `by: new-items`")
+        if self.created is not None and not self.newest:
+            raise ValueError("created belongs to `newest: true`")
+        if drawn and (not new or self.newest):
+            raise ValueError("folds and fold belong to `by: new-items` without newest")
+        if self.fold >= self.folds:
+            raise ValueError(f"there are {self.folds} folds, from 0 to {self.folds - 1}: no fold {self.fold}")
+        if new and not self.newest and self.fractions != _FRACTIONS:
+            raise ValueError("with `by: new-items`, fractions belong to `newest: true`; folds are of one size")
+        if new and self.min_history:
+            raise ValueError("min_history means nothing for new items: a row with a test item would become context")
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the split puts training rows first, validation rows next and test rows last, whatever their times."""
+        return self.by == "new-items" or self.within is not None
 
     @field_validator("fractions")
     @classmethod
@@ -141,7 +181,8 @@ class CountsConfig(Section):
     frozen: bool | None = None
     """Freeze everything but the user's own counts at the end of training. Unset: only where the split is not in the
     order of time (by user, within each user, leave-last-out, a column that mixes them), since a test row may stand
-    before a training row there."""
+    before a training row there; and for new items, whose interactions are hidden then, from their users' other rows
+    too. false there: they count as they come."""
 
     @field_validator("groups")
     @classmethod
@@ -155,7 +196,10 @@ class CountsConfig(Section):
 class DataConfig(Section):
     """Which interactions, and what a sample is."""
 
-    source: Literal["ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books", "tables"] = "ml-100k"
+    source: Literal[
+        "ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books", "amazon-scientific", "amazon-p5",
+        "polis", "tables",
+    ] = "ml-100k"  # fmt: skip
     """A built-in dataset, or `tables` for your own."""
     path: Path | None = None
     """Folder of the raw files of a built-in dataset (not needed for `ml-100k`)."""
@@ -220,4 +264,10 @@ class DataConfig(Section):
             raise ValueError(f"tables are given, but `data.source` is `{self.source}`: set it to `tables`")
         if self.source not in ("tables", "ml-100k") and self.path is None:
             raise ValueError(f"source `{self.source}` needs `data.path`, the folder of its raw files")
+        return self
+
+    @model_validator(mode="after")
+    def _time_is_the_order(self) -> "DataConfig":
+        if self.strict_time and self.split.in_parts:
+            raise ValueError("strict_time needs a log in the order of time, and this split puts test rows last")
         return self

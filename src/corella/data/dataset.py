@@ -165,9 +165,19 @@ class Dataset:
         return Events(start, self.item[order], self.label[order], order)
 
     @cached_property
+    def known(self) -> Ints:
+        """1 for the rows that their user's later rows may see, see `known_rows`."""
+        return known_rows(self.log, self.config)
+
+    @cached_property
     def _position(self) -> Ints:
-        """Where the history of each row of the log ends among the events: where it stands itself, or, with strict time,
-        where the user's answers of that second begin."""
+        """Where the history of each row of the log ends among the events: where it stands itself; with strict time,
+        where the user's answers of that second begin; where new items' interactions are hidden, behind the user's
+        known ones at most."""
+        if not self.known.all():  # the known ones stand first
+            return self.events.start[self.user] + before(self.user, np.zeros(self.log.height), self.known)[0].astype(
+                np.int64
+            )
         end = np.arange(self.log.height)
         if self.config.strict_time:
             time = _times(self.log)[self.events.row]
@@ -224,13 +234,13 @@ class Dataset:
         values = answer_values(self.log, self.rating_scale)
         columns = (
             (self.user, user), (self.item, item), (log_time, shown), (values, np.zeros((len(user), values.shape[1]))),
-            (np.ones_like(self.user), none), (shared_rows(self.log, self.config), none),
-            (learned_rows(self.log), none),
+            (self.known, none), (shared_rows(self.log, self.config), none), (learned_rows(self.log), none),
         )  # fmt: skip
         mixed = Log(*(np.concatenate(pair)[order] for pair in columns))
         keys = group_keys(mixed.user, mixed.item, self.users, self.items, self.config)
         learned = np.flatnonzero(mixed.learned)
-        late = not len(learned) or not len(now) or int(learned[-1]) < int(np.flatnonzero(mixed.known == 0)[0])
+        new = np.flatnonzero(order >= len(self.user))
+        late = not len(learned) or not len(new) or int(learned[-1]) < int(new[0])
         counts = batch_counts(mixed, keys, self.config.counts, self.pairs if late else None)
         popularity = _popularity(mixed)
         text, back = _no_text(len(user)), np.argsort(order)[len(self.user) :]
@@ -321,8 +331,8 @@ def make_dataset(
 def log_arrays(log: pl.DataFrame, config: DataConfig) -> Log:
     """A log with codes as arrays."""
     user, item = (log[name].to_numpy().astype(np.int64) for name in (USER_CODE, ITEM_CODE))
-    values, known = answer_values(log, rating_scale(log, config)), np.ones(log.height, dtype=np.int64)
-    return Log(user, item, _times(log), values, known, shared_rows(log, config), learned_rows(log))
+    values = answer_values(log, rating_scale(log, config))
+    return Log(user, item, _times(log), values, known_rows(log, config), shared_rows(log, config), learned_rows(log))
 
 
 def group_keys(user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig) -> list[Keys]:
@@ -379,12 +389,20 @@ def shared_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
     """1 for the rows that counts without the user may see.
 
     All of them; or, where counts are frozen, those of `learned_rows`. Frozen is the default where the split is not in
-    the order of time: there a test row can stand before a training row.
+    the order of time, for there a test row can stand before a training row, and where it is by items.
     """
     frozen = config.counts.frozen
     if frozen is None:
-        frozen = config.split.by in ("user", "each-user", "leave-last-out") or not in_order(log)
+        frozen = config.split.by in ("user", "each-user", "leave-last-out", "new-items") or not in_order(log)
     if not frozen:
+        return np.ones(log.height, dtype=np.int64)
+    return learned_rows(log)
+
+
+def known_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
+    """1 for the rows that later rows of their own user may see: all of them; or, where the split is by items and counts
+    are not said to go on, those of training items, which stand first in the log."""
+    if config.split.by != "new-items" or config.counts.frozen is False:
         return np.ones(log.height, dtype=np.int64)
     return learned_rows(log)
 

@@ -66,7 +66,7 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
             "order, and where that tells anything of the answers, histories tell it too: data.strict_time: true hides "
             "answers of the same second from each other"
         )
-    log = split_log(log, config.split, seed, config.only_likes)
+    log = split_log(log, config.split, seed, config.only_likes, items)
     keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW) if c in log.columns]
     if REVIEW in keep:
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
@@ -150,8 +150,8 @@ def _tables(config: DataConfig) -> list[TableConfig]:
 
 
 def _fingerprint(config: DataConfig, seed: int) -> str:
-    """Hash of the data settings, the seed (for a split by user), and size and time of every input file."""
-    drawn = seed if config.split.by in ("user", "each-user") else 0
+    """Hash of the data settings, the seed (for a split that draws), and size and time of every input file."""
+    drawn = seed if config.split.by in ("user", "each-user", "new-items") else 0
     settings = json.dumps([FORMAT, drawn, config.model_dump(mode="json")])
     paths = [config.path, *(table.path for table in _tables(config))]
     files = [f for p in paths if p is not None for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]

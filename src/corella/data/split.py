@@ -6,8 +6,11 @@ import numpy as np
 import polars as pl
 
 from corella.config import DataConfig, SplitConfig
+from corella.data.new_items import item_parts, of_items
 from corella.errors import UserError
 from corella.schema import EXACT_TIME, LABEL, SPLIT, TIME, USER
+
+_SAMPLE = "_sample"
 
 
 def order_log(log: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
@@ -32,14 +35,25 @@ def _order(log: pl.DataFrame, config: DataConfig) -> list[str]:
     return [EXACT_TIME if name == TIME and EXACT_TIME in log.columns else name for name in config.order]
 
 
-def split_log(log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: bool = False) -> pl.DataFrame:
-    """Add `split` to an ordered log. Raises `UserError` where a part is empty, or holds one class only although
-    `only_likes` does not say that it should."""
+def split_log(
+    log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: bool = False, items: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Add `split` to an ordered log, and put its parts one behind the other where the split is `in_parts`. `items`: the
+    table with the columns that the split names. Raises `UserError` where a part is empty, or holds one class only
+    although `only_likes` does not say that it should."""
     if config.by != "column":
         earlier = pl.int_range(pl.len()).over(USER)
         sample = earlier >= config.min_history
-        log = log.with_columns(pl.when(sample).then(_PARTS[config.by](log, config, sample, seed)).alias(SPLIT))
-        log = log.with_columns(pl.col(SPLIT).fill_null("history"))
+        if config.by == "new-items":
+            parts = item_parts(log, items, config, seed)
+        elif config.within is not None:
+            parts = _by_time_within(of_items(log, items, config.within, "within"), config, sample)
+        else:
+            parts = _PARTS[config.by](log, config, sample, seed)
+        log = log.with_columns(parts.alias(SPLIT), sample.alias(_SAMPLE))
+        if config.in_parts:  # history rows stay with the part that they come in
+            log = log.sort(pl.col(SPLIT).replace_strict({"train": 0, "valid": 1, "test": 2}), maintain_order=True)
+        log = log.with_columns(pl.when(_SAMPLE).then(SPLIT).otherwise(pl.lit("history")).alias(SPLIT)).drop(_SAMPLE)
     elif config.learn_history:
         log = log.with_columns(_history_as_samples(config.min_history))
     for part in ("train", "valid", "test"):
@@ -69,6 +83,13 @@ def _by_time(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int)
         return _cut(pl.col(TIME), begin[0], begin[1])
     total = int(log.select(sample.sum()).item())
     return _cut(sample.cast(pl.Int64).cum_sum() - 1, *_cuts(total, config))
+
+
+def _by_time_within(group: pl.Series, config: SplitConfig, sample: pl.Expr) -> pl.Expr:
+    """By fractions of the samples of each group; parts are rounded down as elsewhere."""
+    key, place = pl.lit(group), sample.cast(pl.Int64)
+    train, valid = ((place.sum().over(key) * f + 1e-9).floor().cast(pl.Int64) for f in config.fractions[:2])
+    return _cut(place.cum_sum().over(key) - 1, train, train + valid)
 
 
 def _seconds(date: str) -> float:

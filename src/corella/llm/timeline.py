@@ -100,11 +100,13 @@ class TimelinePrompts:
         A user's log is cut into windows once and for all: a line belongs to the window that its own place gives it,
         so a sample's prompt depends on nothing but its history. Windows after a user's first begin with context of
         at most `context_share` of the window. Rows of the log are lines of their windows; new rows (`row` -1) are
-        branches, and where a row's own line must not be in the history, all are.
+        branches, and so are rows whose own line is not the one behind their history; where a row's own line must not be
+        in the history, all are.
         """
         cut = _Cut(window_tokens or self._config.window_tokens, context_share)
         windows: list[Window] = []
-        in_line = (samples.row >= 0) & self._in_line
+        follows = np.r_[self._events.row, -1][samples.history_end] == samples.row
+        in_line = (samples.row >= 0) & follows & self._in_line
         logged = np.flatnonzero(in_line)
         logged = logged[np.argsort(samples.history_end[logged], kind="stable")]
         users = samples.user[logged]

@@ -81,6 +81,8 @@ class Live:
         )
         liked = arrays.shared * dataset.label
         self._likes = np.bincount(dataset.item, weights=liked, minlength=dataset.items.height).astype(np.int64)
+        self._known = np.bincount(dataset.user, weights=arrays.known, minlength=dataset.users.height).astype(np.int64)
+        """For each user the number of interactions that histories may hold: the first ones."""
         self.counts = self._start(arrays)
         self.text: TextState | None = None
         if dataset.space is not None:
@@ -162,7 +164,7 @@ class Live:
         if code < 0:
             return newer.item, newer.label, popularity
         events = self.dataset.events
-        mine = slice(int(events.start[code]), int(events.start[code + 1]))
+        mine = slice(int(events.start[code]), int(events.start[code] + self._known[code]))
         before = self.dataset.popularity[events.row[mine]]
         return (
             events.item[mine].tolist() + newer.item, events.label[mine].tolist() + newer.label,
@@ -285,7 +287,7 @@ class Live:
             USER, ITEM, "user", "item", *(pl.Series(n, v) for n, v in zip(names, values.T, strict=True)),
             shared=pl.Series(shared), time=pl.Series(arrays.time),
             residual=pl.Series(residuals(arrays, config).residual),
-        )  # fmt: skip
+        ).filter(pl.Series(arrays.known) == 1)  # fmt: skip
         for tally, group in zip(state.tallies, self._groups, strict=True):
             rows = log if "user" in group else log.filter(pl.col("shared") == 1)
             tally.update(self._tally(rows, group, names))

@@ -5,7 +5,17 @@ settings.
 from pathlib import Path
 from typing import Any
 
-from corella.data.builtin import amazon, amazon_books, bookcrossing, ml_1m, ml_1m_collm, ml_100k
+from corella.data.builtin import (
+    amazon,
+    amazon_books,
+    amazon_p5,
+    amazon_scientific,
+    bookcrossing,
+    ml_1m,
+    ml_1m_collm,
+    ml_100k,
+    polis,
+)
 from corella.schema import RawTables
 
 _MODULES: dict[str, Any] = {
@@ -15,6 +25,9 @@ _MODULES: dict[str, Any] = {
     "bookcrossing": bookcrossing,
     "amazon": amazon,
     "amazon-books": amazon_books,
+    "amazon-scientific": amazon_scientific,
+    "amazon-p5": amazon_p5,
+    "polis": polis,
 }
 
 
