@@ -73,7 +73,7 @@ def tiny_dataset(tiny_config: Config) -> Dataset:
         }
     )
     config = tiny_config.data
-    log = split_log(order_log(log, config), config.split, seed=1)
+    log = split_log(order_log(log, config), config.split, seed=1, items=items)
     return make_dataset(log, users.with_columns(text="gender"), items, config, {})
 
 
