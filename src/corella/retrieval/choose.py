@@ -1,7 +1,8 @@
 """The strengths of the linear model that validation rows prefer: a search along one strength at a time.
 
 It starts from a multiple of how often an item is liked, which serves dense and sparse logs alike, and moves by factors
-of three as long as NDCG grows. 0 is tried for everything that may be left out. Nothing is random.
+of three as long as NDCG grows by more than its standard error: smaller steps follow noise. 0 is tried for everything
+that may be left out. Nothing is random.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,10 +43,20 @@ class Held:
 
 @dataclass(frozen=True)
 class Tried:
-    """Strengths, their model, and their mean NDCG on validation rows."""
+    """A model of some strengths, and its NDCG for every validation user."""
 
     model: Linear
-    quality: float
+    ndcg: npt.NDArray[np.float64]
+
+    @property
+    def quality(self) -> float:
+        """Their mean; 0 without users."""
+        return float(self.ndcg.mean()) if len(self.ndcg) else 0.0
+
+    def better_than(self, other: "Tried") -> bool:
+        """Whether the mean gain is above its standard error."""
+        gain = self.ndcg - other.ndcg
+        return bool(gain.mean() > gain.std() / len(gain) ** 0.5)
 
 
 def start_strengths(counts: TogetherCounts, texts: bool, config: RetrievalConfig) -> Strengths:
@@ -72,11 +83,13 @@ def choose_strengths(
     def attempt(strengths: Strengths) -> Tried:
         model = fit(strengths)
         ages = RECENCIES if config.recency is None else (config.recency,)
-        quality = {age: float(held.ndcg(model, config.measure_at, age).mean()) for age in ages}
-        age = max(quality, key=lambda a: quality[a])
-        tried = Tried(replace(model, strengths=replace(model.strengths, recency=age)), quality[age])
-        on_try(tried)
-        return tried
+        each = [
+            Tried(replace(model, strengths=replace(model.strengths, recency=age)), held.ndcg(model, config.measure_at, age))
+            for age in ages
+        ]
+        best = max(each, key=lambda tried: tried.quality)
+        on_try(best)
+        return best
 
     best, left = attempt(start), most - 1
     if not len(held.histories):
@@ -86,7 +99,7 @@ def choose_strengths(
             moved = False
             while left > 0:
                 tried, left = attempt(step(best.model.strengths)), left - 1
-                if tried.quality <= best.quality:
+                if not tried.better_than(best):
                     break
                 best, moved = tried, True
                 if step(tried.model.strengths) == tried.model.strengths:

@@ -24,7 +24,7 @@ from corella.threads import set_threads
 Ints = npt.NDArray[np.int64]
 Fit = Callable[[Strengths], Linear]
 
-_HELD = 4000
+_HELD = 10_000
 """Validation users who choose the strengths and teach the fusion."""
 _LATELY = 0.1
 
@@ -56,7 +56,7 @@ def fit_retrieval(
 
 
 def held_out(dataset: Dataset, likes: Sequence[Ints], seed: int) -> Held:
-    """Validation users with likes in training rows (`likes`, by user code), 4,000 of them at most."""
+    """Validation users with likes in training rows (`likes`, by user code), 10,000 of them at most."""
     wanted = liked_items(dataset, ("valid",))
     both = np.flatnonzero([len(mine) > 0 and len(new) > 0 for mine, new in zip(likes, wanted, strict=True)])
     users = np.sort(np.random.default_rng(seed).permutation(both)[:_HELD])
