@@ -17,6 +17,8 @@ from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
+from corella.retrieval.fit import fit_retrieval
+from corella.retrieval.system import Retrieval
 from corella.settings import merge
 from small_tables import build, encoded_texts, genre_items, random_log, raw_tables, settings  # noqa: F401  # fixtures for all tests
 from tiny_model import write_tiny_model
@@ -117,6 +119,12 @@ def tiny_system_config(tiny_config: Config, tiny_backbone_folder: Path) -> Confi
         return Config.model_validate(merge(base, sections))
 
     return configure
+
+
+@pytest.fixture(scope="session")
+def tiny_retrieval(tiny_system_config: Configure, told: Dataset) -> Retrieval:
+    """A retrieval that reads texts, and does not learn from validation rows. Do not change it."""
+    return fit_retrieval(tiny_system_config(retrieval={"refit": False, "text": 5.0}), told)
 
 
 @pytest.fixture(scope="session")

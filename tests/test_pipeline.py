@@ -1,31 +1,23 @@
 """Retrieval and ranking together and each alone, in Python and on the command line."""
 
 import json
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 import pytest
 
 from corella.collaboration.system import CoReLLa
-from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.evaluation.examples import example_recommendations
 from corella.pipeline import Recommender, unanswered
-from corella.retrieval.cllm4rec.system import CLLM4Rec
+from corella.retrieval.system import Retrieval
 
 
-@pytest.fixture(scope="module")
-def retrieval(tiny_system_config: Callable[..., Config], tiny_dataset: Dataset) -> CLLM4Rec:
-    quick = {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "items_per_step": 20}
-    return CLLM4Rec(tiny_system_config(retrieval=quick)).fit(tiny_dataset)
-
-
-def test_both(retrieval: CLLM4Rec, tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
+def test_both(tiny_retrieval: Retrieval, tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
     """The candidates are the retrieval's, their order is the ranking's."""
-    found = retrieval.recommend(["u05"], 6)[0]
-    rows = Recommender(retrieval, tiny_system).recommend("u05", k=4, candidates=6, share=0.5)
+    found = tiny_retrieval.recommend(["u05"], 6)[0]
+    rows = Recommender(tiny_retrieval, tiny_system).recommend("u05", k=4, candidates=6, share=0.5)
     assert len(rows) == 4
     assert {found[r.retrieved_at - 1] for r in rows if r.retrieved_at} == {r.item_id for r in rows}
     final = [r.probability for r in rows]
@@ -39,9 +31,9 @@ def test_both(retrieval: CLLM4Rec, tiny_system: CoReLLa, tiny_dataset: Dataset) 
         assert (row.llm_probability is None) == (row.probability == row.crm_probability)
 
 
-def test_retrieval_alone(retrieval: CLLM4Rec) -> None:
-    rows = Recommender(retrieval).recommend("u03", 5)
-    assert [r.item_id for r in rows] == retrieval.recommend(["u03"], 5)[0]
+def test_retrieval_alone(tiny_retrieval: Retrieval) -> None:
+    rows = Recommender(tiny_retrieval).recommend("u03", 5)
+    assert [r.item_id for r in rows] == tiny_retrieval.recommend(["u03"], 5)[0]
     assert [r.retrieved_at for r in rows] == [1, 2, 3, 4, 5]
     assert all(r.probability is None for r in rows)
 
@@ -54,9 +46,9 @@ def test_ranking_alone(tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
     assert all(r.retrieved_at is None and r.llm_probability is None for r in rows)
 
 
-def test_examples_for_the_report(retrieval: CLLM4Rec, tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
+def test_examples_for_the_report(tiny_retrieval: Retrieval, tiny_system: CoReLLa, tiny_dataset: Dataset) -> None:
     """Users of test rows, short histories before long ones; what they answered is not recommended."""
-    examples = example_recommendations(Recommender(retrieval, tiny_system), tiny_dataset, known=2)
+    examples = example_recommendations(Recommender(tiny_retrieval, tiny_system), tiny_dataset, known=2)
     assert [e["trained"] for e in examples[:2]] == [True, True]
     tested = set(tiny_dataset.log.filter(split="test")["user_id"])
     likes = []
@@ -72,9 +64,9 @@ def test_examples_for_the_report(retrieval: CLLM4Rec, tiny_system: CoReLLa, tiny
     json.dumps(examples)
 
 
-def test_mistakes(retrieval: CLLM4Rec, tiny_system: CoReLLa) -> None:
+def test_mistakes(tiny_retrieval: Retrieval, tiny_system: CoReLLa) -> None:
     with pytest.raises(UserError, match="a retrieval model, a ranking model, or both"):
         Recommender().recommend("u01")
-    for recommender in (Recommender(retrieval, tiny_system), Recommender(ranking=tiny_system)):
+    for recommender in (Recommender(tiny_retrieval, tiny_system), Recommender(ranking=tiny_system)):
         with pytest.raises(UserError, match="no user_id 'nobody'"):
             recommender.recommend("nobody")

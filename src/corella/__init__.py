@@ -15,12 +15,11 @@ from corella.data.dataset import Dataset, Samples
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.pipeline import Recommendation, Recommender
-from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.fit import fit_retrieval
 from corella.retrieval.system import Retrieval
 from corella.settings import load_config
 
 __all__ = [
-    "CLLM4Rec", "CoReLLa", "Config", "Dataset", "Predictions", "Recommendation", "Recommender", "Retrieval", "Samples",
+    "CoReLLa", "Config", "Dataset", "Predictions", "Recommendation", "Recommender", "Retrieval", "Samples",
     "UserError", "fit_retrieval", "load_config", "load_dataset",
 ]  # fmt: skip

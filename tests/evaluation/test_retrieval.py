@@ -11,7 +11,7 @@ from corella.config import DataConfig
 from corella.data.dataset import make_dataset
 from corella.evaluation import retrieval as retrieval_module
 from corella.evaluation.retrieval import evaluate_retrieval, retrieval_rows
-from corella.retrieval.histories import Reader
+from corella.retrieval.histories import Reader, top_items
 
 ITEMS = [f"i{n}" for n in range(60)]
 
@@ -35,13 +35,13 @@ class Oracle:
     def token(self, user: int) -> int:
         return user
 
-    def scores(self, readers: list[Reader]) -> Any:
+    def top(self, readers: list[Reader], without: list[Any], k: int) -> Any:
         self.asked += readers
         found = np.zeros((len(readers), len(ITEMS)), np.float32)
         for row, reader in zip(found, readers, strict=True):
             for place, item in enumerate(self.best[reader.user]):
                 row[self.code(item)] = 100 - place
-        return found
+        return top_items(found, without, k)
 
     def code(self, item: int) -> int:
         return self.dataset.items["item_id"].to_list().index(f"i{item}")

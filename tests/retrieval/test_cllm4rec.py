@@ -1,4 +1,4 @@
-"""CLLM4Rec on the tiny model: ids, documents, losses by hand, learning, resuming, recommending."""
+"""CLLM4Rec on the tiny model: ids, documents, losses by hand, learning, resuming."""
 
 import copy
 from collections.abc import Callable
@@ -19,9 +19,10 @@ from corella.retrieval.cllm4rec.documents import Documents, main_places, padded
 from corella.retrieval.cllm4rec.model import CLLM
 from corella.retrieval.cllm4rec.recommend import reader_states
 from corella.retrieval.cllm4rec.system import CLLM4Rec, training_reviews
+from corella.retrieval.cllm4rec.text_start import item_table
 from corella.retrieval.cllm4rec.tokens import IdTokens, squared_distance
 from corella.retrieval.cllm4rec.training import RetrievalTrainer, plan_steps
-from corella.retrieval.histories import Reader, liked_items, top_items, training_likes
+from corella.retrieval.histories import Reader, liked_items, likes_of, top_items, training_likes
 
 Configure = Callable[..., Config]
 QUICK = {"pretraining_epochs": 1, "fine_tuning_epochs": 2, "users_per_step": 8, "items_per_step": 20}
@@ -184,7 +185,7 @@ def test_it_learns_who_likes_what(tiny_system_config: Configure, tiny_dataset: D
     model = CLLM4Rec(tiny_system_config(retrieval={**QUICK, **more})).fit(tiny_dataset)
     trained = [u for u in range(tiny_dataset.users.height) if model._trained[u]]
     best = top_items(
-        model.scores([Reader(u, model.history(u)) for u in trained]), [np.zeros(0, int)] * len(trained), 10
+        model.scores([Reader(u, likes_of(model.dataset, u)) for u in trained]), [np.zeros(0, int)] * len(trained), 10
     )
     parity = np.concatenate([b % 2 == u % 2 for u, b in zip(trained, best, strict=True)])
     assert parity.mean() > 0.8
@@ -217,39 +218,11 @@ def test_killed_and_resumed(backbone: Backbone, tiny_dataset: Dataset, tmp_path:
         torch.testing.assert_close(resumed.model.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_recommendations(fitted: CLLM4Rec, tiny_dataset: Dataset) -> None:
-    users = tiny_dataset.users["user_id"].to_list()
-    catalogue = set(tiny_dataset.items["item_id"].to_list())
-    for k in (1, 5, 100):
-        rows = fitted.recommend(users, k)
-        for user, row in zip(users, rows, strict=True):
-            answered = set(tiny_dataset.log.filter(user_id=user)["item_id"].to_list())
-            assert len(row) == min(k, len(catalogue) - len(answered)) == len(set(row))
-            assert set(row) <= catalogue - answered
-    short, long = fitted.recommend(users, 3), fitted.recommend(users, 8)
-    assert [row[:3] for row in long] == short
-    few = ["i03", "i04"]
-    assert all(set(row) <= set(few) for row in fitted.recommend(users, 5, candidates=few))
-    with pytest.raises(UserError, match="no user_id 'nobody'"):
-        fitted.recommend(["nobody"])
-    with pytest.raises(UserError, match="a list of users"):
-        fitted.recommend("u01")
-    with pytest.raises(UserError, match="at least one item"):
-        fitted.recommend(["u01"], k=0)
-
-
 def test_batches_do_not_matter(fitted: CLLM4Rec) -> None:
-    readers = [Reader(u, fitted.history(u)) for u in range(10)] + [Reader(-1, np.array([3]))]
+    readers = [Reader(u, likes_of(fitted.dataset, u)) for u in range(10)] + [Reader(-1, np.array([3]))]
     sizes = (RetrievalConfig(batch_tokens=size, longest_history=50) for size in (32, 5000))
     one, many = (reader_states(fitted.model, fitted.documents, readers, config) for config in sizes)
     torch.testing.assert_close(one, many, atol=1e-4, rtol=1e-4)
-
-
-def test_someone_without_a_token(fitted: CLLM4Rec) -> None:
-    row = fitted.recommend_for(["i01", "i03"], 6)
-    assert len(row) == 6
-    assert not {"i01", "i03"} & set(row)
-    assert fitted.recommend_for([], 3) != []
 
 
 def test_new_items_by_their_text(fitted: CLLM4Rec, tiny_dataset: Dataset) -> None:
@@ -258,16 +231,16 @@ def test_new_items_by_their_text(fitted: CLLM4Rec, tiny_dataset: Dataset) -> Non
     fitted = copy.copy(fitted)
     fitted.config = fitted.config.model_copy(update={"retrieval": close})
     texts = tiny_dataset.items["text"].to_list()
-    readers = [Reader(u, fitted.history(u)) for u in range(5)]
+    readers = [Reader(u, likes_of(fitted.dataset, u)) for u in range(5)]
     new, known = fitted.new_item_scores(readers, texts), fitted.scores(readers)
     assert new.shape == known.shape
     assert np.corrcoef(new.ravel(), known.ravel())[0, 1] > 0.7
 
 
-def test_saved_and_loaded(fitted: CLLM4Rec, tmp_path: Path) -> None:
+def test_saved_and_loaded(fitted: CLLM4Rec, tiny_dataset: Dataset, tmp_path: Path) -> None:
     fitted.save(tmp_path / "model")
-    again = CLLM4Rec.load(tmp_path / "model")
-    readers = [Reader(u, fitted.history(u)) for u in range(6)]
+    again = CLLM4Rec.load(tmp_path / "model", tiny_dataset)
+    readers = [Reader(u, likes_of(fitted.dataset, u)) for u in range(6)]
     np.testing.assert_array_equal(again.scores(readers), fitted.scores(readers))
 
 
@@ -340,7 +313,7 @@ def test_reviews_move_the_users_content(tiny_system_config: Configure, tiny_data
     plain, told = (CLLM4Rec(config).fit(d) for d in (tiny_dataset, with_reviews(tiny_dataset)))
     start = CLLM4Rec(config)
     start._attach(tiny_dataset, load_backbone(config.llm))
-    start.model.start_from_words(tiny_dataset)
+    start.model.start_items(item_table(tiny_dataset, start.model.backbone, "words"))
     assert torch.equal(plain.model.content.user.weight, start.model.content.user.weight)
     moved = (told.model.content.user.weight != start.model.content.user.weight).any(1)
     assert moved.sum() > 10
@@ -447,8 +420,10 @@ def test_the_head_alone_learns_and_the_language_model_is_weighed(
     }
     for weight, model in fitted.items():
         assert float(model.model.weight) == weight
-        found = model.recommend(["u02", "u03", "u04"], k=5)
-        same = [int(item[1:]) % 2 == n % 2 for n, items in zip((2, 3, 4), found, strict=True) for item in items]
+        users = (2, 3, 4)
+        likes = [likes_of(tiny_dataset, u) for u in users]
+        found = top_items(model.scores([Reader(u, mine) for u, mine in zip(users, likes, strict=True)]), likes, 5)
+        same = [item % 2 == u % 2 for u, items in zip(users, found, strict=True) for item in items]
         assert np.mean(same) > 0.8
     readers = [Reader(-1, np.array([1, 3, 5]))]
     alone = fitted[0.0].scores(readers)
@@ -474,8 +449,10 @@ def test_a_whole_backbone_is_trained_and_saved(
     moved = [name for name in before if not torch.equal(before[name], now[name])]
     assert len(moved) > len(before) / 2
     model.save(tmp_path / "model")
-    readers = [Reader(u, model.history(u)) for u in range(4)]
-    np.testing.assert_array_equal(CLLM4Rec.load(tmp_path / "model").scores(readers), model.scores(readers))
+    readers = [Reader(u, likes_of(model.dataset, u)) for u in range(4)]
+    np.testing.assert_array_equal(
+        CLLM4Rec.load(tmp_path / "model", tiny_dataset).scores(readers), model.scores(readers)
+    )
 
 
 def test_a_whole_backbone_needs_float32(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:

@@ -13,10 +13,9 @@ import pytest
 from spoken_for import ReallyAsked
 
 from corella.collaboration.system import CoReLLa
-from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.llm.prefix import SharedPrompt
-from corella.retrieval.cllm4rec.system import CLLM4Rec
+from corella.retrieval.system import Retrieval
 from corella.serving import engine as engine_module
 from corella.serving.engine import ProcessEngine
 from corella.serving.worker import Job
@@ -150,11 +149,10 @@ def test_a_process_that_hangs_while_it_loads_is_replaced(folder: Path) -> None:
 
 
 def test_retrieval_in_the_same_process(
-    folder: Path, tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+    folder: Path, tiny_retrieval: Retrieval, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     """What the library recommends, by the id and the history that the service sends."""
-    quick = {"pretraining_epochs": 1, "fine_tuning_epochs": 1}
-    model = CLLM4Rec(tiny_system_config(retrieval=quick)).fit(tiny_dataset)
+    model = tiny_retrieval
     model.save(tmp_path / "retrieval")
     shutil.copytree(folder / "model", tmp_path / "model")
     answered = tiny_dataset.log.filter(user_id="u03")

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.retrieval.cllm4rec.system import CLLM4Rec
+from corella.retrieval.fit import fit_retrieval
+from corella.retrieval.system import Retrieval
 from corella.serving.export import export
 from corella.serving.serve import build_service
 from corella.serving.settings import ServingSettings
+from small_fusion import by_language_model
 
 
 def test_an_exported_run_answers_the_same(tiny_system: CoReLLa, tiny_dataset: Dataset, tmp_path: Path) -> None:
@@ -44,14 +48,16 @@ def test_an_exported_retrieval_brings_its_language_model(
     shutil.copytree(tiny_system.config.llm.backbone, backbone)
     quick = {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "layers": 1, "llm_weight": 1.0}
     config = tiny_system_config(llm={"backbone": str(backbone)}, retrieval=quick)
-    model = CLLM4Rec(config).fit(tiny_dataset)
+    beside = CLLM4Rec(config).fit(tiny_dataset)
+    plain = fit_retrieval(tiny_system_config(), tiny_dataset)
+    model = replace(plain, language_model=beside, fusion=by_language_model())
     model.save(run / "retrieval")
     export(run, tmp_path / "exported")
     export(tmp_path / "exported", tmp_path / "twice")
     shutil.rmtree(backbone)
     with pytest.raises(UserError, match="backbone"):
-        CLLM4Rec.load(run / "retrieval")
-    again = CLLM4Rec.load(tmp_path / "twice" / "retrieval")
+        Retrieval.load(run / "retrieval")
+    again = Retrieval.load(tmp_path / "twice" / "retrieval")
     assert again.recommend(["u05", "u06"], 10) == model.recommend(["u05", "u06"], 10)
 
 

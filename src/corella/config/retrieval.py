@@ -54,8 +54,9 @@ class RetrievalConfig(Section):
     """Weight of the prior on collaborative embeddings. [ours]"""
     std: float = Field(default=0.02, gt=0)
     """Standard deviation of the embeddings at the start. [code]"""
-    from_words: bool = True
-    """Let items begin as the mean of their texts' word embeddings. [ours]"""
+    start: Literal["random", "words", "encoder"] = "words"
+    """How items begin: at random [paper], as the mean of their texts' word embeddings, or as what the text encoder made
+    of them. [ours]"""
     tied: bool = False
     """Score items by their collaborative embeddings [paper], or by output embeddings of their own [ours]."""
     head_size: int = Field(default=576, ge=1)
@@ -67,7 +68,7 @@ class RetrievalConfig(Section):
     head_decay: float = Field(default=3.0, ge=0)
     """Its decoupled weight decay then."""
     head_texts: bool = True
-    """Let the head read the items' texts too: the mean of their word embeddings. [ours]"""
+    """Let the head read the items' texts too, as `start` does. [ours]"""
     head_text_decay: float = Field(default=10.0, ge=0)
     """Weight decay of what it makes of them."""
     head_shown: float = Field(default=0.7, gt=0, lt=1)

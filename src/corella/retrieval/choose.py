@@ -31,12 +31,12 @@ class Held:
     histories: Sequence[Ints]
     wanted: Sequence[Ints]
 
-    def ndcg(self, linear: Linear, at: int, recency: float) -> npt.NDArray[np.float64]:
+    def ndcg(self, linear: Linear, at: int) -> npt.NDArray[np.float64]:
         """NDCG of every user, float64 [users]."""
         found, block = [np.zeros(0)], max(1, _SCORES // linear.items)
         for start in range(0, len(self.histories), block):
             part = slice(start, start + block)
-            scores = linear.scores(self.histories[part], recency)
+            scores = linear.scores(self.histories[part])
             found.append(ndcg_at(at, top_items(scores, self.histories[part], at), self.wanted[part]))
         return np.concatenate(found)
 
@@ -83,11 +83,8 @@ def choose_strengths(
     def attempt(strengths: Strengths) -> Tried:
         model = fit(strengths)
         ages = RECENCIES if config.recency is None else (config.recency,)
-        each = [
-            Tried(replace(model, strengths=replace(model.strengths, recency=age)), held.ndcg(model, config.measure_at, age))
-            for age in ages
-        ]
-        best = max(each, key=lambda tried: tried.quality)
+        aged = [replace(model, strengths=replace(model.strengths, recency=age)) for age in ages]
+        best = max((Tried(m, held.ndcg(m, config.measure_at)) for m in aged), key=lambda tried: tried.quality)
         on_try(best)
         return best
 

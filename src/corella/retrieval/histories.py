@@ -36,6 +36,13 @@ def liked_items(dataset: Dataset, splits: Sequence[str]) -> list[Ints]:
     return _likes(dataset, dataset.log[SPLIT].is_in(list(splits)).to_numpy())
 
 
+def likes_of(dataset: Dataset, user: int) -> Ints:
+    """The items that a user liked in any split, in order."""
+    start, end = dataset.events.start[user : user + 2]
+    events = slice(int(start), int(end))
+    return dataset.events.item[events][dataset.events.label[events] == 1]
+
+
 def _likes(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> list[Ints]:
     return items_of(dataset, rows & (dataset.label == 1))
 

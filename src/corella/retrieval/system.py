@@ -16,7 +16,7 @@ from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
 from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.fusion import Catalogue, Fusion, candidate_features
-from corella.retrieval.histories import Reader, top_items
+from corella.retrieval.histories import Reader, likes_of, top_items
 from corella.retrieval.linear import Linear, Strengths, TextPart, text_part
 from corella.retrieval.saved import load_linear, save_linear
 from corella.settings import load_config, to_yaml
@@ -147,9 +147,7 @@ class Retrieval:
 
     def history(self, user: int) -> Ints:
         """The items that a user liked, in order."""
-        start, end = self.dataset.events.start[user : user + 2]
-        events = slice(int(start), int(end))
-        return self.dataset.events.item[events][self.dataset.events.label[events] == 1]
+        return likes_of(self.dataset, user)
 
     def token(self, user: int) -> int:
         """The user's token in CLLM4Rec; -1 where there is none."""
@@ -210,6 +208,6 @@ class Retrieval:
         return cls(
             load_config(folder / "config.yaml"), dataset, linear, text, catalogue,
             Fusion(fusion.read_text(encoding="utf-8")) if fusion.is_file() else None,
-            CLLM4Rec.load(folder / CLLM_FOLDER) if (folder / CLLM_FOLDER).is_dir() else None,
+            CLLM4Rec.load(folder / CLLM_FOLDER, dataset) if (folder / CLLM_FOLDER).is_dir() else None,
             Said(**{**said, "strengths": Strengths(**said["strengths"])}),
         )  # fmt: skip

@@ -16,6 +16,7 @@ from corella.data.dataset import Dataset
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import begin_ids
 from corella.retrieval.cllm4rec.tokens import IdTokens
+from corella.schema import long_texts
 
 Ints = npt.NDArray[np.int64]
 
@@ -38,7 +39,7 @@ class Documents:
     def __init__(self, dataset: Dataset, backbone: Backbone, tokens: IdTokens, longest: int) -> None:
         """`longest`: how many words (tokens) of a text are read."""
         self._tokens = tokens
-        self._texts = dataset.items["text"].to_list()
+        self._texts = long_texts(dataset.items)
         self._encode, self._longest = backbone.encode, longest
 
         def piece(text: str) -> Ints:

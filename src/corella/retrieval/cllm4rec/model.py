@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import RetrievalConfig
-from corella.data.dataset import Dataset
-from corella.llm.backbone import Backbone, embed_texts
+from corella.llm.backbone import Backbone
 from corella.retrieval.cllm4rec.documents import Document, main_places, padded
 from corella.retrieval.cllm4rec.tokens import IdTokens
 
@@ -85,19 +84,16 @@ class CLLM(nn.Module):
         return device
 
     @torch.no_grad()
-    def start_from_words(self, dataset: Dataset) -> None:
-        """Let items begin as the mean of their texts' word embeddings, users as the mean of all items. [ours]"""
-        self.collaborative.item.weight.copy_(
-            torch.from_numpy(embed_texts(dataset.items["text"].to_list(), self.backbone))
-        )
+    def start_items(self, table: np.ndarray) -> None:
+        """Let items begin as the rows of `table` [items, width], users as the mean of all items. [ours]"""
+        self.collaborative.item.weight.copy_(torch.from_numpy(table))
         self.collaborative.user.weight += self.collaborative.item.weight.mean(0)
         self.content.load_state_dict(copy.deepcopy(self.collaborative.state_dict()))
 
     @torch.no_grad()
-    def tell_texts(self, dataset: Dataset) -> None:
-        """Let the items' head read the mean word embeddings of the items' texts, each dimension with mean 0 and
-        variance 1 / width. [ours]"""
-        means = torch.from_numpy(embed_texts(dataset.items["text"].to_list(), self.backbone))
+    def tell_texts(self, table: np.ndarray) -> None:
+        """Let the items' head read `table` [items, width], each dimension with mean 0 and variance 1 / width. [ours]"""
+        means = torch.from_numpy(table)
         self.texts.copy_((means - means.mean(0)) / (means.std(0) + 1e-6) / means.shape[1] ** 0.5)
 
     @torch.no_grad()
