@@ -1,4 +1,4 @@
-"""Retrieval: CLLM4Rec, its ablations and other people's models on MovieLens-100K, same rows, one run.
+"""Retrieval: ours, CLLM4Rec and its ablations, and other people's models on MovieLens-100K, same rows, one run.
 
     python benchmarks/retrieval.py --rectools ENV/bin/python --cornac ENV/bin/python
 
@@ -25,6 +25,7 @@ from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.files import read_json, write_json, write_text
 from corella.progress import peak_gib
+from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.histories import Reader, liked_items, top_items
 from corella.retrieval.measures import ndcg_at, recall_at
 from corella.run import train_retrieval
@@ -33,7 +34,6 @@ from corella.settings import load_config, to_yaml
 DATA: dict[str, Any] = {"label": "rating > 3", "only_likes": True, "core": 5}
 SPLITS: dict[str, dict[str, Any]] = {"each user at random": {"by": "each-user"}, "time": {"by": "time"}}
 """The first is the paper's preparation, another one for every seed; the second is one split."""
-_NO_LLM: dict[str, Any] = {"llm_weight": 0.0, "pretraining_epochs": 0, "fine_tuning_epochs": 0}
 _OWN_HEAD: dict[str, Any] = {"pooled": False, "fine_tuning_epochs": 5, "fine_tuning_rate": 5e-3, "users_per_step": 8}
 """Without what the head learns from histories alone the language model carries everything; it gets more epochs."""
 ALONE = "the language model alone"
@@ -49,15 +49,15 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 """What each takes away from, or changes in, the language model alone."""
 VARIANTS: dict[str, dict[str, Any]] = {
+    "corella": {},
+    "corella with CLLM4Rec": {"cllm4rec": True},
+    "linear with text": {"fusion": False},
+    "linear without text": {"fusion": False, "text": 0.0},
     "CLLM4Rec": {},
-    "without the language model": _NO_LLM,
-    "the head alone": {**_NO_LLM, "ease_items": 0},
-    "the head alone, without texts": {**_NO_LLM, "ease_items": 0, "head_texts": False},
-    "the language model's weight 1": {"llm_weight": 1.0},
     ALONE: _OWN_HEAD,
     **ABLATIONS,
 }
-MAIN = ("CLLM4Rec", "the head alone", ALONE)
+MAIN = ("corella", "CLLM4Rec", ALONE)
 """On every split; the rest on the first split of the first seed."""
 RECTOOLS = ("popularity", "item-KNN", "ALS", "BPR", "EASE", "SASRec")
 MULTI_VAE = "Multi-VAE"
@@ -71,20 +71,16 @@ validation row. Recall@20, Recall@40 and NDCG@100 by the paper's definitions, me
 is 95 %, over users (mean of the seeds'). Recall, NDCG, MRR and coverage at 10 by RecTools. Each seed has a random
 split of its own; every system of a seed stands on the same rows, and a difference is of the seeds that both have. The
 split by time is one, with one seed. All choices are made on validation rows: the others' settings among a few for
-each seed; ours once for all (on seed 1), but for the weights below. The others, our head and our EASE then learn from
-training and validation rows together; whatever stands on the language model learns from training rows alone. Each of
-ours is trained in a process of its own: seconds and peak memory are that process's.
+each seed. The others, our linear model and our head then learn from training and validation rows together; whatever
+stands on the language model learns from training rows alone. Each of ours is trained in a process of its own: seconds
+and peak memory are that process's.
 
-`CLLM4Rec` is the whole model: a linear head that learns from histories and texts, EASE beside it, and a frozen
-language model with user and item tokens. The weights of the language model (0 to 1) and of EASE (0 to 40, and its
-penalty) are chosen on the validation rows of each seed. Where the language model's is 0, recommending reads none:
-compare its seconds with those of `the language model's weight 1`. So where CLLM4Rec is above EASE, that is EASE
-and more. EASE was put beside the head after the test rows of seed 1 had shown it ahead; those of seeds 2 and 3 and the
-split by time were not seen. `the language model alone` has neither head nor EASE: the paper's ablations stand on it,
-on seed 1 alone (its own row of that seed is in docs/experiments.md); the head tied to the embeddings and the masked
-fine-tuning are each one step nearer to the paper. All read the first four blocks of the language model. It, CLLM4Rec
-and the head alone are measured on all splits, the other variants on that of the first
-seed. `demo_train_seconds`: seconds of such a training of CLLM4Rec, mean of the seeds."""
+`corella` is the retrieval as installed: the closed form with texts and order, and a fusion where that gains more than
+noise. `CLLM4Rec` is that source alone: a linear head that learns from histories and texts, and a frozen language model
+with user and item tokens, whose weight validation rows choose. `the language model alone` has no such head: the paper's
+ablations stand on it, on seed 1 alone; the head tied to the embeddings and the masked fine-tuning are each one step
+nearer to the paper. All read the first four blocks of the language model. `demo_train_seconds`: seconds of a training
+of corella, mean of the seeds."""
 
 
 def main() -> None:
@@ -187,13 +183,14 @@ def train_variant(folder: Path, name: str, config: Config) -> None:
     run_folder = run_of(folder, name)
     resumed = (run_folder / "checkpoints").is_dir() or (run_folder / "retrieval").is_dir()
     began = time.perf_counter()
-    model = train_retrieval(run_folder, config)
+    find = _trained(run_folder, name, config)
     trained = None if resumed else time.perf_counter() - began
-    known = liked_items(model.dataset, ("train", "valid", "history"))
+    dataset = load_dataset(config)
+    known = liked_items(dataset, ("train", "valid", "history"))
     began = time.perf_counter()
-    best = top_items(model.scores([Reader(model.token(u), items) for u, items in enumerate(known)]), known, K)
+    best = find(known)
     seconds = time.perf_counter() - began
-    items, users = model.dataset.items["item_id"].to_list(), model.dataset.users["user_id"].to_list()
+    items, users = dataset.items["item_id"].to_list(), dataset.users["user_id"].to_list()
     rows = [
         (users[u], items[int(i)], place)
         for u, found in enumerate(best)
@@ -204,6 +201,17 @@ def train_variant(folder: Path, name: str, config: Config) -> None:
     frame.write_parquet(folder / f"{name}.parquet")
     facts = {"train_seconds": trained, "recommend_seconds": seconds, "train_peak_gib": peak_gib()}
     write_json(folder / f"{name}.facts.json", facts)
+
+
+def _trained(folder: Path, name: str, config: Config) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+    """Train; returns what gives the best items of every user code, whose known items it is told."""
+    if name in ("CLLM4Rec", ALONE, *ABLATIONS):
+        beside = CLLM4Rec(config).fit(load_dataset(config), folder)
+        return lambda known: top_items(
+            beside.scores([Reader(beside.token(u), h) for u, h in enumerate(known)]), known, K
+        )
+    model = train_retrieval(folder, config)
+    return lambda known: model.top([Reader(model.token(u), h) for u, h in enumerate(known)], known, K)
 
 
 def _usual(
@@ -258,7 +266,7 @@ def _with_intervals(scores: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _differences(scores: dict[str, dict[str, np.ndarray]], name: str) -> dict[str, float]:
-    """CLLM4Rec less this system, user by user, with the interval."""
+    """Corella less this system, user by user, with the interval."""
     full = next(iter(scores))
     row = {}
     for metric in ("recall20", "ndcg100"):
@@ -273,7 +281,7 @@ def _differences(scores: dict[str, dict[str, np.ndarray]], name: str) -> dict[st
 def page(title: str, text: str, result: dict[str, Any]) -> str:
     """The Markdown page: what it says, a table for each split, and the figures."""
     lines = [f"# {title}", "", text, "", stamp(result), ""]
-    head = ["system", "Recall@20", "Recall@40", "NDCG@100", "CLLM4Rec less it, Recall@20", "the same, NDCG@100",
+    head = ["system", "Recall@20", "Recall@40", "NDCG@100", "corella less it, Recall@20", "the same, NDCG@100",
             "Recall@10", "MRR@10", "coverage@10", "training, s", "all users, s", "peak, GiB", "seeds"]  # fmt: skip
     for split in dict.fromkeys(row["split"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["split"] == split]
@@ -290,7 +298,7 @@ def page(title: str, text: str, result: dict[str, Any]) -> str:
 
 def _sentence(row: dict[str, Any]) -> str:
     """What a row's difference says: an ablation's from the language model alone, on which it stands, any other's from
-    CLLM4Rec. Empty where it was not measured."""
+    corella. Empty where it was not measured."""
     if row["system"] in ABLATIONS:
         if "above_alone_ndcg100" not in row:
             return ""
@@ -301,9 +309,9 @@ def _sentence(row: dict[str, Any]) -> str:
     low, high = row["behind_full_ndcg100_low"], row["behind_full_ndcg100_high"]
     verdict = "is above" if low > 0 else "is below" if high < 0 else "cannot be told from"
     if low == high == 0:
-        return f"CLLM4Rec and {row['system']} are the same: the language model's weight is 0."
+        return f"corella and {row['system']} say the same."
     less = signed(row["behind_full_ndcg100"])
-    return f"CLLM4Rec {verdict} {row['system']}: NDCG@100 {less} [{signed(low)}, {signed(high)}]."
+    return f"corella {verdict} {row['system']}: NDCG@100 {less} [{signed(low)}, {signed(high)}]."
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -322,7 +330,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def figures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The named figures, on the paper's preparation."""
     rows = {row["system"]: row for row in found if row["split"] == next(iter(SPLITS))}
-    names = {"cllm4rec": "CLLM4Rec", "ease": "EASE", "multivae": MULTI_VAE, "als": "ALS", "itemknn": "item-KNN"}
+    names = {
+        "corella": "corella",
+        "cllm4rec": "CLLM4Rec",
+        "ease": "EASE",
+        "multivae": MULTI_VAE,
+        "als": "ALS",
+        "itemknn": "item-KNN",
+    }
     values = {
         f"{short}_{metric}": rows[system][metric]
         for short, system in names.items()
@@ -333,7 +348,7 @@ def figures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
         "demo_train_seconds": "train_seconds", "recommend_all_users_seconds": "recommend_seconds",
         "train_peak_gib": "train_peak_gib",
     }  # fmt: skip
-    full = rows.get("CLLM4Rec", {})
+    full = rows.get("corella", {})
     return values | {figure: full[name] for figure, name in costs.items() if full.get(name) is not None}
 
 

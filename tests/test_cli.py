@@ -313,8 +313,8 @@ def test_each_half_has_settings_of_its_own(call: Call, project: Path, tmp_path: 
     assert call("train-retrieval", "--run", run, "--set", "crm.epochs=4")[0] == 0  # which it does not read
     assert load_config(run / "config.yaml").crm.epochs == 3
     # A folder where nothing was begun: a mistake in the settings locks nothing.
-    new = tmp_path / "new"
-    assert call("train-retrieval", "--run", new, "-c", settings, "-s", "llm.backbone=/nowhere")[0] == 2
+    new, missing = tmp_path / "new", ("-s", "retrieval.cllm4rec=true", "-s", "llm.backbone=/nowhere")
+    assert call("train-retrieval", "--run", new, "-c", settings, *missing)[0] == 2
     assert call("train-retrieval", "--run", new, "-c", settings, "-s", "seed=3")[0] == 0
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from corella.retrieval.fusion import FEATURES, Catalogue, candidate_features, fit_fusion
+from corella.retrieval.catalogue import Catalogue
+from corella.retrieval.fusion import FEATURES, candidate_features, fit_fusion
 from corella.retrieval.linear import Linear, Strengths
 
 NONE = np.zeros((4, 0), np.float32)
@@ -19,7 +20,11 @@ def _linear() -> Linear:
 def _catalogue() -> Catalogue:
     vectors = np.array([[1, 0], [0, 1], [0, 1], [0.6, 0.8]], np.float32)
     follows = csr_matrix(np.array([[0, 0, 0, 0], [0, 0, 5, 0], [0, 0, 0, 0], [0, 0, 0, 0]], np.float32))
-    return Catalogue(vectors, follows, *(np.array([0, 1, 2, 3], np.float32) * f for f in (1.0, 0.5, 0.25)))
+    words = csr_matrix(np.array([[1, 0], [0, 0], [1, 0], [0.6, 0.8]], np.float32))
+    fields = csr_matrix(np.array([[1], [0], [0], [1]], np.float32))
+    together, following = (csr_matrix(_linear().weights * factor) for factor in (0.5, 2.0))
+    popularity = (np.array([0, 1, 2, 3], np.float32) * factor for factor in (1.0, 0.5, 0.25))
+    return Catalogue(vectors, words, fields, together, following, follows, *popularity)
 
 
 def test_features_by_hand() -> None:
@@ -34,6 +39,10 @@ def test_features_by_hand() -> None:
     assert told["text, newest item"] == pytest.approx([0.8, 1.0])
     assert told["text, nearest"] == pytest.approx([0.8, 1.0])
     assert told["text, mean"] == pytest.approx([0.7, 0.5])
+    assert told["words, newest item"] == [0.0, 0.0] and told["words, nearest"] == pytest.approx([0.6, 1.0])
+    assert told["fields, nearest"] == [1.0, 0.0] and told["fields, mean"] == [0.5, 0.0]
+    assert told["together"] == [1.5, 1.0] and told["together / best"] == pytest.approx([1.0, 2 / 3])
+    assert told["next"] == [6.0, 4.0]
     assert told["followed newest item"] == pytest.approx([0.0, np.log(6)])
     assert told["popularity"] == [3.0, 2.0] and told["popularity lately"] == [1.5, 1.0] and told["new"] == [0.75, 0.5]
     assert np.isnan(told["language model"]).all()

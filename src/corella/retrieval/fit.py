@@ -12,9 +12,10 @@ import numpy.typing as npt
 from corella.config import Config, RetrievalConfig
 from corella.data.dataset import Dataset
 from corella.progress import Reporter
+from corella.retrieval.catalogue import make_catalogue
 from corella.retrieval.choose import Held, Tried, choose_strengths, start_strengths
 from corella.retrieval.cllm4rec.system import CLLM4Rec
-from corella.retrieval.fusion import Catalogue, FusionTrial, fit_fusion
+from corella.retrieval.fusion import FusionTrial, fit_fusion
 from corella.retrieval.histories import Reader, liked_items, training_likes
 from corella.retrieval.linear import Linear, Strengths, TextPart, TogetherCounts, count_together, fit_linear, text_part
 from corella.retrieval.neighbourhoods import fit_neighbourhoods, nearest_items
@@ -26,7 +27,6 @@ Fit = Callable[[Strengths], Linear]
 
 _HELD = 10_000
 """Validation users who choose the strengths and teach the fusion."""
-_LATELY = 0.1
 
 
 def fit_retrieval(
@@ -42,7 +42,7 @@ def fit_retrieval(
     held = held_out(dataset, likes, config.seed)
     fit = _fitter(counts, text, config.retrieval, reporter)
     chosen = _choose(fit, counts, text, held, config.retrieval, reporter)
-    catalogue = make_catalogue(dataset, ("train",), counts, text)
+    catalogue = make_catalogue(dataset, ("train",), counts, text, chosen.model.strengths.penalty)
     said = Said(chosen.model.strengths, chosen.quality, None)
     made = Retrieval(config, dataset, chosen.model, text, catalogue, None, None, said)
     if config.retrieval.fusion and len(held.histories):
@@ -52,7 +52,8 @@ def fit_retrieval(
         return made
     counts = count_together(training_likes(dataset, ("train", "valid")), dataset.items.height)
     linear = _fitter(counts, text, config.retrieval, reporter)(chosen.model.strengths)
-    return replace(made, linear=linear, catalogue=make_catalogue(dataset, ("train", "valid"), counts, text))
+    known = make_catalogue(dataset, ("train", "valid"), counts, text, chosen.model.strengths.penalty)
+    return replace(made, linear=linear, catalogue=known)
 
 
 def held_out(dataset: Dataset, likes: Sequence[Ints], seed: int) -> Held:
@@ -61,23 +62,6 @@ def held_out(dataset: Dataset, likes: Sequence[Ints], seed: int) -> Held:
     both = np.flatnonzero([len(mine) > 0 and len(new) > 0 for mine, new in zip(likes, wanted, strict=True)])
     users = np.sort(np.random.default_rng(seed).permutation(both)[:_HELD])
     return Held([likes[u] for u in users], [wanted[u] for u in users])
-
-
-def make_catalogue(
-    dataset: Dataset, learned: Sequence[str], counts: TogetherCounts, text: TextPart | None
-) -> Catalogue:
-    """What the splits to learn from say of items, beside the linear model."""
-    rows = np.sort(np.concatenate([dataset.rows(split) for split in learned]))
-    rows = rows[dataset.label[rows] == 1]
-    items = dataset.items.height
-    item = dataset.item[rows]
-    new = np.ones(items, np.float32)
-    new[item[::-1]] = (np.arange(len(item))[::-1] / max(len(item), 1)).astype(np.float32)
-    popularity, lately = (
-        np.log1p(np.bincount(some, minlength=items)).astype(np.float32)
-        for some in (item, item[int((1 - _LATELY) * len(item)) :])
-    )
-    return Catalogue(None if text is None else text.vectors, counts.follows, popularity, lately, new)
 
 
 def _fitter(counts: TogetherCounts, text: TextPart | None, config: RetrievalConfig, reporter: Reporter) -> Fit:

@@ -1,8 +1,9 @@
 """One order of candidates out of all that is known of them: boosted trees on the sources' scores. [ours]
 
 LambdaMART on validation users: for each candidate the scores of the linear model (also with everything as recent, and
-of the newest item alone), of CLLM4Rec where it takes part, how near its text is to the history, how often it followed
-the newest item, how popular it is, was lately, and how new. Out-of-fold lists say whether that gains more than noise.
+of the newest item alone), of its parts, of CLLM4Rec where it takes part, how near its text, words and fields are to the
+history, how often it followed the newest item, how popular it is, was lately, and how new. Out-of-fold lists say
+whether that gains more than noise.
 """
 
 from collections.abc import Sequence
@@ -12,39 +13,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
-from corella.retrieval.linear import Linear
+from corella.retrieval.catalogue import Catalogue
+from corella.retrieval.linear import Linear, history_rows
 from corella.retrieval.measures import ndcg_at
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 FEATURES = (
-    "linear", "linear / best", "linear place", "linear, all as recent", "linear, newest item", "text, newest item",
-    "text, nearest", "text, mean", "followed newest item", "popularity", "popularity lately", "new",
-    "history length", "popularity of newest item", "language model",
+    "linear", "linear / best", "linear place", "linear, all as recent", "linear, newest item",
+    "text, newest item", "text, nearest", "text, mean", "words, newest item", "words, nearest", "words, mean",
+    "fields, newest item", "fields, nearest", "fields, mean", "together", "together / best", "next", "next / best",
+    "followed newest item", "popularity", "popularity lately", "new", "history length", "popularity of newest item",
+    "language model",
 )  # fmt: skip
 _FOLDS = 3
 _NEWEST = 50
 """Items of a history whose texts are compared."""
 _ROUNDS = 150
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """What is known of items beside the linear model."""
-
-    vectors: Floats | None
-    """[items, width], each of length 1, centred."""
-    follows: csr_matrix
-    """[items, items]: how often an item (column) came right or soon after another (row)."""
-    popularity: Floats
-    """[items]: log(1 + likes)."""
-    lately: Floats
-    """[items]: the same of the newest tenth of the rows."""
-    new: Floats
-    """[items]: the share of the rows that came before the item's first one; 1 where it has none."""
 
 
 def candidate_features(
@@ -62,18 +49,20 @@ def candidate_features(
     """
     even = linear.scores(histories, 1.0)
     newest = linear.scores([history[-1:] for history in histories])
+    rows = history_rows(histories, linear.items, linear.strengths.recency)
+    parts = [(rows @ weights).toarray() for weights in (catalogue.together, catalogue.next)]
     found = []
     for n, (history, items) in enumerate(zip(histories, candidates, strict=True)):
         said = scores[n, items]
-        best = max(float(said.max(initial=0.0)), 1e-9)
         last = int(history[-1]) if len(history) else -1
         followed = catalogue.follows[last].toarray()[0, items] if last >= 0 else np.zeros(len(items))
         told = np.full(len(items), np.nan)
         if language_model is not None:
             told = (language_model[n, items] - language_model[n].mean()) / (language_model[n].std() + 1e-9)
         columns = (
-            said, said / best, np.arange(len(items)), even[n, items], newest[n, items],
-            *_text(catalogue, history[-_NEWEST:], items), np.log1p(followed), catalogue.popularity[items],
+            *_with_share(said), np.arange(len(items)), even[n, items], newest[n, items],
+            *_nearness(catalogue, history[-_NEWEST:], items), *_with_share(parts[0][n, items]),
+            *_with_share(parts[1][n, items]), np.log1p(followed), catalogue.popularity[items],
             catalogue.lately[items], catalogue.new[items], np.full(len(items), np.log1p(len(history))),
             np.full(len(items), catalogue.popularity[last] if last >= 0 else 0.0), told,
         )  # fmt: skip
@@ -81,12 +70,21 @@ def candidate_features(
     return found
 
 
-def _text(catalogue: Catalogue, history: Ints, items: Ints) -> tuple[Floats, Floats, Floats]:
-    if catalogue.vectors is None or not len(history):
-        nothing = np.zeros(len(items), np.float32)
-        return nothing, nothing, nothing
-    near = catalogue.vectors[history] @ catalogue.vectors[items].T
-    return near[-1], near.max(axis=0), near.mean(axis=0)
+def _with_share(said: Floats) -> tuple[Floats, Floats]:
+    return said, said / max(float(said.max(initial=0.0)), 1e-9)
+
+
+def _nearness(catalogue: Catalogue, history: Ints, items: Ints) -> list[Floats]:
+    """Cosines with the newest item, the nearest one, and their mean: of texts, of words, of fields."""
+    found: list[Floats] = []
+    for table in (catalogue.vectors, catalogue.words, catalogue.fields):
+        if table is None or not len(history):
+            found += [np.zeros(len(items), np.float32)] * 3
+            continue
+        near = table[history] @ table[items].T
+        near = near if isinstance(near, np.ndarray) else near.toarray()
+        found += [near[-1], near.max(axis=0), near.mean(axis=0)]
+    return found
 
 
 @dataclass(frozen=True)

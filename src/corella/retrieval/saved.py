@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,40 +10,46 @@ import torch
 from scipy.sparse import csr_matrix
 
 from corella.checkpoint import load_tensors, save_tensors
-from corella.retrieval.fusion import Catalogue
+from corella.retrieval.catalogue import Catalogue
 from corella.retrieval.linear import Linear, Strengths
 
 Floats = npt.NDArray[np.float32]
+
+_SPARSE = ("words", "fields", "together", "next", "follows")
+"""Of a catalogue."""
 
 
 def save_linear(path: Path, linear: Linear, catalogue: Catalogue) -> None:
     """Write both. Vectors of texts are not written: they lie with the dataset."""
     known = {"popularity": catalogue.popularity, "lately": catalogue.lately, "new": catalogue.new}
-    arrays = {"to_new": linear.to_new, "from_new": linear.from_new, **known, **_sparse("follows", catalogue.follows)}
+    arrays: dict[str, npt.NDArray[Any]] = {"to_new": linear.to_new, "from_new": linear.from_new, **known}
+    for name in _SPARSE:
+        arrays |= _sparse(name, getattr(catalogue, name))
     weights = linear.weights
     arrays |= _sparse("weights", weights) if isinstance(weights, csr_matrix) else {"weights": weights}
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
-    save_tensors(path, tensors, {"items": linear.items, **asdict(linear.strengths)})
+    save_tensors(path, tensors, asdict(linear.strengths))
 
 
 def load_linear(path: Path, vectors: Floats | None) -> tuple[Linear, Catalogue]:
     """Read what `save_linear` wrote; `vectors`: the catalogue's texts, centred, each of length 1."""
     tensors, facts = load_tensors(path)
     arrays = {name: value.numpy() for name, value in tensors.items()}
-    items = facts.pop("items")
-    weights = arrays["weights"] if "weights" in arrays else _read("weights", arrays, items)
+    weights = arrays["weights"] if "weights" in arrays else _read("weights", arrays)
     linear = Linear(weights, Strengths(**facts), arrays["to_new"], arrays["from_new"])
-    follows = _read("follows", arrays, items)
-    return linear, Catalogue(vectors, follows, arrays["popularity"], arrays["lately"], arrays["new"])
+    sparse = {name: _read(name, arrays) for name in _SPARSE}
+    return linear, Catalogue(
+        vectors, **sparse, popularity=arrays["popularity"], lately=arrays["lately"], new=arrays["new"]
+    )
 
 
-def _sparse(name: str, matrix: csr_matrix) -> dict[str, npt.NDArray[np.generic]]:
+def _sparse(name: str, matrix: csr_matrix) -> dict[str, npt.NDArray[Any]]:
     return {
         f"{name}.data": matrix.data.astype(np.float32), f"{name}.indices": matrix.indices.astype(np.int32),
-        f"{name}.indptr": matrix.indptr.astype(np.int64),
+        f"{name}.indptr": matrix.indptr.astype(np.int64), f"{name}.shape": np.array(matrix.shape),
     }  # fmt: skip
 
 
-def _read(name: str, arrays: dict[str, npt.NDArray[np.generic]], items: int) -> csr_matrix:
+def _read(name: str, arrays: dict[str, npt.NDArray[Any]]) -> csr_matrix:
     parts = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
-    return csr_matrix(parts, shape=(items, items))
+    return csr_matrix(parts, shape=tuple(arrays[f"{name}.shape"]))

@@ -14,8 +14,9 @@ from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import write_dataset
 from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
+from corella.retrieval.catalogue import Catalogue
 from corella.retrieval.cllm4rec.system import CLLM4Rec
-from corella.retrieval.fusion import Catalogue, Fusion, candidate_features
+from corella.retrieval.fusion import Fusion, candidate_features
 from corella.retrieval.histories import Reader, likes_of, top_items
 from corella.retrieval.linear import Linear, Strengths, TextPart, text_part
 from corella.retrieval.saved import load_linear, save_linear
