@@ -29,7 +29,7 @@ from corella.data.dataset import Samples, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
 from corella.files import read_json, write_json
-from corella.llm.backbone import add_lora, load_backbone
+from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts
 from corella.llm.timeline import TimelinePrompts
@@ -89,7 +89,7 @@ def part_timeline() -> dict[str, float]:
     set_threads(config)
     dataset = load_dataset(config)
     train = dataset.samples("train")
-    backbone = add_lora(load_backbone(config.llm), config.llm, config.seed)
+    backbone = make_trainable(load_backbone(config.llm), config.llm, config.seed)
     spec = make_spec(dataset)
     result: dict[str, float] = {}
     timeline: Prompts = TimelinePrompts(dataset, backbone, config.llm)

@@ -21,7 +21,7 @@ from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.models import build_crm
 from corella.data.dataset import make_dataset
-from corella.llm.backbone import add_lora, load_backbone
+from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.timeline import TimelinePrompts
 
 
@@ -45,7 +45,7 @@ def main(model: str, checkpoint: str, done: str) -> None:
     spec = make_spec(dataset)
     torch.manual_seed(3)
     crm = build_crm(spec, config.crm)
-    backbone = add_lora(load_backbone(config.llm), config.llm, config.seed)
+    backbone = make_trainable(load_backbone(config.llm), config.llm, config.seed)
     trainer = JointTrainer(
         backbone, TimelinePrompts(dataset, backbone, config.llm), crm, CRMEncoder(spec, dataset),
         dataset.samples("train"), config,

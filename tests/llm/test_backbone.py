@@ -17,10 +17,10 @@ from corella.errors import UserError
 from corella.llm.attention import takes_attention
 from corella.llm.backbone import (
     Backbone,
-    add_lora,
     cut_layers,
     load_backbone,
-    lora_weights,
+    make_trainable,
+    trainable,
     transformer_blocks,
 )
 from corella.llm.prompts import Prompt, begin_ids
@@ -105,8 +105,8 @@ def test_layers_are_cut(llm: LLM, backbone: Backbone) -> None:
 @pytest.mark.parametrize(("first", "blocks"), [(0, {0, 1, 2}), (2, {2})])
 def test_only_lora_learns(llm: LLM, first: int, blocks: set[int]) -> None:
     config = llm(lora_first_layer=first, lora_rank=4)
-    adapted = add_lora(load_backbone(config), config, seed=1)
-    weights = lora_weights(adapted)
+    adapted = make_trainable(load_backbone(config), config, seed=1)
+    weights = trainable(adapted)
     assert {int(name.split(".layers.")[1].split(".")[0]) for name in weights} == blocks
     assert {name.split(".lora_")[0].rsplit(".", 1)[1] for name in weights} == {"q_proj", "v_proj"}
     assert len(weights) == len(blocks) * 2 * 2
@@ -115,29 +115,29 @@ def test_only_lora_learns(llm: LLM, first: int, blocks: set[int]) -> None:
 
 def test_lora_starts_as_the_plain_model(llm: LLM, backbone: Backbone) -> None:
     config = llm()
-    adapted = add_lora(load_backbone(config), config, seed=1)
+    adapted = make_trainable(load_backbone(config), config, seed=1)
     adapted.model.eval()
     ids = backbone.encode("Likes it?\nAlpha:")
     with torch.inference_mode():
         assert answer_logits(adapted, [_prompt(*ids)]).logit == answer_logits(backbone, [_prompt(*ids)]).logit
-    again = lora_weights(add_lora(load_backbone(config), config, seed=1))
-    assert all(torch.equal(p, again[name]) for name, p in lora_weights(adapted).items())
-    other = lora_weights(add_lora(load_backbone(config), config, seed=2))
-    assert not all(torch.equal(p, other[name]) for name, p in lora_weights(adapted).items())
+    again = trainable(make_trainable(load_backbone(config), config, seed=1))
+    assert all(torch.equal(p, again[name]) for name, p in trainable(adapted).items())
+    other = trainable(make_trainable(load_backbone(config), config, seed=2))
+    assert not all(torch.equal(p, other[name]) for name, p in trainable(adapted).items())
 
 
 def test_lora_that_does_not_fit(llm: LLM) -> None:
     config = llm(lora_first_layer=3)
     with pytest.raises(UserError, match="lora_first_layer is 3, but only 3 blocks"):
-        add_lora(load_backbone(config), config, seed=1)
+        make_trainable(load_backbone(config), config, seed=1)
     config = llm(lora_targets=["no_such_layer"])
     with pytest.raises(UserError, match="lora_targets"):
-        add_lora(load_backbone(config), config, seed=1)
+        make_trainable(load_backbone(config), config, seed=1)
 
 
 def test_dtype(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     config = llm(dtype="bfloat16")
-    adapted = add_lora(load_backbone(config), config, seed=1)
+    adapted = make_trainable(load_backbone(config), config, seed=1)
     assert {p.dtype for p in adapted.model.parameters()} == {torch.bfloat16}
     assert answer_logits(adapted, [_prompt(5, 6)]).logit.dtype == torch.float32
     assert choose_dtype("float32") == torch.float32

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from corella.collaboration.system import CoReLLa
-from corella.llm.backbone import add_lora, load_backbone
+from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.prompts import Ints
 from corella.serving.engine import Answer
@@ -53,7 +53,7 @@ class ReallyAsked(SpokenFor):
 
     def __init__(self, system: CoReLLa) -> None:
         super().__init__()
-        backbone = add_lora(load_backbone(system.config.llm), system.config.llm, system.config.seed)
+        backbone = make_trainable(load_backbone(system.config.llm), system.config.llm, system.config.seed)
         backbone.model.load_state_dict(system.backbone.model.state_dict())
         scorer = PrefixScorer(backbone, PrefixCache(1 << 24))
         self.answer = lambda prompt: Answer(scorer.logits([""], [prompt])[0])

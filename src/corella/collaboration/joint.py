@@ -25,12 +25,13 @@ from corella.checkpoint import (
 )
 from corella.collaboration.alignment import LayerAlignment, spread_blocks
 from corella.collaboration.injection import Injection
+from corella.collaboration.residual import LearnedCorrection, worth_reading
 from corella.config import Config, JointConfig
 from corella.crm.inputs import CRMEncoder
 from corella.crm.training import crm_optimiser
 from corella.data.dataset import Samples
 from corella.errors import UserError
-from corella.llm.backbone import Backbone, lora_weights
+from corella.llm.backbone import Backbone, trainable
 from corella.llm.prompts import Prompt
 from corella.llm.scoring import Prompts, answer_logits, group_by_tokens
 
@@ -72,12 +73,23 @@ class JointResult:
     """The step at which that was, -1 where never."""
 
 
-def plan_steps(prompts: Prompts, train: Samples, config: JointConfig, context_share: float, seed: int) -> list[Step]:
-    """All steps of stages 2 and 3. Prompts are drawn at random without replacement until none is left, then anew."""
+def plan_steps(
+    prompts: Prompts,
+    train: Samples,
+    config: JointConfig,
+    context_share: float,
+    seed: int,
+    worth: npt.NDArray[np.float64] | None = None,
+) -> list[Step]:
+    """All steps of stages 2 and 3. Prompts are drawn at random without replacement until none is left, then anew.
+
+    `worth`: of every sample, float64 [n], above 0; a prompt is drawn the sooner, the larger the mean of its targets'.
+    """
     wanted = {2: config.stage2_targets, 3: config.stage3_targets}
     stages = [s for s in (2, 3) if s in config.stages]
     planned = list(prompts.plan(train, context_share))
-    stream = _stream(planned, seed)
+    each = None if worth is None else np.array([worth[p.sample].mean() for p in planned])
+    stream = _stream(planned, seed, each)
     steps: list[Step] = []
     for stage in stages:
         left = wanted[stage]
@@ -91,9 +103,15 @@ def plan_steps(prompts: Prompts, train: Samples, config: JointConfig, context_sh
     return steps
 
 
-def _stream(planned: list[Any], seed: int) -> Iterator[Any]:
+def _stream(planned: list[Any], seed: int, worth: npt.NDArray[np.float64] | None) -> Iterator[Any]:
+    """Epoch after epoch; with `worth` in the order of draws without replacement in proportion to it (Efraimidis and
+    Spirakis, 2006)."""
     for epoch in range(10_000):
-        for i in np.random.default_rng([seed, epoch]).permutation(len(planned)):
+        rng = np.random.default_rng([seed, epoch])
+        order = (
+            rng.permutation(len(planned)) if worth is None else np.argsort(rng.exponential(size=len(planned)) / worth)
+        )
+        for i in order:
             yield planned[i]
 
 
@@ -117,14 +135,19 @@ class JointTrainer:
         train: Samples,
         config: Config,
         injection: Injection | None = None,
+        base: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """`injection`: its projection is trained together with LoRA."""
+        """`injection`: its projection is trained together with LoRA. `base`: the conventional half's logits of the
+        training samples, float32 [n], out of fold; needed for residual training and to draw where it is unsure."""
         self.backbone, self.prompts, self.crm, self.encoder, self.train = backbone, prompts, crm, encoder, train
         self.injection = injection
         self.config = config
         joint = config.joint
-        self.steps = plan_steps(prompts, train, joint, config.llm.context_share, config.seed)
-        self.lora = lora_weights(backbone)
+        worth = worth_reading(base, train) if base is not None and joint.draw == "unsure" else None
+        self.steps = plan_steps(prompts, train, joint, config.llm.context_share, config.seed, worth)
+        self.base = torch.from_numpy(base) if base is not None and joint.target == "residual" else None
+        self.correction = None if self.base is None else LearnedCorrection()
+        self.lora = trainable(backbone)
         self.masters = {name: p.detach().float().clone().requires_grad_() for name, p in self.lora.items()}
         torch.manual_seed(config.seed)
         sizes: list[int] = crm.hidden_sizes  # type: ignore[assignment]
@@ -134,7 +157,8 @@ class JointTrainer:
         self.blocks = spread_blocks(backbone.layers, len(sizes))
         if injection is not None:
             injection.fit_scale(train, config.seed)
-        self.projections = nn.ModuleList([self.alignment, *([injection] if injection is not None else [])])
+        beside = [self.alignment, injection, self.correction]
+        self.projections = nn.ModuleList([module for module in beside if module is not None])
         self.projection_weights = [p for p in self.projections.parameters() if p.requires_grad]
         adapters = [*self.masters.values(), *self.projection_weights]
         self.llm_optimiser = torch.optim.AdamW(adapters, lr=joint.learning_rate, weight_decay=0.0)
@@ -205,8 +229,11 @@ class JointTrainer:
         soft = self.injection(rendered, self.train) if self.injection is not None else None
         llm = answer_logits(self.backbone, rendered, self.blocks if align else (), soft)
         label = torch.from_numpy(self.train.label[index]).float()
+        logit = llm.logit
+        if self.correction is not None and self.base is not None:
+            logit = self.correction(self.base[index], llm.logit.cpu())
         losses: dict[str, Tensor] = {
-            "llm": nn.functional.binary_cross_entropy_with_logits(llm.logit, label.to(llm.logit.device))
+            "llm": nn.functional.binary_cross_entropy_with_logits(logit, label.to(logit.device))
         }
         total = joint.alpha * losses["llm"]
         if step.stage == 2 and (joint.beta > 0 or align):
@@ -220,7 +247,7 @@ class JointTrainer:
         first = index[self.result.first_step[index] < 0]
         if len(first):
             place = {int(i): n for n, i in enumerate(index)}
-            logits = llm.logit.detach().cpu().numpy()
+            logits = logit.detach().cpu().numpy()
             self.result.first_logits[first] = logits[[place[int(i)] for i in first]]
             self.result.first_step[first] = number
         self.result.tokens += sum(len(p.ids) for p in rendered)

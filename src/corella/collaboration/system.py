@@ -21,6 +21,7 @@ from corella.collaboration.distillation import Lesson, draw_pairs, joined, lesso
 from corella.collaboration.ensemble import Ensemble
 from corella.collaboration.injection import Injection
 from corella.collaboration.joint import JointProgress, JointResult, JointTrainer
+from corella.collaboration.residual import FOLDS, Correction, out_of_fold
 from corella.collaboration.results import Facts, Predictions, Timer
 from corella.collaboration.router import Router, fit_router
 from corella.collaboration.router_inputs import (
@@ -44,7 +45,7 @@ from corella.data.prepare import write_dataset
 from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
-from corella.llm.backbone import Backbone, add_lora, load_backbone, lora_weights
+from corella.llm.backbone import Backbone, load_backbone, make_trainable, trainable
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.saved import LORA, load_language_model
 from corella.llm.scoring import Prompts, score_samples
@@ -55,7 +56,7 @@ from corella.threads import set_threads
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 6
+FORMAT = 7
 """Raised when the files of a saved model change their meaning."""
 
 _TIMED_ROWS = 64
@@ -89,6 +90,8 @@ class CoReLLa:
     prompts: Prompts
     injection: Injection | None
     text: TextSignals
+    correction: Correction | None
+    """How the language model's logit corrects the conventional half's; None where it learned labels."""
     head: Trees | None
     """The distilled head: guesses the language model's logit from cheap features."""
     projection: Projection
@@ -177,14 +180,26 @@ class CoReLLa:
         return budget_share(self.config.routing, self.facts.milliseconds_per_sample, self.facts.samples_per_request)
 
     def llm_logits(self, samples: Samples, reporter: Reporter | None = None, title: str = "language model") -> Floats:
-        """Raw logits of the language model, float32 [n]."""
+        """Raw logits of the language model, float32 [n]; where it learned what the conventional half leaves open, that
+        half's logits as it corrects them."""
         reporter = reporter or Reporter(quiet=True)
         llm = self.config.llm
         with reporter.task(f"{title}: samples", len(samples)) as task:
-            return score_samples(
+            said = score_samples(
                 self.backbone, self.prompts, samples, 2 * llm.batch_tokens, llm.eval_context_share,
                 lambda done, tokens: task.update(done, f"{tokens:,} tokens"), llm.eval_window_tokens, self.injection,
             )  # fmt: skip
+        return self.corrected(samples, said)
+
+    def corrected(self, samples: Samples, said: Floats) -> Floats:
+        """What the language model's own logits (float32 [n], nan where it was not asked) mean of samples: the same,
+        unless it was trained for a residual."""
+        asked = np.flatnonzero(~np.isnan(said))
+        if self.correction is None or not len(asked):
+            return said
+        logits = said.copy()
+        logits[asked] = self.correction(self.conventional(samples.take(asked))[0], said[asked])
+        return logits
 
     def conventional(self, samples: Samples) -> tuple[Floats, Floats]:
         """Raw logits of the served conventional half, float32 [n], and the neural model's last hidden layer,
@@ -264,7 +279,7 @@ class CoReLLa:
         return found[self.served_rung]
 
     def _attach_llm(self, backbone: Backbone | None = None, text: Projection | None = None) -> None:
-        self.backbone = backbone or add_lora(load_backbone(self.config.llm), self.config.llm, self.config.seed)
+        self.backbone = backbone or make_trainable(load_backbone(self.config.llm), self.config.llm, self.config.seed)
         style = TimelinePrompts if self.config.llm.prompt == "timeline" else PointwisePrompts
         self.prompts = style(self.dataset, self.backbone, self.config.llm)
         self.text = TextSignals(self.dataset, self.backbone, text)
@@ -281,7 +296,9 @@ class CoReLLa:
             older, train = stages.viewer(self.injection)
         stage1 = {name: value.clone() for name, value in self.neural.state_dict().items()}
         models = (self.backbone, self.prompts, self.neural, self.encoder)
-        trainer = JointTrainer(*models, train, self.config, self.injection)
+        base = self._base_for_training(train, checkpoints, reporter)
+        trainer = JointTrainer(*models, train, self.config, self.injection, base)
+        self.correction = None
         if not trainer.steps:
             self.head = None
             return
@@ -301,6 +318,7 @@ class CoReLLa:
                     stages.keep_better(self.neural, stage1)
 
             result = trainer.run(checkpoints / "joint.safetensors" if checkpoints else None, show, stage_end)
+        self.correction = trainer.correction.learned() if trainer.correction is not None else None
         self.facts.llm_targets, self.facts.llm_tokens = result.targets, result.tokens
         self.facts.llm_seconds = result.seconds
         features = partial(cheap_features, self.encoder, self.text)
@@ -308,6 +326,22 @@ class CoReLLa:
         if self.config.joint.distil > 0:
             pairs = checkpoints / "pairs.safetensors" if checkpoints else None
             self.base.neural = stages.distilled(self.neural, self._lesson(train, older, result, pairs, reporter))
+
+    def _base_for_training(self, train: Samples, checkpoints: Path | None, reporter: Reporter) -> Floats | None:
+        """The served rung's out-of-fold logits of training samples, where joint training asks for them."""
+        joint = self.config.joint
+        if (joint.target == "label" and joint.draw == "uniform") or not {2, 3} & set(joint.stages):
+            return None
+        path = checkpoints / "out-of-fold.safetensors" if checkpoints else None
+        if path is not None and path.is_file():
+            kept: Floats = load_tensors(path)[0]["logits"].numpy()
+            return kept
+        valid = self.dataset.samples("valid")
+        with self._timed("out of fold"), reporter.task("conventional half, out of fold: folds", FOLDS) as task:
+            base = out_of_fold(self.base, train, valid, self.config, self._build, task.update)
+        if path is not None:
+            save_tensors(path, {"logits": torch.from_numpy(base)}, {})
+        return base
 
     def _lesson(
         self, train: Samples, older: Samples | None, result: JointResult, path: Path | None, reporter: Reporter
@@ -398,13 +432,14 @@ class CoReLLa:
             write_text(new / "config.yaml", to_yaml(self.config))
             for place, rung in enumerate(self.rungs):
                 rung.save(new, place)
-            save_tensors(new / LORA, lora_weights(self.backbone), {})
+            save_tensors(new / LORA, trainable(self.backbone), {})
             if self.injection is not None:
                 save_tensors(new / "injection.safetensors", self.injection.state_dict(), {})
             save_tensors(new / "valid.safetensors", self._validation(), {})
             projections = {"hidden": asdict(self.projection), "text": asdict(self.text.projection)}
             router: dict[str, Any] = {"projections": projections, "head": self.head.text if self.head else None}
             router["served_rung"], router["decision"] = self.served_rung, asdict(self.decision)
+            router["correction"] = asdict(self.correction) if self.correction is not None else None
             write_json(new / "router.json", {**self.router.state(), **router})
             write_json(new / "facts.json", asdict(self.facts))
             write_dataset(self.dataset, new / "dataset")
@@ -434,6 +469,8 @@ class CoReLLa:
         self._attach_injection()
         if self.injection is not None:
             self.injection.load_state_dict(load_tensors(folder / "injection.safetensors")[0])
+        correction = state.pop("correction")
+        self.correction = Correction(**correction) if correction is not None else None
         head = state.pop("head")
         self.head = Trees(head) if head else None
         self.router = Router.from_state(state, self.config.routing, self.config.seed)

@@ -93,6 +93,8 @@ class LLMConfig(Section):
     """Pointwise: history items show their rating in stars, `0. Title (5 stars)` [code]; else like or dislike."""
     history_length: int = Field(default=20, ge=1)
     """Pointwise: items of history in a prompt."""
+    descriptions: bool = True
+    """Read `data.item_description` behind the items' texts, where there is one."""
     item_tokens: int = Field(default=64, ge=1)
     """Longest item text, in tokens; what is longer is cut."""
     window_tokens: int = Field(default=256, ge=32)
@@ -103,6 +105,8 @@ class LLMConfig(Section):
     """Timeline: share of a later training window that repeats lines of the one before, as context only."""
     eval_context_share: float = Field(default=0.5, ge=0, lt=1)
     """The same when scoring: more context for each target costs more tokens."""
+    tuned: Literal["lora", "all"] = "lora"
+    """What is trained: LoRA adapters [paper], or all weights, which asks for a GPU and more memory."""
     lora_rank: int = Field(default=8, ge=1)
     """Rank of LoRA. [code]"""
     lora_alpha: int = Field(default=16, ge=1)
@@ -126,6 +130,12 @@ class JointConfig(Section):
     """Random training targets read in stage 2 (paper: 20k to 30k)."""
     stage3_targets: int = Field(default=20_000, ge=1)
     """Random training targets read in stage 3, none of them read in stage 2 while unread ones are left."""
+    target: Literal["label", "residual"] = "label"
+    """What the language model learns: the label, from nothing [paper], or what the conventional half leaves open: its
+    logit is added to that half's fixed one. [ours]"""
+    draw: Literal["uniform", "unsure"] = "uniform"
+    """Which targets are read first: any, or rather those that the conventional half is unsure of and those of items
+    with hardly any interactions. [ours]"""
     alpha: float = Field(default=1.0, ge=0)
     """Weight of the language model's loss in stages 2 and 3. [paper]"""
     beta: float = Field(default=1.0, ge=0)

@@ -148,9 +148,14 @@ def untrained(backbone: Backbone) -> Backbone:
     return replace(backbone, model=model.eval().requires_grad_(False))
 
 
-def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
-    """The same backbone with LoRA adapters, in the model's own dtype; only they require gradients."""
+def make_trainable(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
+    """The same backbone with LoRA adapters, in the model's own dtype, which alone require gradients; or, where all
+    weights are tuned, all of it."""
     from peft import LoraConfig, get_peft_model
+
+    if config.tuned == "all":
+        backbone.model.requires_grad_(True)
+        return backbone
 
     if config.lora_first_layer >= backbone.layers:
         raise UserError(
@@ -170,16 +175,16 @@ def add_lora(backbone: Backbone, config: LLMConfig, seed: int) -> Backbone:
     return Backbone(adapted, backbone.tokenizer, backbone.yes, backbone.no)
 
 
-def lora_weights(backbone: Backbone) -> dict[str, nn.Parameter]:
-    """The adapters' parameters by name."""
+def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name."""
     return {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
 
 
-def read_lora(backbone: Backbone, path: Path) -> None:
-    """Put saved adapters into an adapted backbone."""
+def read_trained(backbone: Backbone, path: Path) -> None:
+    """Put saved weights into a backbone of `make_trainable`."""
     saved = load_tensors(path)[0]
     with torch.no_grad():
-        for name, parameter in lora_weights(backbone).items():
+        for name, parameter in trainable(backbone).items():
             parameter.copy_(saved[name])
 
 

@@ -29,7 +29,7 @@ class PointwisePrompts:
     def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
         self._config = config
         self._events = dataset.events
-        self._texts = Texts(dataset, backbone, " ", config.item_tokens)
+        self._texts = Texts(dataset, backbone, " ", config)
         kept = (
             self._events.label == 1
             if dataset.config.history_answers == "likes"

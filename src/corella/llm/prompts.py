@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.config import LLMConfig
 from corella.data.dataset import Dataset
 from corella.data.scope import Scope
 from corella.llm.backbone import Backbone
+from corella.schema import long_texts
 
 Ints = npt.NDArray[np.int64]
 
@@ -52,15 +54,16 @@ UNKNOWN_USER = "A user. Likes it?"
 class Texts:
     """Token ids of the dataset's items and users, tokenised once."""
 
-    def __init__(self, dataset: Dataset, backbone: Backbone, lead: str, longest: int) -> None:
-        """`lead`: what stands before every item text (a space after a word, else nothing); `longest`: tokens of an item
-        text that are kept."""
+    def __init__(self, dataset: Dataset, backbone: Backbone, lead: str, config: LLMConfig) -> None:
+        """`lead`: what stands before every item text (a space after a word, else nothing); `config`: whether
+        descriptions are read behind it, and how many tokens are kept."""
         self._backbone = backbone
-        self._lead, self._longest = lead, longest
+        self._lead, self._longest = lead, config.item_tokens
         self._answers = [backbone.tokenizer.decode([answer]).strip() for answer in (backbone.yes, backbone.no)]
         self._special: list[str] = list(backbone.tokenizer.all_special_tokens)
         self._users: Sequence[str] | pl.Series = dataset.users["text"]
-        self.items = self._encode_items(dataset.items["text"].to_list())
+        texts = long_texts(dataset.items) if config.descriptions else dataset.items["text"].to_list()
+        self.items = self._encode_items(texts)
         self._user_ids: dict[int, Ints] = {}
 
     def narrowed(self, scope: Scope) -> "Texts":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from corella.config import Config
-from corella.llm.backbone import Backbone, add_lora, load_backbone, read_lora
+from corella.llm.backbone import Backbone, load_backbone, make_trainable, read_trained
 from corella.settings import load_config
 
 LORA, WHOLE = "lora.safetensors", "language-model"
@@ -25,8 +25,8 @@ def load_language_model(folder: Path, config: Config | None = None) -> Backbone:
     backbone = load_base(folder, config)
     if (folder / WHOLE).is_dir():
         return backbone
-    backbone = add_lora(backbone, config.llm, config.seed)
-    read_lora(backbone, folder / LORA)
+    backbone = make_trainable(backbone, config.llm, config.seed)
+    read_trained(backbone, folder / LORA)
     return backbone
 
 

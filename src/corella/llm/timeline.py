@@ -69,7 +69,7 @@ class TimelinePrompts:
         self._config = config
         self._likes_only = dataset.config.history_answers == "likes"
         self._in_line = not self._likes_only and not dataset.config.strict_time
-        self._texts = Texts(dataset, backbone, " " if config.counts_in_words else "", config.item_tokens)
+        self._texts = Texts(dataset, backbone, " " if config.counts_in_words else "", config)
         self._begin = begin_ids(backbone)
         self._newline = self._texts.piece("\n")
         self._colon = self._texts.piece(":")

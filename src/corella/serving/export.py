@@ -35,7 +35,8 @@ def export(run: Path, folder: Path) -> None:
         if (source / LORA).is_file():
             backbone = load_language_model(source)
             dtype = backbone.model.dtype
-            merged = backbone.model.to(torch.float32).merge_and_unload().to(dtype)
+            adapted = hasattr(backbone.model, "merge_and_unload")  # else all weights were trained
+            merged = backbone.model.to(torch.float32).merge_and_unload().to(dtype) if adapted else backbone.model
             save_whole(replace(backbone, model=merged), model)
         write_manifest(model, {"format": manifest["format"]})
         _open(model)

@@ -186,7 +186,7 @@ class Service:
             await self._ask(model, asker.user_id or "", samples, priority, routed, deadline, z_llm, fallback)
             seconds["llm"] = time.monotonic() - asked
         answered = routed & ~np.isnan(z_llm)
-        said = model.combine(crm, z_llm, priority, answered)
+        said = model.combine(crm, model.corrected(samples, z_llm), priority, answered)
         p_crm = probability(said.crm)
         return Scored(
             said.probability, p_crm, entropy(p_crm), probability(said.llm), priority, routed, fallback,
