@@ -51,7 +51,8 @@ def llm_residual_page(title: str, text: str, result: dict[str, Any]) -> str:
             f"{_mean(group, 'train_seconds'):.0f}", group[0]["device"],
         ])  # fmt: skip
     columns = [
-        "rows", "learns", "draw", "tuned", "epochs", "window", "rate", "step", "seeds", "targets", "tokens", "AUC alone",
+        "rows", "learns", "draw", "tuned", "epochs", "window", "rate", "step", "seeds", "targets", "tokens",
+        "AUC alone",
         "AUC of the conventional half", "gain, validation", "gain, test", "gain, cold items", "training, s", "machine",
     ]  # fmt: skip
     lines = [f"# {title}", "", _NOTE, "", stamp(result), "", *table(columns, body), "", "## Figures", ""]

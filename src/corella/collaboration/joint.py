@@ -244,12 +244,10 @@ class JointTrainer:
                 losses["align"] = self.alignment([h.cpu() for h in llm.hidden], crm.hidden)
                 total = total + joint.gamma * losses["align"]
         (total * share).backward()
-        first = index[self.result.first_step[index] < 0]
-        if len(first):
-            place = {int(i): n for n, i in enumerate(index)}
-            logits = logit.detach().cpu().numpy()
-            self.result.first_logits[first] = logits[[place[int(i)] for i in first]]
-            self.result.first_step[first] = number
+        first = self.result.first_step[index] < 0
+        if first.any():
+            self.result.first_logits[index[first]] = logit.detach().cpu().numpy()[first]
+            self.result.first_step[index[first]] = number
         self.result.tokens += sum(len(p.ids) for p in rendered)
         return {name: float(value.detach()) * share for name, value in losses.items()}
 

@@ -127,7 +127,7 @@ class PrefixScorer:
         """For each prompt the logits of its branches, float32: all prompts in one pass. `users`: the keys under which
         prefixes are kept; empty: this one is not. A prompt without branches is read and kept."""
         segments, ids, positions, last = [], [], [], []
-        start = 0
+        start, device = 0, next(self._backbone.decoder.parameters()).device
         for user, prompt in zip(users, prompts, strict=True):
             kept = self.cache.find(user, prompt.prefix) if user else None
             known = 0 if kept is None else len(kept.ids)
@@ -135,7 +135,8 @@ class PrefixScorer:
             branch = np.repeat(np.arange(len(lengths)), lengths)
             place = np.arange(len(branch)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             segment = _Segment(
-                start, len(prompt.prefix) - known, torch.from_numpy(branch), torch.from_numpy(place.astype(np.int64)),
+                start, len(prompt.prefix) - known, torch.from_numpy(branch).to(device),
+                torch.from_numpy(place.astype(np.int64)).to(device),
                 (len(lengths), max(lengths, default=0)), kept,
             )  # fmt: skip
             segments.append(segment)
@@ -146,7 +147,6 @@ class PrefixScorer:
         self.read = start
         if not start:  # all of it is kept, and nothing is asked
             return [np.zeros(0, np.float32) for _ in prompts]
-        device = next(self._backbone.decoder.parameters()).device
         out = self._backbone.decoder(
             input_ids=torch.from_numpy(np.concatenate(ids))[None].to(device),
             position_ids=torch.from_numpy(np.concatenate(positions))[None].to(device),
