@@ -9,6 +9,7 @@ fails is written down with its error, and the next one begins; a part that is do
 
 import argparse
 import json
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from typing import Any
 
 import torch
 
+from corella.config import LLMConfig
+from corella.llm.backbone import load_backbone
 from gpu_runs import run_all
 from gpu_speed import correctness, peak, seven_billion, small_model
 
@@ -52,13 +55,16 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--sequences", type=Path)
     parser.add_argument("--backbone", default="smollm2-135m")
+    parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "corella-gpu-weights",
+                        help="where the language model is kept in a form that loads fast")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--dry-run", action="store_true")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     setting = Setting(
-        arguments.out, arguments.prepared, arguments.sequences, arguments.backbone, arguments.dry_run,
+        arguments.out, arguments.prepared, arguments.sequences, unpacked(arguments.backbone, arguments.weights),
+        arguments.dry_run,
         time.monotonic() + 60 * arguments.minutes, device,
     )  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -79,6 +85,16 @@ def main() -> None:
         print(name, json.dumps(found[name])[:1500], flush=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def unpacked(backbone: str, folder: Path) -> str:
+    """The same language model as a folder of safetensors: a GGUF takes long to read, and every process reads it."""
+    if not (folder / "config.json").is_file():
+        made = load_backbone(LLMConfig.model_validate({"backbone": backbone, "dtype": "float32", "device": "cpu"}))
+        made.model.set_attn_implementation("sdpa")
+        made.model.save_pretrained(folder)
+        made.tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,21 @@ _GRACE = 15.0
 
 
 def residual_runs() -> list[dict[str, Any]]:
-    """In order of worth: what the label and the residual teach, with adapters and with all weights, three seeds."""
+    """In order of worth: what the residual and the label teach, all weights, three seeds; adapters; unsure targets."""
+    parts = [("polis", 1.0, 128), ("ml-1m", 2.0, 64)]
     runs: list[dict[str, Any]] = []
+
+    def add(seed: int, target: str, tuned: str, rate: float, draw: str = "uniform") -> None:
+        for part, epochs, step in parts:
+            given = {"target": target, "tuned": tuned, "rate": rate, "seed": seed, "draw": draw}
+            runs.append({"part": part, **given, "epochs": epochs, "step": step})
+
     for seed in (1, 2, 3):
-        for tuned, rate in (("all", 1e-4), ("lora", 2e-3)):
-            for part in ("polis", "ml-1m"):
-                for target in ("residual", "label"):
-                    runs.append(
-                        {"part": part, "target": target, "tuned": tuned, "rate": rate, "seed": seed, "epochs": 2}
-                    )
+        for target in ("residual", "label"):
+            add(seed, target, "all", 1e-4)
+    for target in ("residual", "label"):
+        add(1, target, "lora", 2e-3)
+    add(1, "residual", "all", 1e-4, "unsure")
     return runs
 
 
@@ -35,17 +41,16 @@ def commands(setting: "Setting") -> list[tuple[str, list[str]]]:
     python = sys.executable
     for name in ("Beauty", "Toys", "Sports", "scientific") if setting.sequences else ():
         out = setting.out / f"sasrec-{name}"
-        seconds = 3.0 if setting.dry else 100.0
+        seconds = 3.0 if setting.dry else 50.0
         found.append((out.name, [python, str(HERE / "sasrec.py"), str(setting.sequences / f"{name}.npz"), str(out),
                                  "--seconds", str(seconds)]))  # fmt: skip
     for number, run in enumerate(residual_runs()[:2] if setting.dry else residual_runs()):
         epochs = 0.0005 if setting.dry else run["epochs"]
         rows = setting.out / f"residual-{number}.json"
-        command = [
-            python, str(HERE / "llm_residual.py"), "train", str(setting.prepared / run["part"]), str(rows), "--target",
-            run["target"], "--tuned", run["tuned"], "--rate", str(run["rate"]), "--seed", str(run["seed"]), "--epochs",
-            str(epochs), "--step", "64", "--tokens", "8192", "--backbone", setting.backbone,
-        ]  # fmt: skip
+        given = {**run, "epochs": epochs, "tokens": 8192, "backbone": setting.backbone, "threads": 1}
+        del given["part"]
+        command = [python, str(HERE / "llm_residual.py"), "train", str(setting.prepared / run["part"]), str(rows)]
+        command += [word for name, value in given.items() for word in (f"--{name}", str(value))]
         found.append((rows.stem, [*command, *(["--rows-at-most", "100"] if setting.dry else [])]))
     return found
 

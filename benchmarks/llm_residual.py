@@ -69,6 +69,7 @@ def main() -> None:
     train.add_argument("--backbone", default="smollm2-135m")
     train.add_argument("--rows-at-most", type=int, help="of validation and of test rows, for a trial")
     train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--threads", type=int)
     page = commands.add_parser("page")
     page.add_argument("rows", type=Path, nargs="+")
     arguments = parser.parse_args()
@@ -126,7 +127,7 @@ def train_one(arguments: argparse.Namespace) -> None:
         "backbone": arguments.backbone, "tuned": arguments.tuned, "batch_tokens": arguments.tokens,
         "window_tokens": arguments.window,
     }  # fmt: skip
-    config = load_config(settings={"seed": arguments.seed, "joint": joint, "llm": llm})
+    config = load_config(settings={"seed": arguments.seed, "threads": arguments.threads, "joint": joint, "llm": llm})
     set_threads(config)
     backbone = make_trainable(load_backbone(config.llm), config.llm, config.seed)
     prompts = TimelinePrompts(dataset, backbone, config.llm)
