@@ -57,7 +57,7 @@ def peak(setting: "Setting", found: Found) -> Found:
 
 
 def correctness(setting: "Setting", found: Found) -> Found:
-    """Logits of test rows, packed, alone and behind a shared prefix, less those of the processor in float32; the most."""
+    """Logits of test rows, packed, alone and behind a shared prefix: how far from the processor's in float32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     dataset = load_prepared(setting.prepared / "ml-1m" / "dataset")
     few = dataset.samples("test").take(np.arange(6 if setting.dry else 60))

@@ -11,6 +11,7 @@ than that folder and a language model, on a CPU or a GPU, and adds a row; `page`
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,15 @@ def prepare_all(arguments: argparse.Namespace) -> None:
         found = {"train": honest, "valid": base.outputs(valid)[0], "test": base.outputs(test)[0]}
         folder = arguments.to / name
         folder.mkdir(parents=True, exist_ok=True)
-        write_dataset(dataset, folder / "dataset")
+        write_dataset(without_features(dataset), folder / "dataset")
         save_tensors(folder / "base.safetensors", {n: torch.from_numpy(z) for n, z in found.items()}, {})
         print(name, {part: round(_auc(dataset.samples(part), z), 4) for part, z in found.items()}, flush=True)
+
+
+def without_features(dataset: Dataset) -> Dataset:
+    """What the language model reads of it, which packs small: features are zeros."""
+    nothing = None if dataset.text is None else np.zeros_like(dataset.text)
+    return replace(dataset, counts=np.zeros_like(dataset.counts), text=nothing)
 
 
 def train_one(arguments: argparse.Namespace) -> None:

@@ -188,12 +188,6 @@ def _order(rows: Rows, model: Retrieval) -> Any:
     rng = np.random.default_rng(1)
     shuffled = [rng.permutation(history) for history in rows.histories]
     yield {"system": "corella, order of the history not known", **rows.measures(rows.lists(model, shuffled))}
-    swapped, wanted = list(rows.histories), list(rows.wanted)
-    for n in np.flatnonzero(rng.random(len(swapped)) < 0.5):
-        swapped[n], wanted[n] = np.r_[swapped[n][:-1], wanted[n]], swapped[n][-1:]
-    other = object.__new__(Rows)
-    other.users, other.histories, other.wanted, other.cold = rows.users, swapped, wanted, rows.cold
-    yield {"system": "corella, last two exchanged for half of the users", **other.measures(other.lists(model))}
 
 
 def _sparse(arguments: argparse.Namespace) -> Any:

@@ -99,6 +99,6 @@ that gains more than noise. It reads no other side data. `linear without text` i
 texts, order and recency, `SASRec` full cross-entropy over all items, tuned here (width, dropout, epochs). Cold: test
 items with 1 to 4 training interactions.
 
-The files of Beauty, Toys and Sports have no times, so nobody can say what the order within a day rests on. Two rows
-bound it: histories in random order, and the last two items exchanged for half of the users. What published models read
+The files have no times, so nobody can say what the order within a day rests on. The row with histories in random order
+bounds what that can be worth: there nothing is known of the order but which item comes last. What published models read
 is more than the five or six words an item that stand in these files: titles, brands, categories, descriptions."""
