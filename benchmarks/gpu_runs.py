@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gpu import Setting
 
 HERE = Path(__file__).resolve().parent
-AT_ONCE = 10
+AT_ONCE = 12
 _GRACE = 15.0
 """Seconds before the end at which what still runs is stopped."""
 
@@ -47,7 +47,7 @@ def commands(setting: "Setting") -> list[tuple[str, list[str]]]:
     for number, run in enumerate(residual_runs()[:2] if setting.dry else residual_runs()):
         epochs = 0.0005 if setting.dry else run["epochs"]
         rows = setting.out / f"residual-{number}.json"
-        given = {**run, "epochs": epochs, "tokens": 8192, "backbone": setting.backbone, "threads": 1}
+        given = {**run, "epochs": epochs, "tokens": 4096, "backbone": setting.backbone, "threads": 1}
         del given["part"]
         command = [python, str(HERE / "llm_residual.py"), "train", str(setting.prepared / run["part"]), str(rows)]
         command += [word for name, value in given.items() for word in (f"--{name}", str(value))]

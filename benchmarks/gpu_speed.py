@@ -107,6 +107,7 @@ def _step(backbone: Backbone, ids: torch.Tensor, optimiser: torch.optim.Optimize
 
 def _training(setting: "Setting", backbone: Backbone, factor: int, shape: tuple[int, int], compiled: bool) -> Found:
     if compiled:
+        torch._dynamo.config.recompile_limit = 64  # a block may be compiled anew for its number
         for block in backbone.decoder.layers:  # type: ignore[union-attr]
             block.compile()
     backbone.model.train()
