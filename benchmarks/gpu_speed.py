@@ -143,7 +143,7 @@ def _prefixes(setting: "Setting", backbone: Backbone, users: int, length: int, c
 
 def small_model(setting: "Setting", found: Found) -> Found:
     """SmolLM2-135M: training of all weights and of LoRA, forward, shared prefixes."""
-    shape = (2, 64) if setting.dry else (64, 512)
+    shape = (2, 64) if setting.dry else (256, 512)
     done: dict[str, Found] = {}
 
     def make(tuned: str) -> Backbone:
@@ -160,7 +160,7 @@ def small_model(setting: "Setting", found: Found) -> Found:
                 torch.cuda.empty_cache()
     backbone = make("all")
     backbone.model.eval()
-    done["forward"] = _attempt(lambda: _forward(setting, backbone, (4 * shape[0], shape[1])))
+    done["forward"] = _attempt(lambda: _forward(setting, backbone, shape))
     users, candidates = (2, 10) if setting.dry else (16, 200)
     done["shared prefix"] = _attempt(lambda: _prefixes(setting, backbone, users, shape[1], candidates))
     return _shares(done, found)

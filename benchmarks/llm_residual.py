@@ -116,8 +116,7 @@ def prepare_all(arguments: argparse.Namespace) -> None:
 
 def without_features(dataset: Dataset) -> Dataset:
     """What the language model reads of it, which packs small: features are zeros."""
-    nothing = None if dataset.text is None else np.zeros_like(dataset.text)
-    return replace(dataset, counts=np.zeros_like(dataset.counts), text=nothing)
+    return replace(dataset, counts=np.zeros_like(dataset.counts), text=None, texts=None)
 
 
 def train_one(arguments: argparse.Namespace) -> None:
@@ -176,6 +175,8 @@ def train_one(arguments: argparse.Namespace) -> None:
     for name, (samples, fixed) in parts.items():
         row |= _gains(name, samples, fixed, blend(fixed, corrected[name]).astype(np.float32), BY[row["part"]])
     row |= {"weight_base": blend.weight_a, "weight_llm": blend.weight_b}
+    name = f"{row['part']}-{row['target']}-{row['tuned']}-{row['draw']}-{row['seed']}.npz"
+    np.savez_compressed(arguments.rows.parent / name, **corrected)  # type: ignore[arg-type]
     kept = read_json(arguments.rows) if arguments.rows.is_file() else []
     write_json(arguments.rows, [*kept, row])
     print({key: value for key, value in row.items() if "gain" in key or "auc" in key}, flush=True)
