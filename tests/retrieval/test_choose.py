@@ -8,7 +8,9 @@ import pytest
 
 from corella.config import RetrievalConfig
 from corella.retrieval.choose import Held, Tried, choose_strengths, start_strengths
+from corella.retrieval.histories import top_items
 from corella.retrieval.linear import Linear, Strengths, count_together
+from corella.retrieval.measures import ndcg_at
 
 HELD = Held([np.array([0])] * 8, [np.array([1])] * 8)
 NOTHING = np.zeros((2, 0), np.float32)
@@ -90,3 +92,14 @@ def test_ndcg_of_held_out_users_by_hand() -> None:
     model = replace(_model(Strengths(1.0)), weights=weights)
     held = Held([np.array([0]), np.array([1])], [np.array([1]), np.array([2])])
     assert held.ndcg(model, 1).tolist() == [1.0, 0.0]
+
+
+def test_ndcg_of_places_is_that_of_lists() -> None:
+    """Counting what is above gives what sorting gives."""
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(30, 30)).astype(np.float32)
+    model = Linear(weights, Strengths(1.0, recency=0.8), np.zeros((30, 0), np.float32), np.zeros((0, 30), np.float32))
+    drawn = [rng.permutation(30)[:9] for _ in range(20)]
+    held = Held([d[:5] for d in drawn], [d[5 : 6 + n % 4] for n, d in enumerate(drawn)])
+    lists = top_items(model.scores(held.histories), held.histories, 10)
+    np.testing.assert_allclose(held.ndcg(model, 10), ndcg_at(10, lists, held.wanted))

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.config import RetrievalConfig
-from corella.retrieval.histories import top_items
 from corella.retrieval.linear import Linear, Strengths, TogetherCounts
-from corella.retrieval.measures import ndcg_at
+from corella.retrieval.measures import ndcg_of_places
 
 Ints = npt.NDArray[np.int64]
 
@@ -32,12 +31,18 @@ class Held:
     wanted: Sequence[Ints]
 
     def ndcg(self, linear: Linear, at: int) -> npt.NDArray[np.float64]:
-        """NDCG of every user, float64 [users]."""
+        """NDCG of every user, float64 [users]; among equal scores a wanted item comes last."""
         found, block = [np.zeros(0)], max(1, _SCORES // linear.items)
         for start in range(0, len(self.histories), block):
-            part = slice(start, start + block)
-            scores = linear.scores(self.histories[part])
-            found.append(ndcg_at(at, top_items(scores, self.histories[part], at), self.wanted[part]))
+            histories, wanted = self.histories[start : start + block], self.wanted[start : start + block]
+            scores = linear.scores(histories)
+            for row, seen in zip(scores, histories, strict=True):
+                row[seen] = -np.inf
+            row = np.repeat(np.arange(len(wanted)), [len(items) for items in wanted])
+            own = scores[row, np.concatenate(wanted)]
+            # Counting what is above is quicker than sorting.
+            place = np.array([int((scores[r] >= s).sum()) for r, s in zip(row, own, strict=True)])
+            found.append(ndcg_of_places(at, place, row, [len(items) for items in wanted]))
         return np.concatenate(found)
 
 

@@ -40,6 +40,18 @@ def ndcg_at(k: int, lists: Sequence[Ints], relevant: Sequence[Ints]) -> Floats:
     return np.array([g / best[min(k, len(w)) - 1] for g, w in zip(gains, relevant, strict=True)])
 
 
+def ndcg_of_places(k: int, place: Ints, user: Ints, relevant: Sequence[int]) -> Floats:
+    """The same from the places of the relevant items (the best is 1), whose users are `user`; `relevant`: how many each
+    user has.
+
+    >>> ndcg_of_places(2, np.array([2, 9]), np.array([0, 1]), [1, 1]).round(4)
+    array([0.6309, 0.    ])
+    """
+    gain = np.where(place <= k, 1 / np.log2(place + 1.0), 0.0)
+    best = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+    return np.bincount(user, gain, minlength=len(relevant)) / best[np.minimum(relevant, k) - 1]
+
+
 def _some(relevant: Sequence[Ints]) -> None:
     if any(len(wanted) == 0 for wanted in relevant):
         raise ValueError("a user without relevant items has no recall; leave such users out")
