@@ -38,7 +38,7 @@ Lists = list[Ints]
 
 NAME, TITLE = "text-retrieval", "What text is worth to a retrieval, once an item"
 P5 = ("Beauty", "Toys", "Sports")
-PARTS = ("scientific", *P5, "new items", "sparse", "ml-100k")
+PARTS = ("scientific", *P5, "SASRec", "new items", "sparse", "ml-100k")
 _COLD = 5
 """An item with fewer training interactions than this, and at least one, is cold."""
 _EVEN = {"text": 0.0, "following": 0.0, "recency": 1.0, "fusion": False}
@@ -112,8 +112,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = read_json(kept)["rows"] if kept.is_file() else []
     for part in arguments.parts:
         for row in _measure(arguments, part):
-            rows = [r for r in rows if (r["part"], r["system"]) != (part, row["system"])]
-            rows.append({"part": part, **row, "commit": commit()})
+            found = {"part": part, **row, "commit": commit()}
+            rows = [r for r in rows if (r["part"], r["system"]) != (found["part"], found["system"])]
+            rows.append(found)
             write_result(NAME, TITLE, str(__doc__), rows, figures(rows), {"seeds": [1]}, text_retrieval_page)
 
 
@@ -129,6 +130,8 @@ def write_sequences(arguments: argparse.Namespace) -> None:
 
 
 def _measure(arguments: argparse.Namespace, part: str) -> Any:
+    if part == "SASRec":
+        return _sasrec(arguments)
     if part == "new items":
         return measure_new_items(arguments.scientific)
     if part == "sparse":
@@ -164,13 +167,20 @@ def _last_out(arguments: argparse.Namespace, part: str) -> Any:
     for name, given in (("EASE", _EVEN), ("linear without text", {"text": 0.0, "fusion": False})):
         model, facts = fit(**given)
         yield {"system": name, **rows.measures(rows.lists(model)), **facts}
-    if arguments.sasrec:
+
+
+def _sasrec(arguments: argparse.Namespace) -> Any:
+    """The rows of all datasets for which the folder holds places of the test items."""
+    for part in ("scientific", *P5):
         folder = arguments.sasrec / part
+        if not (folder / "sasrec.json").is_file():
+            continue
+        rows = Rows(load_dataset(settings_of(*source_of(arguments, part))))
         ranks = [np.load(found)["rank"] for found in sorted(folder.glob("ranks-*.npz"))]
         said = read_json(folder / "sasrec.json")
         best = max(row["valid_ndcg10"] for row in said["rows"])
         facts = {"valid_ndcg10": best, "seeds": len(ranks), "machine": said["device"]}
-        yield {"system": "SASRec", **rows.of_ranks(ranks), **facts}
+        yield {"part": part, "system": "SASRec", **rows.of_ranks(ranks), **facts}
 
 
 def neighbours(model: Retrieval) -> Retrieval:
