@@ -62,7 +62,7 @@ not better on validation rows, its row is that of the one before."""
 _SEEN = """
 
 Not blind: that LightGBM is blended into the conventional half was decided after such blends had been seen on these
-test rows, and our DCNv2 was revised after FuxiCTR's had been ahead on MovieLens-1M's (docs/experiments.md)."""
+test rows, and our DCNv2 was revised after FuxiCTR's had been ahead on MovieLens-1M's (docs/research/experiments.md)."""
 
 MAIN = "the main run"
 REFERENCE = "the ablations' reference"

@@ -56,7 +56,7 @@ of 95 % DeLong intervals, those of differences of a paired bootstrap over users.
 place of our model, calibrated, routed and blended with our language model by `corella evaluate --outside`, of the
 first seed alone. The figure of rows a second is the median of the seeds' ratios, the table's rates are means. Peak
 memory is that of the training process, without FuxiCTR's loaders. Not blind: our DCNv2 was revised after FuxiCTR's had
-been ahead on these test rows (docs/experiments.md); here its ids are never
+been ahead on these test rows (docs/research/experiments.md); here its ids are never
 hidden, as validation rows prefer."""
 
 

@@ -7,7 +7,7 @@ starts at zero, so training begins from the language model as it was.
 
 The *viewing* model is one of its own, trained on the older part of the training rows; the language model's targets are
 the newer part. With one model for both, its view of rows that it has learned is better than its view of new ones, and
-the language model comes to trust it too much (docs/experiments.md).
+the language model comes to trust it too much (docs/research/experiments.md).
 """
 
 from collections.abc import Sequence
