@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from spoken_for import ReallyAsked, SpokenFor
 
 from corella.collaboration.system import CoReLLa
+from corella.config import Config
 from corella.data.dataset import Dataset, Samples
 from corella.data.scope import Newcomer
 from corella.errors import UserError
@@ -20,7 +22,8 @@ from corella.serving import service as service_module
 from corella.serving.engine import Answer
 from corella.serving.live import Event, HistoryEntry
 from corella.serving.service import Asker, Scored, Service
-from corella.serving.store import StoreError
+from corella.serving.settings import ServingSettings
+from corella.serving.store import StoreError, open_store
 
 Make = Callable[..., Service]
 ITEMS = [f"i{n:02}" for n in range(30)]
@@ -48,6 +51,21 @@ def test_scores_are_those_of_the_library(
         np.testing.assert_allclose(found.probability, wanted.probability, atol=1e-4)
         assert (np.isnan(found.llm) == ~wanted.routed).all()
         assert set(found.fallback) == {""}
+
+
+def test_corrections_are_served_as_the_library_makes_them(
+    tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+) -> None:
+    """A language model that learned what is left adds to the conventional half's logit."""
+    joint = {"target": "residual", "stages": [1, 3], "stage3_targets": 100}
+    system = CoReLLa(tiny_system_config(joint=joint)).fit(tiny_dataset)
+    store = open_store(str(tmp_path / "events.db"))
+    settings = ServingSettings.model_validate({"clock": "log", "overload_ms": 1e9})
+    found = _score(Service(system, store, ReallyAsked(system), settings), Asker("u03"), ITEMS, 1.0)
+    rows = pl.DataFrame({"user_id": ["u03"] * len(ITEMS), "item_id": ITEMS})
+    wanted = system.predict(tiny_dataset.query(rows), 1.0)
+    np.testing.assert_allclose(found.probability, wanted.probability, atol=1e-4)
+    store.close()
 
 
 def test_without_a_language_model_the_conventional_one_answers(make_service: Make) -> None:
