@@ -20,9 +20,9 @@ from corella.threads import usable_threads
 
 NAME, TITLE = "text-encoder", "How fast texts are read"
 TEXT = """\
-all-MiniLM-L6-v2 in bfloat16 on the processor, item texts of Amazon Scientific (title, brand, description). Share of peak:
-the encoder's arithmetic (twice the weights of its blocks a token, and attention) over time, over that of a bfloat16
-matrix product of 4096 on the same threads, measured before and after in turn. `new_item_ms`: a text that nobody has
+all-MiniLM-L6-v2 in bfloat16 on the processor, item texts of Amazon Scientific (title, brand, description). Share of
+peak: the encoder's arithmetic (twice the weights of its blocks a token, and attention) over time, over that of a
+bfloat16 matrix product of 4096 on the same threads, measured in turn. `new_item_ms`: a text that nobody has
 read before to its place among 10,000 items for one user: tokens, encoder, weights, scores, order; median of 50."""
 _TEXTS, _ITEMS, _TIMES = 1500, 10_000, 50
 

@@ -11,6 +11,7 @@ import pytest
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
+from corella.retrieval import fit as fit_module
 from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.fit import fit_retrieval, held_out
 from corella.retrieval.histories import Reader, likes_of, training_likes
@@ -113,6 +114,19 @@ def test_a_large_catalogue_takes_the_sparse_form(tiny_system_config: Callable[..
     )
     assert dense.linear.strengths.penalty == sparse.linear.strengths.penalty
     assert len(sparse.recommend(["u05"], 5)[0]) == 5
+
+
+def test_a_middling_catalogue_is_searched_on_its_nearest_items(
+    tiny_system_config: Callable[..., Config], told: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all items near the search finds the same; the model is the one of all pairs either way."""
+    config = tiny_system_config(retrieval={"neighbours": 500, "refit": False})
+    plain = fit_retrieval(config, told)
+    monkeypatch.setattr(fit_module, "_SEARCHED_DENSE", 5)
+    searched = fit_retrieval(config, told)
+    assert isinstance(searched.linear.weights, np.ndarray)
+    assert searched.said.strengths == plain.said.strengths
+    np.testing.assert_allclose(searched.linear.weights, plain.linear.weights, atol=1e-6)
 
 
 def test_cllm4rec_is_a_source(

@@ -25,6 +25,11 @@ from corella.threads import set_threads
 Ints = npt.NDArray[np.int64]
 Fit = Callable[[Strengths], Linear]
 
+_SEARCHED_DENSE = 8000
+"""Largest catalogue whose strengths are searched on all pairs of items; in larger ones on the nearest items alone, for
+an inversion takes a minute there."""
+_FITS = 12
+"""Fits that the search may take."""
 _HELD = 10_000
 """Validation users who choose the strengths and teach the fusion."""
 
@@ -40,8 +45,7 @@ def fit_retrieval(
     likes = training_likes(dataset)
     counts = count_together(likes, dataset.items.height)
     held = held_out(dataset, likes, config.seed)
-    fit = _fitter(counts, text, config.retrieval, reporter)
-    chosen = _choose(fit, counts, text, held, config.retrieval, reporter)
+    chosen = _choose(counts, text, held, config.retrieval, reporter)
     catalogue = make_catalogue(dataset, ("train",), counts, text, chosen.model.strengths.penalty)
     said = Said(chosen.model.strengths, chosen.quality, None)
     made = Retrieval(config, dataset, chosen.model, text, catalogue, None, None, said)
@@ -51,7 +55,7 @@ def fit_retrieval(
     if not config.retrieval.refit or not any(len(wanted) for wanted in held.wanted):
         return made
     counts = count_together(training_likes(dataset, ("train", "valid")), dataset.items.height)
-    linear = _fitter(counts, text, config.retrieval, reporter)(chosen.model.strengths)
+    linear = _fitter(counts, text, config.retrieval, config.retrieval.dense_items, reporter)(chosen.model.strengths)
     known = make_catalogue(dataset, ("train", "valid"), counts, text, chosen.model.strengths.penalty)
     return replace(made, linear=linear, catalogue=known)
 
@@ -64,33 +68,34 @@ def held_out(dataset: Dataset, likes: Sequence[Ints], seed: int) -> Held:
     return Held([likes[u] for u in users], [wanted[u] for u in users])
 
 
-def _fitter(counts: TogetherCounts, text: TextPart | None, config: RetrievalConfig, reporter: Reporter) -> Fit:
-    """Fits a linear model of given strengths in the form that the catalogue's size allows."""
-    if counts.items <= config.dense_items:
+def _fitter(
+    counts: TogetherCounts, text: TextPart | None, config: RetrievalConfig, dense: int, reporter: Reporter
+) -> Fit:
+    """Fits a linear model of given strengths: of all pairs of at most `dense` items, else of the nearest items."""
+    if counts.items <= dense:
         return lambda strengths: fit_linear(counts, text, strengths)
     with reporter.task("retrieval: nearest items", counts.items) as task:
         near = nearest_items(counts, text, config.neighbours, task.update)
     return lambda strengths: fit_neighbourhoods(counts, text, strengths, near)
 
 
-def _most_fits(items: int) -> int:
-    """Fits that the search may take: each takes long for many items."""
-    return 12 if items <= 8000 else 6 if items <= 20_000 else 3
-
-
 def _choose(
-    fit: Fit, counts: TogetherCounts, text: TextPart | None, held: Held, config: RetrievalConfig, reporter: Reporter
+    counts: TogetherCounts, text: TextPart | None, held: Held, config: RetrievalConfig, reporter: Reporter
 ) -> Tried:
-    start, most = start_strengths(counts, text is not None, config), _most_fits(counts.items)
+    start, dense = start_strengths(counts, text is not None, config), config.dense_items
+    searched = _fitter(counts, text, config, min(dense, _SEARCHED_DENSE), reporter)
     done: list[Tried] = []
-    with reporter.task("retrieval: strengths tried", most) as task:
+    with reporter.task("retrieval: strengths tried", _FITS) as task:
 
         def show(tried: Tried) -> None:
             done.append(tried)
             task.update(len(done), f"NDCG@{config.measure_at} {tried.quality:.4f}")
             reporter.log("linear", quality=tried.quality, **asdict(tried.model.strengths))
 
-        chosen = choose_strengths(fit, start, held, config, most, show)
+        chosen = choose_strengths(searched, start, held, config, _FITS, show)
+    if _SEARCHED_DENSE < counts.items <= dense:
+        whole = _fitter(counts, text, config, dense, reporter)
+        chosen = choose_strengths(whole, chosen.model.strengths, held, config, 1)
     s = chosen.model.strengths
     reporter.say(
         f"retrieval: NDCG@{config.measure_at} on validation rows {chosen.quality:.4f} with penalty {s.penalty:.3g}, "
