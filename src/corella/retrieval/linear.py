@@ -204,7 +204,8 @@ def fit_linear(counts: TogetherCounts, text: TextPart | None, strengths: Strengt
 
 
 def _inverse(matrix: Floats) -> Floats:
-    """The inverse of a symmetric positive definite matrix, in place where it can."""
+    """The inverse of a symmetric positive definite matrix."""
     factor = torch.linalg.cholesky(torch.from_numpy(matrix))
     inverse: Floats = torch.cholesky_inverse(factor).numpy()
-    return inverse
+    # Its rows are its columns; sparse products copy whatever does not lie row by row.
+    return inverse if inverse.flags.c_contiguous else inverse.T
