@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
-from common import commit, run, write_result
+from common import commit, run, union, write_result
 from corella.checkpoint import load_tensors, save_tensors
 from corella.collaboration.calibration import fit_blend
 from corella.collaboration.joint import JointProgress, JointTrainer
@@ -79,7 +79,11 @@ def main() -> None:
     if arguments.command == "train":
         return train_one(arguments)
     rows = [row for path in arguments.rows for row in read_json(path)]
-    write_result(NAME, TITLE, str(__doc__), rows, figures(rows), {"seeds": [1, 2, 3]}, llm_residual_page)
+    facts = {
+        "seeds": sorted({row["seed"] for row in rows}), "machine": {"machines": union(row["device"] for row in rows)},
+        "commits": {"trainings": union(row["commit"] for row in rows)},
+    }  # fmt: skip
+    write_result(NAME, TITLE, str(__doc__), rows, figures(rows), facts, llm_residual_page)
 
 
 def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset]]:
