@@ -31,8 +31,8 @@ from corella.crm.models import build_crm
 from corella.crm.training import train_crm
 from corella.data.dataset import Dataset, Samples, load_prepared
 from corella.data.prepare import load_dataset, write_dataset
-from corella.evaluation.intervals import paired_bootstrap
 from corella.files import read_json, write_json
+from corella.intervals import paired_bootstrap
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.scoring import score_samples
 from corella.llm.timeline import TimelinePrompts

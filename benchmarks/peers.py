@@ -29,9 +29,9 @@ from corella.crm.models import build_crm
 from corella.crm.training import crm_logits, train_crm
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
-from corella.evaluation.intervals import paired_bootstrap
 from corella.evaluation.metrics import quality
 from corella.files import read_json, write_json
+from corella.intervals import paired_bootstrap
 from corella.run import evaluate_run
 from corella.threads import set_threads
 from definitions import BENCHMARKS

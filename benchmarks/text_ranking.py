@@ -25,8 +25,8 @@ from corella.crm.models import build_crm
 from corella.crm.training import crm_logits, train_crm
 from corella.data.dataset import Dataset, Samples
 from corella.data.prepare import load_dataset
-from corella.evaluation.intervals import paired_bootstrap
 from corella.files import read_json
+from corella.intervals import paired_bootstrap
 from corella.settings import load_config
 from corella.threads import set_threads
 from polis_rows import polis_dataset

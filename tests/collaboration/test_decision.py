@@ -15,7 +15,7 @@ from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
-from corella.evaluation.intervals import Difference
+from corella.intervals import Difference
 
 Configure = Callable[..., Config]
 

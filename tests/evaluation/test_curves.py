@@ -19,8 +19,8 @@ from corella.config import Config, RoutingConfig
 from corella.data.dataset import Dataset, make_dataset
 from corella.evaluation.curves import SHARES, RoutedSet, policies, routed_logits, routing_curves
 from corella.evaluation.evaluate import evaluate
-from corella.evaluation.intervals import paired_bootstrap
 from corella.evaluation.metrics import user_auc
+from corella.intervals import paired_bootstrap
 
 Curves = list[dict[str, float | str]]
 

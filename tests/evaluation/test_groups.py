@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from corella.evaluation.groups import bins, confidence_groups, group_table, thirds
-from corella.evaluation.intervals import auc_interval
+from corella.intervals import auc_interval
 
 
 def test_confidence_groups() -> None:

@@ -8,7 +8,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from corella.evaluation.intervals import _Ordered, auc_interval, bootstrap_mean, paired_bootstrap
+from corella.intervals import _Ordered, auc_interval, bootstrap_mean, paired_bootstrap
 
 
 def _delong(label: np.ndarray, score: np.ndarray) -> tuple[float, float]:

@@ -14,7 +14,6 @@ pytest.importorskip("vl_convert")
 
 from corella.config import Config
 from corella.evaluation.charts import POLICIES, kind
-from corella.evaluation.intervals import Difference, paired_bootstrap
 from corella.evaluation.markup import captured
 from corella.evaluation.numbers import percent, signed
 from corella.evaluation.report import render_report
@@ -30,6 +29,7 @@ from corella.evaluation.rungs import (
     recommendation,
 )
 from corella.evaluation.verdict import clustered, render_verdict
+from corella.intervals import Difference, paired_bootstrap
 
 _SYSTEMS = {
     "lightgbm": 0.76, "dcnv2": 0.74, "dcnv2+counts": 0.75, "llm": 0.72, "lightgbm & dcnv2+counts": 0.762,

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from corella.evaluation.intervals import Difference
 from corella.evaluation.rungs import (
     ALL,
     COLD_ITEMS,
@@ -23,6 +22,7 @@ from corella.evaluation.rungs import (
     override,
     recommendation,
 )
+from corella.intervals import Difference
 
 _GAIN, _NOTHING = Difference(0.011, 0.007, 0.016, 0.01), Difference(0.0005, -0.001, 0.002, 0.6)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from corella.collaboration.router import Router
 from corella.data.dataset import Samples
-from corella.evaluation.intervals import Difference, paired_bootstrap
+from corella.intervals import Difference, paired_bootstrap
 
 Floats = npt.NDArray[np.float32]
 RungChoice = Literal["auto", 0, 1, 2]

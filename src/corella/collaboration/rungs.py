@@ -24,8 +24,8 @@ from corella.crm.training import crm_logits, crm_outputs
 from corella.data.dataset import Dataset, Samples
 from corella.data.scope import Scope
 from corella.errors import UserError
-from corella.evaluation.intervals import Difference, paired_bootstrap
 from corella.files import read_json, write_json
+from corella.intervals import Difference, paired_bootstrap
 
 Floats = npt.NDArray[np.float32]
 Build = Callable[[CRMSpec, CRMConfig], nn.Module]

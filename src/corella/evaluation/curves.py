@@ -15,8 +15,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from corella.collaboration.calibration import probability
 from corella.collaboration.router import Router
 from corella.collaboration.routing import RouterInputs, priority, route_top
-from corella.evaluation.intervals import auc_interval
 from corella.evaluation.metrics import user_auc
+from corella.intervals import auc_interval
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]

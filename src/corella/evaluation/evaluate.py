@@ -32,11 +32,11 @@ from corella.crm.training import crm_outputs, plain_crm
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
-from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 from corella.evaluation.lists import evaluate_lists
 from corella.evaluation.metrics import quality, user_aucs
 from corella.evaluation.pricing import Asked, prices_on_test
 from corella.files import atomic_path
+from corella.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 from corella.progress import Reporter
 
 Floats = npt.NDArray[np.floating]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from corella.evaluation.intervals import auc_interval
+from corella.intervals import auc_interval
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]

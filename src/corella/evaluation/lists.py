@@ -20,8 +20,8 @@ from corella.checkpoint import load_tensors, save_tensors
 from corella.collaboration.system import CoReLLa
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, Samples
-from corella.evaluation.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.evaluation.metrics import ndcg, user_aucs
+from corella.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.progress import Reporter
 from corella.schema import ITEM, LABEL, TIME, USER
 

@@ -12,7 +12,7 @@ import polars as pl
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
-from corella.evaluation.intervals import auc_interval
+from corella.intervals import auc_interval
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]

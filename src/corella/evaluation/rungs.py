@@ -14,8 +14,8 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from corella.collaboration.decision import RungChoice
-from corella.evaluation.intervals import LEAST_CLUSTERS, Difference, auc_interval, paired_bootstrap
 from corella.evaluation.numbers import duration, percent, signed
+from corella.intervals import LEAST_CLUSTERS, Difference, auc_interval, paired_bootstrap
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from corella.evaluation.charts import gains_chart
-from corella.evaluation.intervals import Difference
 from corella.evaluation.markup import Html, esc, figure, paragraph, span, table
 from corella.evaluation.numbers import auc_text, duration, signed, size
 from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, FEW, WARM, Measured, Prices, Rung, served, worths
+from corella.intervals import Difference
 
 TITLE = "What text is worth, at which price"
 _NAMES = ("No language model", "Text once an item", "Asked per request")

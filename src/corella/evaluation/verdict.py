@@ -8,9 +8,9 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import rankdata
 
-from corella.evaluation.intervals import LEAST_CLUSTERS
 from corella.evaluation.markup import esc, interval
 from corella.evaluation.numbers import auc_text, percent, signed
+from corella.intervals import LEAST_CLUSTERS
 
 Metrics = Mapping[str, Any]
 Row = Mapping[str, Any]
