@@ -3,7 +3,7 @@
     python benchmarks/gpu_pack.py PREPARED SEQUENCES --to .gpu
 
 The machine has torch, transformers, peft, scipy and scikit-learn; what else the package imports is packed as wheels.
-The language model is cut into parts, to be joined there (`cat part-* > model.gguf`) and compared by the hash in `sha256`.
+The language model is cut into parts, to be joined there (`cat part-* > model.gguf`) and compared by `sha256`.
 Then, there: `pip install --no-index --no-deps --target SITE wheels/*.whl` and
 `PYTHONPATH=SITE:src python benchmarks/gpu.py OUT --prepared data --sequences sequences --backbone model.gguf`.
 """
