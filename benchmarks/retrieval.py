@@ -280,12 +280,13 @@ def _differences(scores: dict[str, dict[str, np.ndarray]], name: str) -> dict[st
 
 def page(title: str, text: str, result: dict[str, Any]) -> str:
     """The Markdown page: what it says, a table for each split, and the figures."""
-    lines = [f"# {title}", "", text, "", stamp(result), ""]
-    head = ["system", "Recall@20", "Recall@40", "NDCG@100", "corella less it, Recall@20", "the same, NDCG@100",
+    # What an earlier commit measured keeps the words it was measured under.
+    lines, full = [f"# {title}", "", result.get("text", text), "", stamp(result), ""], result["rows"][0]["system"]
+    head = ["system", "Recall@20", "Recall@40", "NDCG@100", f"{full} less it, Recall@20", "the same, NDCG@100",
             "Recall@10", "MRR@10", "coverage@10", "training, s", "all users, s", "peak, GiB", "seeds"]  # fmt: skip
     for split in dict.fromkeys(row["split"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["split"] == split]
-        said = [sentence for row in rows[1:] if (sentence := _sentence(row))]
+        said = [sentence for row in rows[1:] if (sentence := _sentence(row, full))]
         lines += [f"## Split: {split}", "", *(f"- {sentence}" for sentence in said), ""]
         lines += [*table(head, [_cells(row) for row in rows]), ""]
     lines += [
@@ -296,9 +297,9 @@ def page(title: str, text: str, result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _sentence(row: dict[str, Any]) -> str:
+def _sentence(row: dict[str, Any], full: str) -> str:
     """What a row's difference says: an ablation's from the language model alone, on which it stands, any other's from
-    corella. Empty where it was not measured."""
+    `full`. Empty where it was not measured."""
     if row["system"] in ABLATIONS:
         if "above_alone_ndcg100" not in row:
             return ""
@@ -309,9 +310,9 @@ def _sentence(row: dict[str, Any]) -> str:
     low, high = row["behind_full_ndcg100_low"], row["behind_full_ndcg100_high"]
     verdict = "is above" if low > 0 else "is below" if high < 0 else "cannot be told from"
     if low == high == 0:
-        return f"corella and {row['system']} say the same."
+        return f"{full} and {row['system']} say the same."
     less = signed(row["behind_full_ndcg100"])
-    return f"corella {verdict} {row['system']}: NDCG@100 {less} [{signed(low)}, {signed(high)}]."
+    return f"{full} {verdict} {row['system']}: NDCG@100 {less} [{signed(low)}, {signed(high)}]."
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -181,9 +181,9 @@ def test_what_retrieval_says_is_what_its_data_say() -> None:
     found = read_json(DOCS / "retrieval.json")
     assert (DOCS / "retrieval.md").read_text(encoding="utf-8") == retrieval.page(retrieval.TITLE, retrieval.TEXT, found)
     row = {"system": "fixed item order", "behind_full_ndcg100": 0.2, "behind_full_ndcg100_low": 0.1}
-    assert retrieval._sentence(row) == ""
+    assert retrieval._sentence(row, "corella") == ""
     row |= {"above_alone_ndcg100": -0.08, "above_alone_ndcg100_low": -0.09, "above_alone_ndcg100_high": -0.07}
-    assert retrieval._sentence(row) == (
+    assert retrieval._sentence(row, "corella") == (
         "fixed item order is below the language model alone: NDCG@100 -.0800 [-.0900, -.0700] (one seed)."
     )
 
