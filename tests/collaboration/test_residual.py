@@ -22,6 +22,7 @@ from corella.crm.models import build_crm
 from corella.crm.training import train_crm
 from corella.data.dataset import Dataset
 from corella.llm.scoring import answer_logits
+from corella.settings import load_config
 
 Configure = Callable[..., Config]
 Make = Callable[..., JointTrainer]
@@ -203,6 +204,34 @@ def test_validation_is_read_on_the_final_blend(tiny_system_config: Configure, to
     system = CoReLLa(tiny_system_config(joint=joint)).fit(told)
     assert system.ensemble is not None
     np.testing.assert_array_equal(system.llm_logits(told.samples(system.valid_rows)), system.valid_llm)
+
+
+def test_folds_are_not_fitted_again_when_a_run_is_resumed(
+    tiny_system_config: Configure, told: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joint = {"target": "residual", "draw": "unsure", "stages": [1, 3], "stage3_targets": 100}
+    config = tiny_system_config(joint={**joint, "checkpoint_seconds": 1e-9})
+    step = JointTrainer._train_step
+
+    def stops(self: JointTrainer, one: object) -> dict[str, float]:
+        if self.next_step == 2:
+            raise KeyboardInterrupt
+        return step(self, one)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(JointTrainer, "_train_step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        CoReLLa(config).fit(told, tmp_path)
+    monkeypatch.setattr(JointTrainer, "_train_step", step)
+    whole = CoReLLa(config).fit(told)
+    monkeypatch.setattr("corella.collaboration.system.out_of_fold", stops)  # would end the test
+    resumed = CoReLLa(config).fit(told, tmp_path)
+    assert resumed.correction == whole.correction
+    np.testing.assert_array_equal(resumed.valid_llm, whole.valid_llm)
+
+
+def test_published_recipes_learn_labels() -> None:
+    for recipe in ("paper", "tallrec"):
+        assert load_config(settings={"recipe": recipe}).joint.target == "label"
 
 
 def test_served_as_trained(tiny_system_config: Configure, told: Dataset, tmp_path: Path) -> None:
