@@ -56,6 +56,8 @@ def main() -> None:
     prepare.add_argument("--polis", type=Path)
     prepare.add_argument("--ml-1m", type=Path)
     prepare.add_argument("--to", type=Path, required=True)
+    prepare.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    prepare.add_argument("--threads", type=int)
     train = commands.add_parser("train")
     train.add_argument("prepared", type=Path)
     train.add_argument("rows", type=Path)
@@ -67,6 +69,8 @@ def main() -> None:
     train.add_argument("--step", type=int, default=32, help="targets an optimiser step waits for")
     train.add_argument("--tokens", type=int, default=2048, help="in one forward pass")
     train.add_argument("--window", type=int, default=256, help="tokens of a window in training")
+    train.add_argument("--score-window", type=int, default=512, help="tokens of a window in scoring")
+    train.add_argument("--score-context", type=float, default=0.5, help="share of it that is context alone")
     train.add_argument("--backbone", default="smollm2-135m")
     train.add_argument("--rows-at-most", type=int, help="of validation and of test rows, for a trial")
     train.add_argument("--seed", type=int, default=1)
@@ -98,24 +102,34 @@ def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset]]:
 
 def prepare_all(arguments: argparse.Namespace) -> None:
     """The conventional half with text, and its logits of all rows."""
-    config = load_config()
-    set_threads(config)
     for name, dataset in datasets(arguments):
-        train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
-        rungs = fresh_rungs(dataset, config.crm, build_crm, config.seed)
-        for rung in rungs:
-            train_crm(rung.neural, rung.encoder, train, valid, config.crm, config.seed)
-            trees = train_trees(rung.encoder, train, valid, config.seed, new_items=config.crm.new_items)
-            rung.blend(trees, valid)
-        base = rungs[-1]
-        with Reporter().task(f"{name}, out of fold", FOLDS) as task:
-            honest = out_of_fold(base, train, valid, config, build_crm, task.update)
-        found = {"train": honest, "valid": base.outputs(valid)[0], "test": base.outputs(test)[0]}
         folder = arguments.to / name
         folder.mkdir(parents=True, exist_ok=True)
         write_dataset(without_features(dataset), folder / "dataset")
-        save_tensors(folder / "base.safetensors", {n: torch.from_numpy(z) for n, z in found.items()}, {})
-        print(name, {part: round(_auc(dataset.samples(part), z), 4) for part, z in found.items()}, flush=True)
+        for seed in arguments.seeds:
+            prepare_base(name, dataset, seed, arguments.threads, folder)
+
+
+def prepare_base(name: str, dataset: Dataset, seed: int, threads: int | None, folder: Path) -> None:
+    """Fit the conventional half with a seed and keep its logits."""
+    config = load_config(settings={"seed": seed, "threads": threads})
+    set_threads(config)
+    train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
+    rungs = fresh_rungs(dataset, config.crm, build_crm, seed)
+    for rung in rungs:
+        train_crm(rung.neural, rung.encoder, train, valid, config.crm, seed)
+        trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.new_items)
+        rung.blend(trees, valid)
+    base = rungs[-1]
+    with Reporter().task(f"{name}, seed {seed}, out of fold", FOLDS) as task:
+        honest = out_of_fold(base, train, valid, config, build_crm, task.update)
+    found = {"train": honest, "valid": base.outputs(valid)[0], "test": base.outputs(test)[0]}
+    save_tensors(folder / _base_file(seed), {n: torch.from_numpy(z) for n, z in found.items()}, {})
+    print(name, seed, {part: round(_auc(dataset.samples(part), z), 4) for part, z in found.items()}, flush=True)
+
+
+def _base_file(seed: int) -> str:
+    return f"base-{seed}.safetensors"
 
 
 def without_features(dataset: Dataset) -> Dataset:
@@ -126,7 +140,7 @@ def without_features(dataset: Dataset) -> Dataset:
 def train_one(arguments: argparse.Namespace) -> None:
     """Train once and add a row to the file."""
     dataset = load_prepared(arguments.prepared / "dataset")
-    base = {name: z.numpy() for name, z in load_tensors(arguments.prepared / "base.safetensors")[0].items()}
+    base = {name: z.numpy() for name, z in load_tensors(arguments.prepared / _base_file(arguments.seed))[0].items()}
     train = dataset.samples("train")
     targets = round(arguments.epochs * len(train))
     joint = {
@@ -135,7 +149,8 @@ def train_one(arguments: argparse.Namespace) -> None:
     }  # fmt: skip
     llm = {
         "backbone": arguments.backbone, "tuned": arguments.tuned, "batch_tokens": arguments.tokens,
-        "window_tokens": arguments.window,
+        "window_tokens": arguments.window, "eval_window_tokens": arguments.score_window,
+        "eval_context_share": arguments.score_context,
     }  # fmt: skip
     config = load_config(settings={"seed": arguments.seed, "threads": arguments.threads, "joint": joint, "llm": llm})
     set_threads(config)
@@ -156,7 +171,8 @@ def train_one(arguments: argparse.Namespace) -> None:
     row: dict[str, Any] = {
         "part": arguments.prepared.name, "seed": arguments.seed, "target": arguments.target, "draw": arguments.draw,
         "tuned": arguments.tuned, "epochs": arguments.epochs, "targets": result.targets, "tokens": result.tokens,
-        "rate": arguments.rate, "step": arguments.step, "window": arguments.window, "train_seconds": seconds,
+        "rate": arguments.rate, "step": arguments.step, "window": arguments.window,
+        "score_window": arguments.score_window, "score_context": arguments.score_context, "train_seconds": seconds,
         "loss_first": float(np.mean(losses[: len(losses) // 10 + 1])),
         "loss_last": float(np.mean(losses[-len(losses) // 10 :])), "device": _device(), "commit": commit(),
     }  # fmt: skip

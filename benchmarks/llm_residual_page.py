@@ -34,6 +34,26 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
             if mine:
                 found |= {f"{prefix}_{short}{end}": _mean(mine, name) for end, name in
                           (("", "gain_test"), ("_low", "low_test"), ("_high", "high_test"))}  # fmt: skip
+            if mine and all(row.get(_COLD) for row in mine):
+                ends = [sum(row[_COLD][n] for row in mine) / len(mine) for n in range(3)]
+                cold = f"{prefix.removesuffix('_gain')}_cold_gain_{short}"
+                found |= {f"{cold}{end}": value for end, value in zip(("", "_low", "_high"), ends, strict=True)}
+    return found
+
+
+def pairs(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Cells of a row for each setting in which residual and label training read as many tokens."""
+    found, groups = [], _groups(rows)
+    for key, residual in groups.items():
+        label = groups.get((key[0], "label", *key[2:]))
+        if key[1] != "residual" or label is None:
+            continue
+        shared = {row["seed"] for row in residual} & {row["seed"] for row in label}
+        ours, theirs = ([row for row in group if row["seed"] in shared] for group in (residual, label))
+        if shared:
+            gains = [signed(_mean(group, f"gain_{part}")) for part in ("valid", "test") for group in (ours, theirs)]
+            setting = [key[0], *map(str, key[2:]), str(len(shared)), f"{_mean(ours, 'tokens') / 1e6:.1f}M"]
+            found.append([*setting, *gains])
     return found
 
 
@@ -55,7 +75,11 @@ def llm_residual_page(title: str, text: str, result: dict[str, Any]) -> str:
         "AUC alone",
         "AUC of the conventional half", "gain, validation", "gain, test", "gain, cold items", "training, s", "machine",
     ]  # fmt: skip
-    lines = [f"# {title}", "", _NOTE, "", stamp(result), "", *table(columns, body), "", "## Figures", ""]
+    equal = ["rows", "draw", "tuned", "epochs", "window", "rate", "step", "seeds", "tokens"]
+    equal += [f"{target}, {part}" for part in ("validation", "test") for target in ("residual", "label")]
+    lines = [f"# {title}", "", _NOTE, "", stamp(result), "", *table(columns, body), "", "## At equal tokens", ""]
+    lines += ["Gains of settings that differ in nothing but what is learned.", ""]
+    lines += [*table(equal, pairs(result["rows"])), "", "## Figures", ""]
     lines += table(["figure", "value"], [[f"`{k}`", signed(v)] for k, v in result["figures"].items()])
     return "\n".join(lines) + "\n"
 
@@ -65,5 +89,8 @@ SmolLM2-135M, timeline prompts. `label`: it learns the label, as published. `res
 out-of-fold logit of the conventional half (LightGBM and DCNv2, both with text), so it learns what that half leaves
 open. The gain is that of a blend of both logits over the conventional half alone, its weights fitted on validation
 rows; 95 % intervals by statement (Polis: the newest 20 % of statements, votes counted as they come) or by user (ML-1M,
-CoLLM rows). Means over the seeds of the language model; the conventional half has one seed. AUC alone of `residual` is
-that of the corrected logit. The figures take the setting that validation rows prefer."""
+CoLLM rows). Means over the seeds. AUC alone of `residual` is that of the corrected logit. The figures take the setting
+that validation rows prefer, of those with most seeds: residual and label training may have read differently many
+targets there. Rows of commit `43a7b85` stand on one seed of the conventional half, and for them residual training used
+logits out of random folds, uncalibrated; since then folds hold out statements where those to be ranked are new. Rows of
+a CPU are scored in windows of 256 tokens, a tenth of it context, others of 512, half of it context."""

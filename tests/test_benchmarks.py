@@ -20,6 +20,7 @@ from corella.settings import to_yaml
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
+import llm_residual_page
 import retrieval
 from common import DOCS, auc, sentences
 from conventional import Measured
@@ -357,3 +358,35 @@ def test_a_page_and_its_pictures_are_those_of_its_result(name: str) -> None:
     for row in result["rows"]:
         if row["table"] == "systems":
             assert f">{auc(row['auc'])}</text>" in drawn["systems"]
+
+
+def _training(target: str, seed: int, epochs: float, valid: float, test: float) -> dict[str, Any]:
+    setting = {"part": "polis", "draw": "uniform", "tuned": "lora", "window": 256, "rate": 0.002, "step": 32}
+    gains = {
+        f"{name}_{part}": gain for part, gain in (("valid", valid), ("test", test)) for name in ("gain", "low", "high")
+    }
+    return {
+        **setting,
+        "target": target,
+        "seed": seed,
+        "epochs": epochs,
+        **gains,
+        "tokens": 1e5,
+        "cold_test": [test, 0, 1, 9],
+    }
+
+
+def test_residual_figures_follow_validation_rows() -> None:
+    """The setting with the better mean on validation rows, among those of most seeds; pairs share seeds and tokens."""
+    rows = [
+        _training("residual", 1, 1.0, 0.3, 0.1), _training("residual", 2, 1.0, 0.1, 0.3),
+        _training("residual", 1, 2.0, 0.1, 0.5), _training("residual", 2, 2.0, 0.1, 0.5),
+        _training("residual", 1, 4.0, 0.9, 0.9), _training("label", 1, 1.0, 0.4, 0.4),
+    ]  # fmt: skip
+    found = llm_residual_page.figures(rows)
+    assert found["llm_residual_gain_polis"] == pytest.approx(0.2)
+    assert found["llm_residual_cold_gain_polis"] == pytest.approx(0.2)
+    assert found["llm_label_gain_polis"] == pytest.approx(0.4)
+    assert not any("ml_1m" in name for name in found)
+    (pair,) = llm_residual_page.pairs(rows)
+    assert pair[-6:] == ["1", "0.1M", "+.3000", "+.4000", "+.1000", "+.4000"]

@@ -11,8 +11,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from corella.collaboration.calibration import fit_blend, fit_calibrator
 from corella.collaboration.joint import JointTrainer
-from corella.collaboration.residual import Correction, LearnedCorrection, out_of_fold, worth_reading
+from corella.collaboration.residual import FOLDS, Correction, LearnedCorrection, _folds, out_of_fold, worth_reading
 from corella.collaboration.rungs import Rung, fresh_rungs
 from corella.collaboration.system import CoReLLa
 from corella.config import Config
@@ -21,6 +22,7 @@ from corella.crm.models import build_crm
 from corella.crm.training import train_crm
 from corella.data.dataset import Dataset
 from corella.llm.scoring import answer_logits
+from corella.settings import load_config
 
 Configure = Callable[..., Config]
 Make = Callable[..., JointTrainer]
@@ -58,6 +60,30 @@ def test_where_the_base_knows_all_nothing_is_learned(make_trainer: Make, tiny_da
         trainer.run()
         sizes.append(sum(float((p - before[name]).abs().sum()) for name, p in trainer.masters.items()))
     assert sizes[0] < 1e-6 < sizes[1]
+
+
+def test_no_gradient_reaches_the_base(make_trainer: Make, tiny_dataset: Dataset) -> None:
+    base = _base(tiny_dataset)
+    trainer = make_trainer(base, joint={**RESIDUAL, "stage3_targets": 64})
+    before = {name: p.clone() for name, p in trainer.crm.state_dict().items()}
+    trainer.run()
+    assert trainer.base is not None and not trainer.base.requires_grad
+    np.testing.assert_array_equal(base, _base(tiny_dataset))
+    assert all(torch.equal(p, before[name]) for name, p in trainer.crm.state_dict().items())
+    assert trainer.correction is not None and float(trainer.correction.scale.detach()) != pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_correction_that_misleads_weighs_nothing() -> None:
+    """Blended with the corrected logit, base + d, weights a and b mean (a + b) base + b d: b is 0 where d points away
+    from the labels, and then the order is the base's own."""
+    rng = np.random.default_rng(1)
+    label = rng.integers(0, 2, 2000)
+    base = (2.0 * label - 1 + rng.normal(size=2000)).astype(np.float32)
+    toward = (0.5 * (2.0 * label - 1) + rng.normal(size=2000)).astype(np.float32)
+    helped, misled = (fit_blend(base, Correction(1.0, 0.0)(base, d), label) for d in (toward, -toward))
+    assert helped.weight_b > 0 and misled.weight_b == 0
+    final = misled(base, Correction(1.0, 0.0)(base, -toward))
+    np.testing.assert_array_equal(np.argsort(final, kind="stable"), np.argsort(base, kind="stable"))
 
 
 def test_a_base_changes_nothing_for_labels(make_trainer: Make, tiny_dataset: Dataset) -> None:
@@ -121,6 +147,7 @@ def test_they_are_drawn_first(make_trainer: Make, tiny_dataset: Dataset) -> None
         trainer = make_trainer(base, joint={**RESIDUAL, "draw": draw, "stage3_targets": 200})
         sample = np.concatenate([p.sample for step in trainer.steps for p in step.prompts])
         drawn[draw] = Counter((train.user[sample] % 2).tolist())[0] / len(sample)
+        assert 200 <= len(sample) < 200 + 32  # as many targets, but for the last window
     assert drawn["unsure"] > drawn["uniform"] + 0.15
 
 
@@ -144,6 +171,67 @@ def test_no_row_sees_its_own_label(tiny_dataset: Dataset, tiny_config: Config) -
     honest = out_of_fold(rung, train, train, config, build_crm)
     assert roc_auc_score(train.label, Rung(rung.encoder, rung.neural).outputs(train)[0]) > 0.8
     assert roc_auc_score(train.label, honest) < 0.65
+
+
+def test_folds_are_as_new_as_validation_rows(tiny_dataset: Dataset) -> None:
+    """Where validation rows are of items, or of users, that training rows lack, no fold knows another's."""
+    train, valid = tiny_dataset.samples("train"), tiny_dataset.samples("valid")
+    for name in ("item", "user"):
+        new = replace(valid, **{name: getattr(valid, name) + 10_000})
+        fold, unit = _folds(train, new, 1), getattr(train, name)
+        assert all(len(set(fold[unit == one].tolist())) == 1 for one in np.unique(unit))
+        assert set(fold.tolist()) == set(range(FOLDS))
+    rows = _folds(train, valid, 1)
+    assert any(len(set(rows[train.item == one].tolist())) > 1 for one in np.unique(train.item))
+    np.testing.assert_array_equal(rows, _folds(train, valid, 1))
+
+
+def test_out_of_fold_logits_are_calibrated(tiny_dataset: Dataset, tiny_config: Config) -> None:
+    """As those of validation rows are: a logit means the same in training and while serving."""
+    train, valid = tiny_dataset.samples("train"), tiny_dataset.samples("valid")
+    (rung,) = fresh_rungs(tiny_dataset, tiny_config.crm, build_crm, 1)
+    train_crm(rung.neural, rung.encoder, train, valid, tiny_config.crm, 1)
+    rung.blend(train_trees(rung.encoder, train, valid, 1), valid)
+    honest = fit_calibrator(out_of_fold(rung, train, valid, tiny_config, build_crm), train.label, "temperature")
+    assert honest.scale == pytest.approx(1, abs=1e-2)
+    assert honest.bias == pytest.approx(0, abs=1e-2)
+
+
+def test_validation_is_read_on_the_final_blend(tiny_system_config: Configure, told: Dataset) -> None:
+    """Stage 2 changes the neural model and with it the blend: corrections of validation rows and of new ones must stand
+    on the same logit."""
+    joint = {"target": "residual", "crm_learning_rate": 0.01, "keep_better_crm": False, "stage3_targets": 64}
+    system = CoReLLa(tiny_system_config(joint=joint)).fit(told)
+    assert system.ensemble is not None
+    np.testing.assert_array_equal(system.llm_logits(told.samples(system.valid_rows)), system.valid_llm)
+
+
+def test_folds_are_not_fitted_again_when_a_run_is_resumed(
+    tiny_system_config: Configure, told: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joint = {"target": "residual", "draw": "unsure", "stages": [1, 3], "stage3_targets": 100}
+    config = tiny_system_config(joint={**joint, "checkpoint_seconds": 1e-9})
+    step = JointTrainer._train_step
+
+    def stops(self: JointTrainer, one: object) -> dict[str, float]:
+        if self.next_step == 2:
+            raise KeyboardInterrupt
+        return step(self, one)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(JointTrainer, "_train_step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        CoReLLa(config).fit(told, tmp_path)
+    monkeypatch.setattr(JointTrainer, "_train_step", step)
+    whole = CoReLLa(config).fit(told)
+    monkeypatch.setattr("corella.collaboration.system.out_of_fold", stops)  # would end the test
+    resumed = CoReLLa(config).fit(told, tmp_path)
+    assert resumed.correction == whole.correction
+    np.testing.assert_array_equal(resumed.valid_llm, whole.valid_llm)
+
+
+def test_published_recipes_learn_labels() -> None:
+    for recipe in ("paper", "tallrec"):
+        assert load_config(settings={"recipe": recipe}).joint.target == "label"
 
 
 def test_served_as_trained(tiny_system_config: Configure, told: Dataset, tmp_path: Path) -> None:

@@ -170,6 +170,16 @@ def test_one_offline_page(page: str) -> None:
     assert anchors <= set(re.findall(r'id="([^"]+)"', page))
 
 
+def test_a_correction_is_not_called_a_language_model_alone(
+    config: Config, predictions: pl.DataFrame, page: str
+) -> None:
+    residual = config.model_copy(update={"joint": config.joint.model_copy(update={"target": "residual"})})
+    corrected = render_report(synthetic_metrics(), residual, predictions)
+    assert "Language model alone, AUC" in page
+    assert "Language model alone, AUC" not in corrected
+    assert "CRM as the language model corrects it, AUC" in corrected
+
+
 def test_charts_and_tables_are_labelled(page: str) -> None:
     charts = re.findall(r"<svg [^>]*>", page)
     assert len(charts) == 10

@@ -18,6 +18,7 @@ from corella.llm.backbone import Backbone
 from corella.llm.prompts import SHARE_WORDS, Prompt, share_word
 from corella.llm.scoring import answer_logits, group_by_tokens, score_samples
 from corella.llm.timeline import TimelinePrompts, Window
+from corella.schema import DESCRIPTION
 
 Build = Callable[..., Dataset]
 LLM = Callable[..., LLMConfig]
@@ -53,6 +54,22 @@ def _random_dataset(build: Build, rows: list[tuple[str, str, int]], **given: Any
 def _logits(backbone: Backbone, prompts: list[Prompt]) -> npt.NDArray[np.float32]:
     logits: npt.NDArray[np.float32] = answer_logits(backbone, prompts).logit.numpy()
     return logits
+
+
+def test_descriptions_are_read_up_to_a_limit(build: Build, backbone: Backbone, llm: LLM) -> None:
+    dataset = build([("u", "a", 1), ("u", "b", 0)], TEXTS, USERS)
+    column = pl.Series(DESCRIPTION, ["A long tale.", "", ""])
+    dataset = replace(dataset, items=dataset.items.with_columns(column))
+    samples = dataset.samples("train")
+
+    def read(**changed: Any) -> str:
+        prompts = TimelinePrompts(dataset, backbone, llm(**changed))
+        return _text(backbone, prompts.render(prompts.plan(samples, 0.25)[0], samples))
+
+    assert read() == "Ann, 30. Likes it?\nnew Alpha. A long tale.: Yes\nnew Beta: the film:"
+    assert read(descriptions=False) == "Ann, 30. Likes it?\nnew Alpha: Yes\nnew Beta: the film:"
+    limit = len(backbone.encode(" Alpha. A"))
+    assert "new Alpha. A: Yes" in read(item_tokens=limit)
 
 
 def test_exact_text(build: Build, backbone: Backbone, llm: LLM) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from corella.collaboration.calibration import fit_calibrator
 from corella.collaboration.rungs import Build, Rung
 from corella.config import Config
 from corella.crm.lightgbm import train_trees
@@ -74,17 +75,29 @@ def out_of_fold(
 ) -> Floats:
     """The rung's logit of every training row by models that were not fitted on that row, float32 [n].
 
-    Rows are dealt to folds at random; what a row knows of others lies before it, as everywhere. Blends stay those of
-    the rung. `valid` stops the trainings early.
+    Rows are dealt to folds at random, or all rows of an item (of a user) together, where most validation rows are of
+    items (of users) that no training row has: models that have met an item are surer of it than they will be of those
+    they are asked about. What a row knows of others lies before it, as everywhere. Blends stay those of the rung; a
+    scale and a shift then calibrate the logits, as those of validation rows are. `valid` stops the trainings early.
     """
-    fold = np.random.default_rng([config.seed, 3]).integers(0, FOLDS, len(train))
+    fold = _folds(train, valid, config.seed)
     logits = np.zeros(len(train), np.float32)
     for held in range(FOLDS):
         part, rest = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
         fitted = _refitted(rung, train.take(part), valid, config, build)
         logits[rest] = fitted.outputs(train.take(rest))[0]
         on_fold(held + 1)
-    return logits
+    return fit_calibrator(logits, train.label, "temperature")(logits).astype(np.float32)
+
+
+def _folds(train: Samples, valid: Samples, seed: int) -> npt.NDArray[np.int64]:
+    """The fold of each training row, int64 [n]: rows as new to the other folds as validation rows are to all."""
+    unit = np.arange(len(train))
+    for theirs, ours in ((valid.item, train.item), (valid.user, train.user)):
+        if np.mean(np.isin(theirs, ours)) < 0.5:
+            unit = np.unique(ours, return_inverse=True)[1]
+            break
+    return np.random.default_rng([seed, 3]).integers(0, FOLDS, int(unit.max(initial=0)) + 1)[unit]
 
 
 def _refitted(rung: Rung, train: Samples, valid: Samples, config: Config, build: Build) -> Rung:

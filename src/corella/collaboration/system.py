@@ -113,10 +113,10 @@ class CoReLLa:
         stages = self._fit_rungs(checkpoints, reporter)
         self._attach_injection()
         self._joint(stages, checkpoints, reporter)
+        # Once more, for joint training may have changed the neural model; first, for a correction stands on the blend.
+        self.base.blend(self.ensemble.trees if self.ensemble else None, dataset.samples("valid"))
         self._read_validation(checkpoints, reporter)
         with self._timed("router"):
-            # Once more, for joint training may have changed the neural model.
-            self.base.blend(self.ensemble.trees if self.ensemble else None, dataset.samples("valid"))
             self._fit_router()
         return self
 

@@ -52,7 +52,7 @@ def render_report(metrics: Metrics, config: Config, predictions: pl.DataFrame) -
     prices = Prices.from_json(metrics["rungs"])
     sections = [
         ("prices", TITLE, render_rungs(prices, metrics, config.llm.backbone)),
-        ("asking", "Asking a language model per request", _asking(metrics, predictions)),
+        ("asking", "Asking a language model per request", _asking(metrics, config, predictions)),
         ("systems", "All systems", _systems(metrics)),
         *render_lists(metrics),
         ("routing", "Routing curves", _routing(metrics)),
@@ -82,23 +82,25 @@ def render_report(metrics: Metrics, config: Config, predictions: pl.DataFrame) -
     )
 
 
-def _asking(metrics: Metrics, predictions: pl.DataFrame) -> str:
+def _asking(metrics: Metrics, config: Config, predictions: pl.DataFrame) -> str:
     """The router at its budget, whether or not that is what is served."""
     lead = (
         f"A conventional recommender model (CRM), here {metrics['main_crm']}, scores every sample; a router sends some "
         "of them to the language model. “final” is the router at its budget, whether or not it is what is served."
     )
-    return f"{paragraph(lead)}{render_verdict(metrics, predictions)}{_cards(metrics)}"
+    return f"{paragraph(lead)}{render_verdict(metrics, predictions)}{_cards(metrics, config)}"
 
 
-def _cards(metrics: Metrics) -> str:
+def _cards(metrics: Metrics, config: Config) -> str:
     main, final, best = metrics["main_crm"], metrics["final"], metrics["best_conventional"]
     full = f"{main} & llm"
     each = metrics["cost"].get("milliseconds_per_sample", 0.0)
+    # What learned a residual says nothing alone.
+    asked = "Language model alone" if config.joint.target == "label" else "CRM as the language model corrects it"
     cards = [
         ("CRM alone, AUC", auc_text(system(metrics, main)["auc"]), main),
         ("CRM with routing, AUC", auc_text(final["auc"]), f"final: {final['policy']} policy, {final['combine']}"),
-        ("Language model alone, AUC", auc_text(system(metrics, "llm")["auc"]), "llm"),
+        (f"{asked}, AUC", auc_text(system(metrics, "llm")["auc"]), "llm"),
         ("Blend on every sample, AUC", auc_text(system(metrics, full)["auc"]), full),
         ("Best conventional, AUC", auc_text(system(metrics, best)["auc"]), best),
         ("Share routed", percent(final["share_routed"]), f"wanted: {percent(final['share_wanted'])}"),
