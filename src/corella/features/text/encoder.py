@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 OnTexts = Callable[[int], None]
 """Is told how many texts are done."""
 
+_FEW, _STEP = 4, 32
+"""So few texts are filled up to a multiple of so many tokens."""
 _BATCH_TOKENS = 8192
 _HASHES = 1 << 15
 
@@ -119,6 +121,9 @@ class TransformerEncoder:
         device = model.device
         lengths = torch.tensor([len(i) for i in ids], device=device)
         longest = max(int(lengths.max()), 1)
+        if len(ids) <= _FEW:  # a processor makes its kernels anew for every length, which takes longer than reading
+            most = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+            longest = min(-(-longest // _STEP) * _STEP, most)
         padded = torch.zeros(len(ids), longest, dtype=torch.long)
         for row, one in enumerate(ids):
             padded[row, : len(one)] = torch.tensor(one, dtype=torch.long)
