@@ -9,17 +9,35 @@ probability = model.predict_proba(dataset.samples("test"))
 model.save("model")
 """
 
-from corella.collaboration.system import CoReLLa, Predictions
-from corella.config import Config
-from corella.data.dataset import Dataset, Samples
-from corella.data.prepare import load_dataset
-from corella.errors import UserError
-from corella.pipeline import Recommendation, Recommender
-from corella.retrieval.fit import fit_retrieval
-from corella.retrieval.system import Retrieval
-from corella.settings import load_config
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corella.collaboration.system import CoReLLa, Predictions
+    from corella.config import Config
+    from corella.data.dataset import Dataset, Samples
+    from corella.data.prepare import load_dataset
+    from corella.errors import UserError
+    from corella.pipeline import Recommendation, Recommender
+    from corella.retrieval.fit import fit_retrieval
+    from corella.retrieval.system import Retrieval
+    from corella.settings import load_config
+
+_HOMES = {
+    "CoReLLa": "collaboration.system", "Predictions": "collaboration.system", "Config": "config",
+    "Dataset": "data.dataset", "Samples": "data.dataset", "load_dataset": "data.prepare", "UserError": "errors",
+    "Recommendation": "pipeline", "Recommender": "pipeline", "fit_retrieval": "retrieval.fit",
+    "Retrieval": "retrieval.system", "load_config": "settings",
+}  # fmt: skip
 
 __all__ = [
     "CoReLLa", "Config", "Dataset", "Predictions", "Recommendation", "Recommender", "Retrieval", "Samples",
     "UserError", "fit_retrieval", "load_config", "load_dataset",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Public names are imported when they are first used: `corella --help` need not load torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'corella' has no attribute '{name}'")
+    return getattr(import_module(f"corella.{_HOMES[name]}"), name)

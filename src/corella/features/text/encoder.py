@@ -28,7 +28,7 @@ OnTexts = Callable[[int], None]
 
 _FEW, _STEP = 4, 32
 """So few texts are filled up to a multiple of so many tokens."""
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS = 4096
 _HASHES = 1 << 15
 
 
