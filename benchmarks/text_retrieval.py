@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.files import read_json
 from corella.progress import Reporter, peak_gib
+from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.fit import fit_retrieval
-from corella.retrieval.histories import Reader, liked_items
+from corella.retrieval.histories import Reader, liked_items, top_items
 from corella.retrieval.linear import Strengths
 from corella.retrieval.measures import ndcg_at, recall_at
 from corella.retrieval.system import Retrieval
@@ -38,7 +40,7 @@ Lists = list[Ints]
 
 NAME, TITLE = "text-retrieval", "What text is worth to a retrieval, once an item"
 P5 = ("Beauty", "Toys", "Sports")
-PARTS = ("scientific", *P5, "SASRec", "new items", "sparse", "ml-100k")
+PARTS = ("scientific", *P5, "SASRec", "CLLM4Rec", "new items", "sparse", "ml-100k")
 _COLD = 5
 """An item with fewer training interactions than this, and at least one, is cold."""
 _EVEN = {"text": 0.0, "following": 0.0, "recency": 1.0, "fusion": False}
@@ -132,6 +134,8 @@ def write_sequences(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace, part: str) -> Any:
     if part == "SASRec":
         return _sasrec(arguments)
+    if part == "CLLM4Rec":
+        return _cllm4rec(arguments)
     if part == "new items":
         return measure_new_items(arguments.scientific)
     if part == "sparse":
@@ -181,6 +185,26 @@ def _sasrec(arguments: argparse.Namespace) -> Any:
         best = max(row["valid_ndcg10"] for row in said["rows"])
         facts = {"valid_ndcg10": best, "seeds": len(ranks), "machine": said["device"]}
         yield {"part": part, "system": "SASRec", **rows.of_ranks(ranks), **facts}
+
+
+def _cllm4rec(arguments: argparse.Namespace) -> Any:
+    """What CLLM4Rec adds to the other sources where texts are rich, by what its items start from; and by itself."""
+    source, path = source_of(arguments, "scientific")
+    dataset = load_dataset(settings_of(source, path))
+    rows, facts = Rows(dataset), {"part": "scientific"}
+    readers = [Reader(user, history) for user, history in zip(rows.users, rows.histories, strict=True)]
+    for start in ("encoder", "words"):
+        config = settings_of(source, path, cllm4rec=True, start=start)
+        with TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            alone = CLLM4Rec(config).fit(dataset, Path(folder), Reporter())
+            seconds = time.perf_counter() - began
+            lists = [top_items(alone.scores([reader]), [reader.history], 50)[0] for reader in readers]
+            yield {"system": f"CLLM4Rec, start {start}", **rows.measures(lists), "train_seconds": seconds, **facts}
+            model = fit_retrieval(config, dataset, Path(folder), Reporter())  # goes on from what is trained
+        said = {"valid_ndcg10": model.said.fused or model.said.linear, "chosen": model.language_model is not None}
+        lists = model.top(readers, rows.histories, 50)
+        yield {"system": f"corella, CLLM4Rec beside, start {start}", **rows.measures(lists), **said, **facts}
 
 
 def neighbours(model: Retrieval) -> Retrieval:
