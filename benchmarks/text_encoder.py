@@ -25,7 +25,8 @@ peak: the encoder's arithmetic (twice the weights of its blocks a token, and att
 bfloat16 matrix product of 4096 on the same threads, measured in turn. What is missing to the peak is no matrix
 product: attention, GELU and layer norms take half of the time at a width of 384. `new_item_ms`: a text that nobody has
 read before to its place among 10,000 items for one user: tokens, encoder, weights, scores, order; median of 50,
-with OPENBLAS_THREAD_TIMEOUT=4 as the command line sets it (without it NumPy's threads spin while torch waits: 116 ms)."""
+with OPENBLAS_THREAD_TIMEOUT=4 as the command line sets it (without it
+NumPy's threads spin while torch waits: 116 ms)."""
 _TEXTS, _ITEMS, _TIMES = 1500, 10_000, 50
 
 
