@@ -10,7 +10,7 @@ from typing import Any
 
 from corella.errors import UserError
 from corella.files import write_json, write_text
-from corella.run import machine
+from corella.runs.machine import machine
 
 Page = Callable[[str, str, dict[str, Any]], str]
 

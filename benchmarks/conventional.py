@@ -14,17 +14,17 @@ import polars as pl
 import torch
 
 from common import DOCS, commit, union
-from corella.collaboration.calibration import fit_calibrator
+from corella.calibration import fit_calibrator
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
-from corella.crm.lightgbm import train_trees
 from corella.crm.models import MODELS, build_crm
 from corella.crm.training import PLAIN_ID_DROPOUTS, crm_logits, plain_crm, train_crm
+from corella.crm.trees import train_trees
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
+from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import quality
 from corella.files import atomic_path, read_json, write_json
-from corella.schema import ITEM, LABEL, TIME, USER
 from corella.threads import set_threads
 from summary import METRICS, mean
 from summary import seeds as spread_facts

@@ -21,23 +21,23 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common import commit, run, union, write_result
+from corella.calibration import fit_blend
 from corella.checkpoint import load_tensors, save_tensors
-from corella.collaboration.calibration import fit_blend
-from corella.collaboration.joint import JointProgress, JointTrainer
-from corella.collaboration.residual import COLD, FOLDS, out_of_fold
-from corella.collaboration.rungs import fresh_rungs
-from corella.crm.lightgbm import train_trees
+from corella.config.loading import load_config
 from corella.crm.models import build_crm
+from corella.crm.rungs import Rung, fresh_rungs
 from corella.crm.training import train_crm
+from corella.crm.trees import train_trees
 from corella.data.dataset import Dataset, Samples, load_prepared
 from corella.data.prepare import load_dataset, write_dataset
 from corella.files import read_json, write_json
 from corella.intervals import paired_bootstrap
+from corella.joint.residual import COLD, FOLDS, out_of_fold
+from corella.joint.trainer import JointProgress, JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.scoring import score_samples
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
-from corella.settings import load_config
 from corella.threads import set_threads
 from llm_residual_page import figures, llm_residual_page
 
@@ -115,11 +115,12 @@ def prepare_base(name: str, dataset: Dataset, seed: int, threads: int | None, fo
     config = load_config(settings={"seed": seed, "threads": threads})
     set_threads(config)
     train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
-    rungs = fresh_rungs(dataset, config.crm, build_crm, seed)
-    for rung in rungs:
+    rungs: list[Rung] = []
+    for fresh in fresh_rungs(dataset, config.crm, build_crm, seed):
+        rung = replace(fresh, below=rungs[-1] if rungs else None)
         train_crm(rung.neural, rung.encoder, train, valid, config.crm, seed)
         trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.new_items)
-        rung.blend(trees, valid)
+        rungs.append(rung.blended(trees, valid))
     base = rungs[-1]
     with Reporter().task(f"{name}, seed {seed}, out of fold", FOLDS) as task:
         honest = out_of_fold(base, train, valid, config, build_crm, task.update)

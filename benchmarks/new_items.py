@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from corella.config.loading import load_config
 from corella.data.prepare import load_dataset
 from corella.progress import Reporter
 from corella.retrieval.fit import fit_retrieval
 from corella.retrieval.histories import Reader, liked_items
 from corella.retrieval.measures import recall_at
-from corella.settings import load_config
 
 _FOLDS = 5
 

@@ -22,7 +22,7 @@ import polars as pl
 import torch
 
 from common import commit, run, union, write_result
-from corella.collaboration.calibration import fit_calibrator
+from corella.calibration import fit_calibrator
 from corella.config import Config
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.models import build_crm
@@ -32,7 +32,7 @@ from corella.data.prepare import load_dataset
 from corella.evaluation.metrics import quality
 from corella.files import read_json, write_json
 from corella.intervals import paired_bootstrap
-from corella.run import evaluate_run
+from corella.runs.evaluate import evaluate_run
 from corella.threads import set_threads
 from definitions import BENCHMARKS
 from runs import config as make_config

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from corella.evaluation.charts import kind, routing_chart, systems_chart
+from corella.report.charts import kind, routing_chart, systems_chart
 
 PLAIN = "dcnv2"
 """The paper's conventional model, from which routing is drawn."""

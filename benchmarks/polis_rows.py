@@ -8,8 +8,8 @@ import polars as pl
 
 from corella.config import DataConfig
 from corella.data.dataset import Dataset, make_dataset
+from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER
 from corella.features.text.items import read_items
-from corella.schema import ITEM, LABEL, SPLIT, TIME, USER
 
 Ints = npt.NDArray[np.int64]
 

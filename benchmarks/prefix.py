@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 import torch
 
-from corella.collaboration.system import CoReLLa
 from corella.data.dataset import Samples
 from corella.errors import UserError
 from corella.files import sha256
@@ -24,6 +23,8 @@ from corella.llm.pointwise import PointwisePrompts
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.scoring import answer_logits, group_by_tokens
 from corella.llm.timeline import TimelinePrompts
+from corella.ranking.io import load_ranking
+from corella.ranking.model import FittedRanking
 from corella.serving.export import export
 from corella.threads import usable_threads
 
@@ -38,14 +39,14 @@ SHAPES = {"micro_batch": (64, 128, 256, 512, 1024, 2048), "unified": (True, Fals
 class Work:
     """100 candidates of a user with a history of 30."""
 
-    model: CoReLLa
+    model: FittedRanking
     samples: Samples
     user: str
     shared: SharedPrompt
 
     def timers(self) -> tuple[Callable[[], float], Callable[[], float]]:
         """Seconds with nothing kept, and with the history kept."""
-        scorer = PrefixScorer(self.model.backbone, PrefixCache(1 << 30))
+        scorer = PrefixScorer(self.model.llm.backbone, PrefixCache(1 << 30))
 
         def warm() -> float:
             began = time.perf_counter()
@@ -62,7 +63,7 @@ class Work:
 def load_work(run: Path) -> Work:
     """The work with a run's model."""
     torch.set_num_threads(usable_threads())
-    model = CoReLLa.load(run / "model")
+    model = load_ranking(run / "model")
     dataset, config = model.dataset, model.config.llm
     lengths = np.diff(dataset.events.start)
     user = (
@@ -72,7 +73,7 @@ def load_work(run: Path) -> Work:
     known = set(events.item[events.start[user] : events.start[user + 1]].tolist())
     items = [dataset.items["item_id"][i] for i in range(dataset.items.height) if i not in known][:CANDIDATES]
     samples = dataset.query(pl.DataFrame({"user_id": [name] * CANDIDATES, "item_id": items}))
-    timeline = TimelinePrompts(dataset, model.backbone, config)
+    timeline = TimelinePrompts(dataset, model.llm.backbone, config)
     (shared,) = timeline.shared(samples, config.eval_context_share, config.eval_window_tokens)
     return Work(model, samples, name, shared)
 
@@ -118,7 +119,7 @@ def llamacpp(arguments: argparse.Namespace) -> dict[str, Any]:
     cold, warm = work.timers()
     job = {
         "prefix": work.shared.prefix.tolist(), "branches": [b.tolist() for b in work.shared.branches],
-        "yes": work.model.backbone.yes, "no": work.model.backbone.no, "threads": usable_threads(),
+        "yes": work.model.llm.backbone.yes, "no": work.model.llm.backbone.no, "threads": usable_threads(),
     }  # fmt: skip
     tried: list[dict[str, Any]] = []
     with _peer(arguments.llamacpp, exported, arguments.work / f"gguf-{which}") as ask:
@@ -143,7 +144,7 @@ def llamacpp(arguments: argparse.Namespace) -> dict[str, Any]:
             for s in tried
         ]
         best = {kind: min(tried, key=lambda s, kind=kind: s[kind]) for kind in ("cold", "warm")}
-        here = PrefixScorer(work.model.backbone, PrefixCache(0)).logits([""], [work.shared])[0]
+        here = PrefixScorer(work.model.llm.backbone, PrefixCache(0)).logits([""], [work.shared])[0]
         apart = {}
         for name, settings in (("float32", tried[0]), ("fastest", best["cold"])):
             ask({"open": settings})

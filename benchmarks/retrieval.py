@@ -19,7 +19,9 @@ import numpy as np
 import polars as pl
 
 from common import auc, commit, run, signed, stamp, table, union, write_result
+from corella.checkpoint import Checkpoints
 from corella.config import Config
+from corella.config.loading import load_config, to_yaml
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
@@ -28,8 +30,7 @@ from corella.progress import peak_gib
 from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.histories import Reader, liked_items, top_items
 from corella.retrieval.measures import ndcg_at, recall_at
-from corella.run import train_retrieval
-from corella.settings import load_config, to_yaml
+from corella.runs.train import train_retrieval
 
 DATA: dict[str, Any] = {"label": "rating > 3", "only_likes": True, "core": 5}
 SPLITS: dict[str, dict[str, Any]] = {"each user at random": {"by": "each-user"}, "time": {"by": "time"}}
@@ -206,7 +207,7 @@ def train_variant(folder: Path, name: str, config: Config) -> None:
 def _trained(folder: Path, name: str, config: Config) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Train; returns what gives the best items of every user code, whose known items it is told."""
     if name in ("CLLM4Rec", ALONE, *ABLATIONS):
-        beside = CLLM4Rec(config).fit(load_dataset(config), folder)
+        beside = CLLM4Rec(config).fit(load_dataset(config), Checkpoints(folder / "checkpoints" / "retrieval"))
         return lambda known: top_items(
             beside.scores([Reader(beside.token(u), h) for u, h in enumerate(known)]), known, K
         )

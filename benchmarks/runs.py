@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from common import commit, union
-from corella.collaboration.system import FORMAT
 from corella.config import Config
+from corella.config.loading import changed, load_config
 from corella.errors import UserError
 from corella.files import new_folder, read_json, write_json
-from corella.run import evaluate_run, start_run, train_run
-from corella.settings import changed, load_config
+from corella.ranking.io import FORMAT
+from corella.runs.evaluate import evaluate_run
+from corella.runs.train import start_run, train_run
 from definitions import MAIN, Benchmark, Settings
 
 _ALL = 1000

@@ -19,8 +19,8 @@ import polars as pl
 import torch
 
 from common import commit, run, write_result
-from corella.collaboration.joint import JointTrainer
 from corella.config import Config
+from corella.config.loading import load_config
 from corella.crm.inputs import CRMEncoder, make_spec
 from corella.crm.models import build_crm
 from corella.crm.training import train_crm
@@ -29,12 +29,12 @@ from corella.data.dataset import Samples, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
 from corella.files import read_json, write_json
+from corella.joint.trainer import JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import peak_gib
-from corella.settings import load_config
 from corella.threads import set_threads
 
 TEXT = """\

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.errors import UserError
 from corella.evaluation.metrics import user_aucs
 from corella.files import read_json
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
-from corella.schema import ITEM, LABEL, TIME, USER
 
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
 ROLES = {

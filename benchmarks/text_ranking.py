@@ -9,7 +9,7 @@ leaves out, stay as the file has them.
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from common import DOCS, commit, run, write_result
-from corella.collaboration.rungs import Rung, fresh_rungs
 from corella.config import Config
-from corella.crm.lightgbm import Trees, train_trees
+from corella.config.loading import load_config
 from corella.crm.models import build_crm
+from corella.crm.rungs import Rung, fresh_rungs
 from corella.crm.training import crm_logits, train_crm
+from corella.crm.trees import Trees, train_trees
 from corella.data.dataset import Dataset, Samples
 from corella.data.prepare import load_dataset
 from corella.files import read_json
 from corella.intervals import paired_bootstrap
-from corella.settings import load_config
 from corella.threads import set_threads
 from polis_rows import polis_dataset
 from text_ranking_page import figures, text_ranking_page
@@ -74,12 +74,11 @@ PARTS = {
 }
 
 
-def fit(rung: Rung, train: Samples, valid: Samples, config: Config, seed: int) -> Trees:
-    """Train a rung alone, as `CoReLLa.fit` does; returns its trees."""
+def fit(rung: Rung, train: Samples, valid: Samples, config: Config, seed: int) -> tuple[Rung, Trees]:
+    """Train a rung alone, as `fit_ranking` does; returns it with its trees."""
     train_crm(rung.neural, rung.encoder, train, valid, config.crm, seed)
     trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.new_items)
-    rung.blend(trees, valid)
-    return trees
+    return rung.blended(trees, valid), trees
 
 
 def measure(name: str, dataset: Dataset, part: Part, seed: int, fold: int) -> dict[str, Any]:
@@ -87,14 +86,17 @@ def measure(name: str, dataset: Dataset, part: Part, seed: int, fold: int) -> di
     # Where every item is new all rows are hidden, and nothing else is trained for.
     config = load_config(settings={"seed": seed, "threads": 1, "crm": {"new_items": not part.hidden}})
     set_threads(config)
-    rungs, shown = fresh_rungs(dataset, config.crm, build_crm, seed), []
+    below: Rung | None = None
+    shown: list[npt.NDArray[np.float32]] = []
     row: dict[str, Any] = {"part": name, "seed": seed, "fold": fold}
     test = dataset.samples("test")
-    for place, rung in enumerate(rungs):
+    for place, fresh in enumerate(fresh_rungs(dataset, config.crm, build_crm, seed)):
+        rung = replace(fresh, below=below)
         train, valid, asked = (dataset.samples(split) for split in ("train", "valid", "test"))
         if part.hidden:
             train, valid, asked = (rung.encoder.unseen(samples) for samples in (train, valid, asked))
-        trees = fit(rung, train, valid, config, seed)
+        rung, trees = fit(rung, train, valid, config, seed)
+        below = rung
         shown.append(rung.outputs(asked)[0])
         alone = (crm_logits(rung.neural, rung.encoder, asked), trees.logits(rung.encoder, asked))
         row |= {f"neural_{place}": _auc(test.label, alone[0]), f"trees_{place}": _auc(test.label, alone[1])}

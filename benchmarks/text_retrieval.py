@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common import DOCS, commit, run, write_result
+from corella.checkpoint import Checkpoints
+from corella.config.loading import load_config
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
@@ -31,7 +33,6 @@ from corella.retrieval.histories import Reader, liked_items, top_items
 from corella.retrieval.linear import Strengths
 from corella.retrieval.measures import ndcg_at, recall_at
 from corella.retrieval.system import Retrieval
-from corella.settings import load_config
 from new_items import measure_new_items
 from text_retrieval_page import figures, text_retrieval_page
 
@@ -197,11 +198,13 @@ def _cllm4rec(arguments: argparse.Namespace) -> Any:
         config = settings_of(source, path, cllm4rec=True, start=start)
         with TemporaryDirectory() as folder:
             began = time.perf_counter()
-            alone = CLLM4Rec(config).fit(dataset, Path(folder), Reporter())
+            alone = CLLM4Rec(config).fit(dataset, Checkpoints(Path(folder)), Reporter())
             seconds = time.perf_counter() - began
             lists = [top_items(alone.scores([reader]), [reader.history], 50)[0] for reader in readers]
             yield {"system": f"CLLM4Rec, start {start}", **rows.measures(lists), "train_seconds": seconds, **facts}
-            model = fit_retrieval(config, dataset, Path(folder), Reporter())  # goes on from what is trained
+            model = fit_retrieval(
+                config, dataset, Checkpoints(Path(folder)), Reporter()
+            )  # goes on from what is trained
         said = {"valid_ndcg10": model.said.fused or model.said.linear, "chosen": model.language_model is not None}
         lists = model.top(readers, rows.histories, 50)
         yield {"system": f"corella, CLLM4Rec beside, start {start}", **rows.measures(lists), **said, **facts}

@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 
 from conventional import Measured, untitled
-from corella.collaboration.calibration import fit_blend, fit_calibrator, probability
+from corella.calibration import fit_blend, fit_calibrator, probability
 from corella.crm.outside import PROBABILITY, outside_logits
 from corella.data.dataset import sample_users
+from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import quality
 from corella.files import read_json
-from corella.run import load_run
-from corella.schema import ITEM, LABEL, TIME, USER
+from corella.runs.train import load_run
 from parts import OF_MAIN
 from summary import METRICS, mean, mean_difference, paired_difference, played, run_scores
 from summary import seeds as spread_facts
@@ -63,7 +63,7 @@ def third_blend(run: Path, scores: Path) -> tuple[pl.DataFrame, Row, float]:
     """
     model = load_run(run)
     dataset, config = model.dataset, model.config
-    valid, test = dataset.samples(model.valid_rows), dataset.samples("test")
+    valid, test = dataset.samples(model.validation.rows), dataset.samples("test")
     test = test.take(sample_users(test, config.evaluation.max_test, config.seed))  # as the evaluation takes them
     table = pl.read_parquet(scores)
     table = table.with_columns(pl.Series(PROBABILITY, probability(table["score"].to_numpy())))

@@ -20,9 +20,9 @@ from common import DOCS, run
 from conventional import LIGHTGBM, titles
 from corella.config import Config, CRMConfig
 from corella.crm.inputs import CRMEncoder, make_spec
-from corella.crm.lightgbm import train_trees
 from corella.crm.models import build_crm
 from corella.crm.training import PLAIN_ID_DROPOUTS, train_crm
+from corella.crm.trees import train_trees
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.files import write_json
@@ -34,7 +34,7 @@ LIGHTGBM_NOW = {
     "num_leaves": 15, "min_data_in_leaf": 100, "lambda_l2": 5.0, "learning_rate": 0.03, "feature_fraction": 0.7,
     "bagging_fraction": 0.8,
 }  # fmt: skip
-"""The settings of `corella.crm.lightgbm`."""
+"""The settings of `corella.crm.trees`."""
 
 
 def crm_space(trial: optuna.Trial) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from corella.collaboration.system import CoReLLa
 from corella.config import Config
+from corella.config.loading import merge
 from corella.data.dataset import Dataset, make_dataset
 from corella.data.split import order_log, split_log
+from corella.ranking.fit import fit_ranking
+from corella.ranking.model import FittedRanking
 from corella.retrieval.fit import fit_retrieval
 from corella.retrieval.system import Retrieval
-from corella.settings import merge
 from small_tables import build, encoded_texts, genre_items, random_log, raw_tables, settings  # noqa: F401  # fixtures for all tests
 from tiny_model import write_tiny_model
 
@@ -128,6 +129,6 @@ def tiny_retrieval(tiny_system_config: Configure, told: Dataset) -> Retrieval:
 
 
 @pytest.fixture(scope="session")
-def tiny_system(tiny_system_config: Configure, tiny_dataset: Dataset) -> CoReLLa:
+def tiny_system(tiny_system_config: Configure, tiny_dataset: Dataset) -> FittedRanking:
     """The whole system, fitted on `tiny_dataset`. Do not change it."""
-    return CoReLLa(tiny_system_config()).fit(tiny_dataset)
+    return fit_ranking(tiny_system_config(), tiny_dataset)

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from corella.collaboration.system import CoReLLa
 from corella.config import Config
+from corella.config.loading import to_yaml
 from corella.errors import UserError
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.metrics import user_auc
 from corella.files import read_json, write_json, write_text
-from corella.settings import to_yaml
+from corella.ranking.io import save_ranking
+from corella.ranking.model import FittedRanking
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -298,13 +299,16 @@ def test_a_difference_that_one_seed_lacks_is_of_no_seed() -> None:
     assert (found["user_auc_mean"], found["user_auc_users"]) == (0.3, 7)
 
 
-def test_a_third_model_that_is_the_language_model_gives_its_blend(tiny_system: CoReLLa, tmp_path: Path) -> None:
+def test_a_third_model_that_is_the_language_model_gives_its_blend(tiny_system: FittedRanking, tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny_system
-    model.save(run / "model")
-    write_json(run / "metrics.json", metrics := evaluate(model, run))
+    save_ranking(model, run / "model")
+    found = evaluate(model)
+    metrics = found.metrics
+    write_json(run / "metrics.json", metrics)
+    found.predictions.write_parquet(run / "predictions.parquet")
     test = model.dataset.samples("test")
-    rows = model.dataset.log[np.r_[model.valid_rows, test.row]].select("user_id", "item_id", "label", "timestamp")
-    logits = np.r_[model.valid_llm, model.llm_logits(test)]
+    rows = model.dataset.log[np.r_[model.validation.rows, test.row]].select("user_id", "item_id", "label", "timestamp")
+    logits = np.r_[model.validation.logits, model.llm_logits(test)]
     rows.with_columns(score=pl.Series(logits)).write_parquet(tmp_path / "din-1.parquet")
     half, third = str(metrics["main_crm"]), "conventional: din"
     other = ("lightgbm", "dcnv2+counts", "lightgbm, item counts frozen after training")  # in the half, or its twin

@@ -15,11 +15,14 @@ import pytest
 import yaml
 
 import corella.cli
-import corella.run
+import corella.runs.evaluate
+import corella.runs.score
+import corella.runs.train
+from corella.config.loading import load_config
 from corella.data.dataset import Dataset
+from corella.evaluation.evaluate import Evaluated
 from corella.evaluation.rungs import Prices, recommendation
 from corella.files import alone, read_json
-from corella.settings import load_config
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -146,7 +149,7 @@ def test_our_mistakes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(corella.run, "train_run", fails)
+    monkeypatch.setattr(corella.runs.train, "train_run", fails)
     monkeypatch.delenv("CORELLA_TRACEBACK", raising=False)
     code, _, err = call("train", "--run", "x", "--set", "data.source=ml-100k")
     assert code == 1
@@ -160,7 +163,7 @@ def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def stops(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(corella.run, "train_run", stops)
+    monkeypatch.setattr(corella.runs.train, "train_run", stops)
     code, _, err = call("train", "--run", "x", "--set", "data.source=ml-100k")
     assert code == 130
     assert "interrupted; the same command goes on where it was" in err
@@ -208,7 +211,7 @@ def test_which_refusals_are_the_users(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(corella.run, "train_run", fails)
+    monkeypatch.setattr(corella.runs.train, "train_run", fails)
     found, _, err = call("train", "--run", "x", "--set", "data.source=ml-100k")
     assert found == code and err.startswith(said) and "Traceback" not in err
 
@@ -274,9 +277,11 @@ def test_what_only_an_evaluation_reads_may_change(
     run, settings = tmp_path / "run", ("evaluation.lists=0", "evaluation.max_test=100", "evaluation.bootstrap=20")
     shutil.copytree(project / "run", run)
     before = (run / "model" / "manifest.json").read_bytes()
-    read = []
-    monkeypatch.setattr(corella.run, "evaluate", lambda model, *_: read.append(model.config.evaluation) or {})
-    monkeypatch.setattr(corella.run, "write_report", lambda _: None)
+    read, nothing = [], Evaluated({}, pl.DataFrame({"user_id": ["1"]}))
+    monkeypatch.setattr(
+        corella.runs.evaluate, "evaluate", lambda model, *_: read.append(model.config.evaluation) or nothing
+    )
+    monkeypatch.setattr(corella.runs.evaluate, "write_report", lambda _: None)
     monkeypatch.setattr(corella.cli, "_summary", lambda _: None)
     assert call("evaluate", "--run", run, *(part for word in settings for part in ("--set", word)))[0] == 0
     assert call("train", "--run", run)[0] == 0  # the settings stay, and so does the model
@@ -385,7 +390,7 @@ def test_score(call: Call, project: Path, tmp_path: Path, suffix: str, monkeypat
     none = tmp_path / "none.parquet"
     assert call("score", project / "run", source, "--out", none, "--share", 0)[0] == 0
     assert pl.read_parquet(none)["llm_probability"].null_count() == 5
-    monkeypatch.setattr(corella.run, "_CHUNK", 2)  # in chunks: the same
+    monkeypatch.setattr(corella.runs.score, "_CHUNK", 2)  # in chunks: the same
     chunked = tmp_path / "chunked.parquet"
     assert call("score", project / "run", source, "--out", chunked, "--share", 1)[0] == 0
     np.testing.assert_allclose(pl.read_parquet(chunked)["probability"], table["probability"], atol=1e-6)

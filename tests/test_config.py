@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from corella.config import Config, Section
+from corella.config.loading import describe, load_config, merge, parse_override, read_yaml, to_yaml
 from corella.errors import UserError
-from corella.settings import describe, load_config, merge, parse_override, read_yaml, to_yaml
 
 SECRET = "hunter2"  # noqa: S105
 

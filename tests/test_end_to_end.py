@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from corella.checkpoint import load_tensors
+from corella.config.loading import load_config
 from corella.files import read_json
 from corella.llm.backbone import load_backbone
 from corella.llm.scoring import answer_logits
 from corella.llm.timeline import TimelinePrompts
 from corella.progress import Reporter
-from corella.run import evaluate_run, train_run
-from corella.settings import load_config
+from corella.runs.evaluate import evaluate_run
+from corella.runs.train import train_run
 
 pytest.importorskip("gguf", reason="the bundled model is a GGUF file")
 

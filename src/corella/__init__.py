@@ -13,21 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from corella.collaboration.system import CoReLLa, Predictions
     from corella.config import Config
+    from corella.config.loading import load_config
     from corella.data.dataset import Dataset, Samples
     from corella.data.prepare import load_dataset
     from corella.errors import UserError
-    from corella.pipeline import Recommendation, Recommender
+    from corella.ranking.corella import CoReLLa
+    from corella.ranking.results import Predictions
+    from corella.recommender import Recommendation, Recommender
     from corella.retrieval.fit import fit_retrieval
     from corella.retrieval.system import Retrieval
-    from corella.settings import load_config
 
 _HOMES = {
-    "CoReLLa": "collaboration.system", "Predictions": "collaboration.system", "Config": "config",
+    "CoReLLa": "ranking.corella", "Predictions": "ranking.results", "Config": "config",
     "Dataset": "data.dataset", "Samples": "data.dataset", "load_dataset": "data.prepare", "UserError": "errors",
-    "Recommendation": "pipeline", "Recommender": "pipeline", "fit_retrieval": "retrieval.fit",
-    "Retrieval": "retrieval.system", "load_config": "settings",
+    "Recommendation": "recommender", "Recommender": "recommender", "fit_retrieval": "retrieval.fit",
+    "Retrieval": "retrieval.system", "load_config": "config.loading",
 }  # fmt: skip
 
 __all__ = [

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -13,15 +15,6 @@ from torch import Tensor
 
 from corella.errors import UserError
 from corella.files import atomic_path, read_json, write_json
-
-
-def claim(folder: Path, settings: str, data: str) -> None:
-    """Checkpoints belong to one configuration and one dataset (its digest): say so, or raise `UserError` for those of
-    another."""
-    path, ours = folder / "fingerprint.json", hashlib.sha256((settings + data).encode()).hexdigest()
-    if path.is_file() and read_json(path) != ours:
-        raise UserError(f"{folder} belongs to other settings or other data; choose another run folder")
-    write_json(path, ours)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -65,3 +58,61 @@ def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under `prefix.`, by their own names."""
     return {n.removeprefix(f"{prefix}."): t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
+
+
+Kept = tuple[Mapping[str, Tensor], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """A folder of finished steps of a training, so that a killed one resumes; without a folder nothing is kept."""
+
+    folder: Path | None = None
+
+    def claim(self, settings: str, data: str) -> None:
+        """These checkpoints belong to one configuration and one dataset (its digest): say so. Raises `UserError` where
+        they belong to another."""
+        if self.folder is None:
+            return
+        path, ours = self.folder / "fingerprint.json", hashlib.sha256((settings + data).encode()).hexdigest()
+        if path.is_file() and read_json(path) != ours:
+            raise UserError(f"{self.folder} belongs to other settings or other data; choose another run folder")
+        write_json(path, ours)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a training has begun to keep its steps here."""
+        return self.folder is not None and (self.folder / "fingerprint.json").is_file()
+
+    def path(self, name: str) -> Path | None:
+        """Where a step keeps a file of its own; None where nothing is kept."""
+        return None if self.folder is None else self.folder / name
+
+    def tensors(self, name: str, make: Callable[[], Kept], valid: Callable[[Kept], bool] = lambda kept: True) -> Kept:
+        """Tensors and facts of a step: read if they are there (and `valid`), else computed and kept."""
+        path = self.path(f"{name}.safetensors")
+        if path is not None and path.is_file():
+            kept = load_tensors(path)
+            if valid(kept):
+                return kept
+        made = make()
+        if path is not None:
+            save_tensors(path, *made)
+        return made
+
+    def array(self, name: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """One array of a step: read if it is there, else computed and kept."""
+        found: npt.NDArray[Any] = self.tensors(name, lambda: ({"values": torch.from_numpy(make())}, {}))[0][
+            "values"
+        ].numpy()
+        return found
+
+    def json(self, name: str, make: Callable[[], Any]) -> Any:
+        """JSON-able data of a step: read if it is there, else computed and kept."""
+        path = self.path(f"{name}.json")
+        if path is not None and path.is_file():
+            return read_json(path)
+        made = make()
+        if path is not None:
+            write_json(path, made)
+        return made

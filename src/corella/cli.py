@@ -1,4 +1,4 @@
-"""The command line. No logic of its own: it reads arguments, calls `corella.run`, and prints what came back."""
+"""The command line. No logic of its own: it reads arguments, calls `corella.runs`, and prints what came back."""
 
 import errno
 import sys
@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from corella.config import Config
+from corella.config.loading import build_config, describe, given_settings, load_config, to_yaml
 from corella.errors import UserError
-from corella.settings import build_config, describe, given_settings, load_config, to_yaml
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
@@ -36,7 +36,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> None:
     """Train, route, retrieve, evaluate and report on MovieLens-100K with SmolLM2-135M, in minutes on two cores."""
     from corella.progress import peak_gib
-    from corella.run import demo_config, evaluate_run, train_retrieval, train_run
+    from corella.runs.demo import demo_config
+    from corella.runs.evaluate import evaluate_run
+    from corella.runs.train import train_retrieval, train_run
 
     began, config = time.monotonic(), demo_config(overrides or ())
     train_run(run, config)  # each half is read again where it is needed: one language model in memory at a time
@@ -79,7 +81,7 @@ def prepare(
 @app.command()
 def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
     """Train into a run folder. Killed at any moment, the same command goes on where it was."""
-    from corella.run import train_run
+    from corella.runs.train import train_run
 
     train_run(run, _run_config(run, config, overrides))
 
@@ -87,7 +89,7 @@ def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None
 @app.command("train-retrieval")
 def train_retrieval(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
     """Train the retrieval, which finds candidates among all items, into the same run folder."""
-    from corella.run import train_retrieval
+    from corella.runs.train import train_retrieval
 
     train_retrieval(run, _run_config(run, config, overrides))
 
@@ -100,7 +102,7 @@ def recommend(
     candidates: Annotated[int, typer.Option(min=1, help="How many retrieved items are ranked.")] = 100,
 ) -> None:
     """The best items for a user: retrieved, ranked, and who said what of them."""
-    from corella.run import load_recommender
+    from corella.runs.train import load_recommender
 
     table = Table("item", "text", "retrieved at", "probability", "CRM", "language model")
     for row in load_recommender(run).recommend(user, k, candidates):
@@ -119,7 +121,7 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Evaluate a trained run on its test rows: metrics.json and, of a ranking, predictions.parquet and report.html."""
-    from corella.run import evaluate_run
+    from corella.runs.evaluate import evaluate_run
 
     _summary(evaluate_run(run, outside=outside, overrides=overrides or ()))
 
@@ -127,7 +129,7 @@ def evaluate(
 @app.command()
 def report(run: RunFolder) -> None:
     """Draw report.html anew from metrics.json and predictions.parquet."""
-    from corella.run import write_report
+    from corella.runs.evaluate import write_report
 
     write_report(run)
     _out.print(str(run / "report.html"))
@@ -144,7 +146,7 @@ def score(
     ] = None,
 ) -> None:
     """Score new rows: probability, and who gave it."""
-    from corella.run import score_file
+    from corella.runs.score import score_file
 
     _out.print(f"{score_file(run, rows, out, share):,} rows written to {out}")
 

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from corella.config.loading import load_config
+from corella.config.presets import PRESETS
 from corella.data.builtin import amazon, amazon_books, amazon_files, bookcrossing, load_builtin, ml_1m
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
-from corella.presets import PRESETS
-from corella.settings import load_config
 
 USERS = "1::F::1::10::48067\n2::M::56::16::70072\n10::M::25::0::55117\n"
 MOVIES = "1::Toy Story (1995)::Animation|Comedy\n2::Misérables, Les (1998)::Drama\n" + "".join(

@@ -10,9 +10,9 @@ import pytest
 from corella.config import DataConfig
 from corella.data.clean import Ledger, clean
 from corella.data.dataset import Dataset
+from corella.data.schema import RawTables, epoch_seconds, exact_seconds, long_texts
 from corella.data.split import tied_share
 from corella.errors import UserError
-from corella.schema import RawTables, epoch_seconds, exact_seconds, long_texts
 
 Clean = Callable[..., tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]]
 

@@ -11,11 +11,11 @@ import pytest
 
 import corella.data.prepare as prepare_module
 from corella.config import Config, TableConfig
+from corella.config.loading import load_config
 from corella.data import sources
 from corella.data.dataset import SPACE, TEXTS, Dataset, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
-from corella.settings import load_config
 
 Build = Callable[..., Dataset]
 

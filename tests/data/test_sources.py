@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from corella.config import TableConfig
+from corella.data.schema import FILE_ROW
 from corella.data.sources import read_table, split_list
 from corella.errors import UserError
-from corella.schema import FILE_ROW
 
 TABLE = pl.DataFrame({"user_id": ["u1", "u2"], "movie": ["7", "8"], "genres": ["Drama| War", ""]})
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,16 +12,18 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
-from corella.collaboration.calibration import Blend, Calibrator
-from corella.collaboration.router import Router
-from corella.collaboration.routing import RouterInputs, fit_learned_router
-from corella.collaboration.system import CoReLLa
+from corella.calibration import Blend, Calibrator
+from corella.checkpoint import Checkpoints
 from corella.config import Config, RoutingConfig
 from corella.data.dataset import Dataset, make_dataset
 from corella.evaluation.curves import SHARES, RoutedSet, policies, routed_logits, routing_curves
-from corella.evaluation.evaluate import evaluate
+from corella.evaluation.evaluate import Evaluated, evaluate
 from corella.evaluation.metrics import user_auc
 from corella.intervals import paired_bootstrap
+from corella.ranking.fit import fit_ranking
+from corella.ranking.model import FittedRanking
+from corella.routing.policies import RouterInputs, fit_learned_router
+from corella.routing.router import Router
 
 Curves = list[dict[str, float | str]]
 
@@ -115,15 +118,21 @@ def test_the_difference_from_chance_is_that_of_the_curve(data: RoutedSet, router
 _MAIN = "lightgbm & dcnv2+counts"
 
 
+def _kept(found: Evaluated, run: Path) -> dict[str, Any]:
+    """The figures; predictions lie in the folder, as a run keeps them."""
+    found.predictions.write_parquet(run / "predictions.parquet")
+    return found.metrics
+
+
 def _probabilities(run: Path) -> pl.DataFrame:
     table = pl.read_parquet(run / "predictions.parquet")
     return table.drop("label")
 
 
 @pytest.fixture(scope="module")
-def evaluated(tiny_system: CoReLLa, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], Path]:
+def evaluated(tiny_system: FittedRanking, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], Path]:
     run = tmp_path_factory.mktemp("run")
-    return evaluate(tiny_system, run), run
+    return _kept(evaluate(tiny_system, Checkpoints(run)), run), run
 
 
 def test_evaluation_is_json(evaluated: tuple[dict[str, object], Path], tiny_dataset: Dataset) -> None:
@@ -148,7 +157,7 @@ def test_evaluation_is_json(evaluated: tuple[dict[str, object], Path], tiny_data
 
 
 def test_flipped_test_answers_change_no_probability(
-    evaluated: tuple[dict[str, object], Path], tiny_system: CoReLLa, tiny_system_config: Callable[..., Config],
+    evaluated: tuple[dict[str, object], Path], tiny_system: FittedRanking, tiny_system_config: Callable[..., Config],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Histories stay as they are (a later test row may know an earlier answer); what is measured is flipped. If any
@@ -162,15 +171,14 @@ def test_flipped_test_answers_change_no_probability(
     flipped = dataset.label.copy()
     flipped[dataset.rows("test")] = 1 - flipped[dataset.rows("test")]
     twin.__dict__["label"] = flipped
-    monkeypatch.setattr(tiny_system, "dataset", twin)
-    metrics = evaluate(tiny_system, tmp_path)
+    metrics = _kept(evaluate(replace(tiny_system, dataset=twin)), tmp_path)
     assert _probabilities(tmp_path).equals(_probabilities(evaluated[1]))
     for row, other in zip(metrics["systems"], evaluated[0]["systems"], strict=True):  # type: ignore[call-overload]
         assert row["auc"] == pytest.approx(1 - other["auc"])
 
 
 def test_a_killed_evaluation_goes_on(
-    evaluated: tuple[dict[str, object], Path], tiny_system: CoReLLa, monkeypatch: pytest.MonkeyPatch
+    evaluated: tuple[dict[str, object], Path], tiny_system: FittedRanking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The language model's answers are kept: it is not asked again."""
     metrics, run = evaluated
@@ -179,15 +187,15 @@ def test_a_killed_evaluation_goes_on(
     def refuses(*_: object) -> None:
         raise AssertionError("the language model was asked")
 
-    monkeypatch.setattr(tiny_system, "llm_logits", refuses)
-    assert evaluate(tiny_system, run)["systems"] == metrics["systems"]
+    monkeypatch.setattr(FittedRanking, "llm_logits", refuses)
+    assert _kept(evaluate(tiny_system, Checkpoints(run)), run)["systems"] == metrics["systems"]
     assert _probabilities(run).equals(before)
     with pytest.raises(AssertionError, match="was asked"):
-        evaluate(tiny_system, None)
+        evaluate(tiny_system)
 
 
 def test_an_outside_model_is_routed_and_blended(
-    evaluated: tuple[dict[str, object], Path], tiny_system: CoReLLa, tmp_path: Path
+    evaluated: tuple[dict[str, object], Path], tiny_system: FittedRanking, tmp_path: Path
 ) -> None:
     """Given the probabilities of the run's own CRM as a table, the outside model is that CRM."""
     samples = [tiny_system.dataset.samples(part) for part in ("valid", "test")]
@@ -196,7 +204,7 @@ def test_an_outside_model_is_routed_and_blended(
     rows.select("user_id", "item_id", "timestamp", probability=pl.Series(expit(z.astype(float)))).write_parquet(
         tmp_path / "mine.parquet"
     )
-    metrics = evaluate(tiny_system, None, None, tmp_path / "mine.parquet")
+    metrics = evaluate(tiny_system, outside=tmp_path / "mine.parquet").metrics
     systems = {row["system"]: row["auc"] for row in metrics["systems"]}
     assert systems["outside CRM"] == pytest.approx(systems[_MAIN], abs=1e-6)
     assert systems["outside CRM & llm"] == pytest.approx(systems[f"{_MAIN} & llm"], abs=1e-6)
@@ -207,7 +215,7 @@ def test_without_trees_the_neural_model_is_the_main_one(
     tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, evaluated: tuple[dict[str, object], Path]
 ) -> None:
     """Then LightGBM is only a rival, and the paper's DCNv2 may be the system's own."""
-    metrics = evaluate(CoReLLa(tiny_system_config(crm={"trees": False, "counts": False})).fit(tiny_dataset))
+    metrics = evaluate(fit_ranking(tiny_system_config(crm={"trees": False, "counts": False}), tiny_dataset)).metrics
     assert metrics["main_crm"] == metrics["neural_crm"] == "dcnv2"
     assert metrics["conventional"] == ["lightgbm", "dcnv2", "lightgbm & dcnv2"]
     assert metrics["curves"].keys() == {"dcnv2"}
@@ -228,6 +236,6 @@ def test_leave_last_out_is_evaluated(
     )
     log = tiny_dataset.log.drop("user", "item").with_columns(split=part)
     dataset = make_dataset(log, tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {})
-    metrics = evaluate(CoReLLa(tiny_system_config()).fit(dataset), tmp_path)
+    metrics = evaluate(fit_ranking(tiny_system_config(), dataset)).metrics
     assert metrics["final"]["user_auc"] is None
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

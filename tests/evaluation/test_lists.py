@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from corella.collaboration.system import CoReLLa
+from corella.checkpoint import Checkpoints
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.evaluation.lists import LONGEST, evaluate_lists, list_samples
 from corella.evaluation.metrics import user_auc
 from corella.llm.pointwise import PointwisePrompts
 from corella.progress import Reporter
+from corella.ranking.model import FittedRanking
 
 _QUIET = Reporter(quiet=True)
 
@@ -86,30 +87,32 @@ def test_users_are_drawn_and_long_lists_cut(tiny_dataset: Dataset, monkeypatch: 
     assert np.unique(few.user, return_counts=True)[1].tolist() == [2] * 7
 
 
-def test_runs_of_all_seeds_score_the_same_lists(tiny_system: CoReLLa, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_all_seeds_score_the_same_lists(tiny_system: FittedRanking, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(CoReLLa, "llm_logits", lambda _, lists, *__: drawn.append(lists.item) or np.zeros(len(lists)))
+    monkeypatch.setattr(
+        FittedRanking, "llm_logits", lambda _, lists, *__: drawn.append(lists.item) or np.zeros(len(lists))
+    )
     test = tiny_system.dataset.samples("test")
     for seed in (1, 2):
         settings = {"seed": seed, "evaluation": tiny_system.config.evaluation.model_copy(update={"lists": 7})}
-        monkeypatch.setattr(tiny_system, "config", tiny_system.config.model_copy(update=settings))
-        assert evaluate_lists(tiny_system, test, "dcnv2+counts", "half", None, _QUIET) is not None
+        model = replace(tiny_system, config=tiny_system.config.model_copy(update=settings))
+        assert evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET) is not None
     assert np.array_equal(*drawn)
 
 
-def test_without_times_or_enough_users_there_are_no_lists(tiny_dataset: Dataset, tiny_system: CoReLLa) -> None:
+def test_without_times_or_enough_users_there_are_no_lists(tiny_dataset: Dataset, tiny_system: FittedRanking) -> None:
     timeless = replace(tiny_dataset, log=tiny_dataset.log.drop("timestamp"))
     assert list_samples(timeless, timeless.samples("test"), 100) is None
     test = tiny_dataset.samples("test")
     assert list_samples(tiny_dataset, test, 4) is None  # an interval needs five
     likes = test.take(np.flatnonzero(test.label == 1))
     assert list_samples(tiny_dataset, likes, 100) is None
-    assert evaluate_lists(tiny_system, likes, "dcnv2+counts", "half", None, _QUIET) is None
+    assert evaluate_lists(tiny_system, likes, "dcnv2+counts", "half", Checkpoints(), _QUIET) is None
 
 
-def test_the_order_within_lists(tiny_system: CoReLLa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_within_lists(tiny_system: FittedRanking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, test = tiny_system, tiny_system.dataset.samples("test")
-    found = evaluate_lists(model, test, "dcnv2+counts", "half", tmp_path, _QUIET)
+    found = evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(tmp_path), _QUIET)
     lists = list_samples(model.dataset, test, 100)
     assert found is not None
     assert lists is not None
@@ -125,18 +128,16 @@ def test_the_order_within_lists(tiny_system: CoReLLa, tmp_path: Path, monkeypatc
     assert (found["users"], found["samples"]) == (len(np.unique(lists.user)), len(lists))
 
     # What the language model has read is kept.
-    monkeypatch.setattr(CoReLLa, "llm_logits", lambda *_: pytest.fail("read twice"))
-    assert evaluate_lists(model, test, "dcnv2+counts", "half", tmp_path, _QUIET) == found
+    monkeypatch.setattr(FittedRanking, "llm_logits", lambda *_: pytest.fail("read twice"))
+    assert evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(tmp_path), _QUIET) == found
 
 
-def test_lists_with_a_prompt_an_item(
-    tiny_system: CoReLLa, tiny_system_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_with_a_prompt_an_item(tiny_system: FittedRanking, tiny_system_config: Callable[..., Config]) -> None:
     model, test = tiny_system, tiny_system.dataset.samples("test")
-    with_timelines = evaluate_lists(model, test, "dcnv2+counts", "half", None, _QUIET)
-    prompts = PointwisePrompts(model.dataset, model.backbone, tiny_system_config(llm={"prompt": "pointwise"}).llm)
-    monkeypatch.setattr(model, "prompts", prompts)
-    found = evaluate_lists(model, test, "dcnv2+counts", "half", None, _QUIET)
+    with_timelines = evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET)
+    prompts = PointwisePrompts(model.dataset, model.llm.backbone, tiny_system_config(llm={"prompt": "pointwise"}).llm)
+    model = replace(model, llm=replace(model.llm, prompts=prompts))
+    found = evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET)
     lists = list_samples(model.dataset, test, 100)
     assert found is not None
     assert with_timelines is not None
@@ -146,10 +147,7 @@ def test_lists_with_a_prompt_an_item(
     assert auc != of_timelines
 
 
-def test_no_lists_are_asked_for(
-    tiny_system_config: Callable[..., Config], tiny_system: CoReLLa, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tiny_system, "config", tiny_system_config(evaluation={"lists": 0}))
-    assert (
-        evaluate_lists(tiny_system, tiny_system.dataset.samples("test"), "dcnv2+counts", "half", None, _QUIET) is None
-    )
+def test_no_lists_are_asked_for(tiny_system_config: Callable[..., Config], tiny_system: FittedRanking) -> None:
+    model = replace(tiny_system, config=tiny_system_config(evaluation={"lists": 0}))
+    test = model.dataset.samples("test")
+    assert evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET) is None

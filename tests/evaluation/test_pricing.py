@@ -9,30 +9,34 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from corella.collaboration.system import CoReLLa
+from corella.checkpoint import Checkpoints
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.pricing import validation_prices
 from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Prices, recommendation
+from corella.ranking.fit import fit_ranking
+from corella.ranking.model import FittedRanking
 
 Configure = Callable[..., Config]
 Evaluated = tuple[dict[str, Any], Path]
 
 
 @pytest.fixture(scope="module")
-def system(told: Dataset, tiny_system_config: Configure) -> CoReLLa:
+def system(told: Dataset, tiny_system_config: Configure) -> FittedRanking:
     """One that decides for itself what it serves, and would ask about cold-start items first."""
-    return CoReLLa(tiny_system_config(routing={"rung": "auto", "budget": 0.3, "policy": "cold"})).fit(told)
+    return fit_ranking(tiny_system_config(routing={"rung": "auto", "budget": 0.3, "policy": "cold"}), told)
 
 
 @pytest.fixture(scope="module")
-def evaluated(system: CoReLLa, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+def evaluated(system: FittedRanking, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     run = tmp_path_factory.mktemp("run")
-    return evaluate(system, run), run
+    found = evaluate(system, Checkpoints(run))
+    found.predictions.write_parquet(run / "predictions.parquet")
+    return found.metrics, run
 
 
-def test_validation_rows_decide(system: CoReLLa) -> None:
+def test_validation_rows_decide(system: FittedRanking) -> None:
     prices = validation_prices(system)
     zero, one, two = prices.rungs
     assert [(rung.rung, rung.below) for rung in prices.rungs] == [(0, None), (1, 0), (2, system.served_rung)]
@@ -47,13 +51,13 @@ def test_validation_rows_decide(system: CoReLLa) -> None:
     assert [zero.groups[ALL].auc, one.groups[ALL].auc] == pytest.approx(aucs)
 
 
-def test_prices_of_the_rungs(system: CoReLLa) -> None:
+def test_prices_of_the_rungs(system: FittedRanking) -> None:
     zero, one, two = (rung.price for rung in validation_prices(system).rungs)
     texts, space = system.dataset.texts, system.dataset.space
     assert texts is not None and space is not None
     assert (zero.memory, zero.share) == (0, None)
     assert one.memory > texts.vectors.nbytes + space.places.vectors.nbytes
-    assert two.memory == sum(4 * p.numel() for p in system.backbone.model.parameters())
+    assert two.memory == sum(4 * p.numel() for p in system.llm.backbone.model.parameters())
     assert zero.milliseconds > 0 and one.milliseconds >= 0
     assert two.milliseconds_asked == system.facts.milliseconds_per_sample
     assert two.milliseconds == pytest.approx(0.3 * two.milliseconds_asked)
@@ -63,7 +67,7 @@ def test_prices_of_the_rungs(system: CoReLLa) -> None:
     assert sum(spent) == pytest.approx(sum(system.facts.seconds.values()))
 
 
-def test_evaluation_tells_them_of_test_rows(system: CoReLLa, evaluated: Evaluated) -> None:
+def test_evaluation_tells_them_of_test_rows(system: FittedRanking, evaluated: Evaluated) -> None:
     metrics, run = evaluated
     prices = Prices.from_json(metrics["rungs"])
     assert (prices.part, prices.served, len(prices.rungs)) == ("test", system.decision.rung, 3)
@@ -86,7 +90,7 @@ def test_evaluation_tells_them_of_test_rows(system: CoReLLa, evaluated: Evaluate
 
 def test_a_budget_of_nothing_leaves_two_rungs(told: Dataset, tiny_system_config: Configure) -> None:
     joint = {"stage2_targets": 40, "stage3_targets": 40}
-    model = CoReLLa(tiny_system_config(joint=joint, routing={"rung": 0, "budget": 0.0})).fit(told)
+    model = fit_ranking(tiny_system_config(joint=joint, routing={"rung": 0, "budget": 0.0}), told)
     prices = validation_prices(model)
     assert [rung.rung for rung in prices.rungs] == [0, 1]
     assert (prices.served, model.served_rung, model.share) == (0, 0, 0.0)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset, Samples
+from corella.data.schema import DESCRIPTION
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import SHARE_WORDS, Prompt, share_word
 from corella.llm.scoring import answer_logits, group_by_tokens, score_samples
 from corella.llm.timeline import TimelinePrompts, Window
-from corella.schema import DESCRIPTION
 
 Build = Callable[..., Dataset]
 LLM = Callable[..., LLMConfig]

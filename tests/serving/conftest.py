@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from corella.collaboration.system import CoReLLa
+from corella.ranking.model import FittedRanking
 from corella.serving.api import create_app
 from corella.serving.keys import Key
 from corella.serving.service import Service
@@ -21,7 +21,7 @@ Serve = Callable[..., TestClient]
 
 
 @pytest.fixture
-def make_service(tiny_system: CoReLLa, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+def make_service(tiny_system: FittedRanking, tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """A function: the service with an engine and settings."""
     stores = []
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from corella.collaboration.system import CoReLLa
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.prompts import Ints
+from corella.ranking.model import FittedRanking
 from corella.serving.engine import Answer
 
 
@@ -51,9 +51,9 @@ class SpokenFor:
 class ReallyAsked(SpokenFor):
     """An engine that asks the tiny language model at once."""
 
-    def __init__(self, system: CoReLLa) -> None:
+    def __init__(self, system: FittedRanking) -> None:
         super().__init__()
         backbone = make_trainable(load_backbone(system.config.llm), system.config.llm, system.config.seed)
-        backbone.model.load_state_dict(system.backbone.model.state_dict())
+        backbone.model.load_state_dict(system.llm.backbone.model.state_dict())
         scorer = PrefixScorer(backbone, PrefixCache(1 << 24))
         self.answer = lambda prompt: Answer(scorer.logits([""], [prompt])[0])

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from spoken_for import ReallyAsked
 
-from corella.collaboration.system import CoReLLa
 from corella.data.dataset import Dataset
 from corella.llm.prefix import SharedPrompt
+from corella.ranking.io import save_ranking
+from corella.ranking.model import FittedRanking
 from corella.retrieval.system import Retrieval
 from corella.serving import engine as engine_module
 from corella.serving.engine import ProcessEngine
@@ -22,9 +23,9 @@ from corella.serving.worker import Job
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_system: CoReLLa, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny_system: FittedRanking, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run")
-    tiny_system.save(path / "model")
+    save_ranking(tiny_system, path / "model")
     return path
 
 
@@ -70,7 +71,7 @@ def test_jobs_survive_the_pipe() -> None:
     assert alone.prompt.branches == []
 
 
-def test_answers_and_what_is_kept(folder: Path, tiny_system: CoReLLa) -> None:
+def test_answers_and_what_is_kept(folder: Path, tiny_system: FittedRanking) -> None:
     here = ReallyAsked(tiny_system)
 
     async def use(engine: ProcessEngine) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
+from corella.ranking.fit import fit_ranking
+from corella.ranking.io import load_ranking, save_ranking
+from corella.ranking.model import FittedRanking
 from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.fit import fit_retrieval
 from corella.retrieval.system import Retrieval
@@ -21,14 +23,14 @@ from corella.serving.settings import ServingSettings
 from small_fusion import by_language_model
 
 
-def test_an_exported_run_answers_the_same(tiny_system: CoReLLa, tiny_dataset: Dataset, tmp_path: Path) -> None:
+def test_an_exported_run_answers_the_same(tiny_system: FittedRanking, tiny_dataset: Dataset, tmp_path: Path) -> None:
     run, folder = tmp_path / "run", tmp_path / "exported"
-    tiny_system.save(run / "model")
+    save_ranking(tiny_system, run / "model")
     (run / "checkpoints").mkdir()
     export(run, folder)
     assert not (folder / "checkpoints").exists() and not (folder / "model" / "lora.safetensors").exists()
-    again = CoReLLa.load(folder / "model")
-    assert not [name for name, _ in again.backbone.model.named_parameters() if "lora" in name]
+    again = load_ranking(folder / "model")
+    assert not [name for name, _ in again.llm.backbone.model.named_parameters() if "lora" in name]
     test = tiny_dataset.samples("test")
     wanted, found = tiny_system.predict(test, 1.0), again.predict(test, 1.0)
     np.testing.assert_allclose(found.llm, wanted.llm, atol=1e-4)
@@ -40,11 +42,11 @@ def test_an_exported_run_answers_the_same(tiny_system: CoReLLa, tiny_dataset: Da
 
 
 def test_an_exported_retrieval_brings_its_language_model(
-    tiny_system: CoReLLa, tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
+    tiny_system: FittedRanking, tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     """It must load where the backbone that it was trained with is not."""
     run, backbone = tmp_path / "run", tmp_path / "backbone"
-    tiny_system.save(run / "model")
+    save_ranking(tiny_system, run / "model")
     shutil.copytree(tiny_system.config.llm.backbone, backbone)
     quick = {"pretraining_epochs": 1, "fine_tuning_epochs": 1, "users_per_step": 8, "layers": 1, "llm_weight": 1.0}
     config = tiny_system_config(llm={"backbone": str(backbone)}, retrieval=quick)
@@ -65,15 +67,15 @@ def test_a_run_without_a_trained_conventional_model_is_not_served(
     tiny_system_config: Callable[..., Config], tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     config = tiny_system_config(crm={"trees": False}, joint={"stages": [3]})
-    CoReLLa(config).fit(tiny_dataset).save(tmp_path / "model")
+    save_ranking(fit_ranking(config, tiny_dataset), tmp_path / "model")
     with pytest.raises(UserError, match=r"joint\.stages \[3\]"):
         build_service(tmp_path, ServingSettings())
 
 
-def test_what_cannot_be_exported(tiny_system: CoReLLa, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no trained ranking"):
+def test_what_cannot_be_exported(tiny_system: FittedRanking, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no trained model"):
         export(tmp_path / "nothing", tmp_path / "x")
-    tiny_system.save(tmp_path / "run" / "model")
+    save_ranking(tiny_system, tmp_path / "run" / "model")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(UserError, match="no exported run"):
@@ -87,9 +89,9 @@ def test_what_cannot_be_exported(tiny_system: CoReLLa, tmp_path: Path) -> None:
         build_service(tmp_path / "run", ServingSettings())
 
 
-def test_exporting_again_keeps_the_answers_and_never_touches_a_run(tiny_system: CoReLLa, tmp_path: Path) -> None:
+def test_exporting_again_keeps_the_answers_and_never_touches_a_run(tiny_system: FittedRanking, tmp_path: Path) -> None:
     run, folder = tmp_path / "run", tmp_path / "exported"
-    tiny_system.save(run / "model")
+    save_ranking(tiny_system, run / "model")
     (run / "events.db").write_text("the run's")
     export(run, folder)
     (folder / "events.db").write_text("acknowledged")
@@ -100,7 +102,7 @@ def test_exporting_again_keeps_the_answers_and_never_touches_a_run(tiny_system: 
     (folder / "model").rename(folder / ".model.77.old")  # a kill between two renamings
     export(run, folder)
     assert sorted(p.name for p in folder.iterdir()) == ["events.db", "model"]
-    tiny_system.save(tmp_path / "other" / "model")
+    save_ranking(tiny_system, tmp_path / "other" / "model")
     (tmp_path / "other" / "checkpoints").mkdir()
     for target in (run, run / "inside", tmp_path, tmp_path / "other"):
         with pytest.raises(UserError, match=r"the run itself, or one holds the other|holds checkpoints"):

@@ -17,9 +17,9 @@ import pytest
 import torch
 from spoken_for import ReallyAsked
 
-from corella.collaboration.system import CoReLLa
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
+from corella.ranking.model import FittedRanking
 from corella.serving.engine import Answer
 from corella.serving.remote import Endpoint, RemoteEngine
 from corella.serving.service import Asker, Service
@@ -49,7 +49,7 @@ def server() -> Iterator[tuple[str, dict[str, Any]]]:
     httpd.shutdown()
 
 
-def _model(system: CoReLLa, most: int = 400) -> Respond:
+def _model(system: FittedRanking, most: int = 400) -> Respond:
     """Answers as a server does, from the system's own language model; `most`: how many tokens it lists."""
 
     def respond(body: dict[str, Any], key: str) -> dict[str, Any]:
@@ -57,9 +57,9 @@ def _model(system: CoReLLa, most: int = 400) -> Respond:
         choices = []
         for index, ids in enumerate(body["prompt"]):
             with torch.inference_mode():
-                logits = system.backbone.model(input_ids=torch.tensor([ids])).logits[0, -1]
+                logits = system.llm.backbone.model(input_ids=torch.tensor([ids])).logits[0, -1]
             top = logits.log_softmax(-1).topk(most)
-            names = [system.backbone.tokenizer.decode([i]) for i in top.indices.tolist()]
+            names = [system.llm.backbone.tokenizer.decode([i]) for i in top.indices.tolist()]
             listed = dict(zip(names, top.values.tolist(), strict=True))
             choices.append({"index": index, "logprobs": {"top_logprobs": [listed]}})
         return {"choices": choices[::-1]}
@@ -77,7 +77,7 @@ def _ask(engine: RemoteEngine, seconds: float = 20.0) -> Answer:
     return asyncio.run(engine.ask("u", [_prompt()], time.monotonic() + seconds))[0]
 
 
-def test_logits_are_those_of_the_model(server: tuple[str, dict[str, Any]], tiny_system: CoReLLa) -> None:
+def test_logits_are_those_of_the_model(server: tuple[str, dict[str, Any]], tiny_system: FittedRanking) -> None:
     address, told = server
     told["respond"] = _model(tiny_system)
     found = _ask(RemoteEngine(Endpoint(address, "m", "secret"), " Yes", " No"))
@@ -116,7 +116,7 @@ def test_a_slow_or_missing_server(server: tuple[str, dict[str, Any]]) -> None:
 
 
 def test_a_service_in_front_of_it(
-    server: tuple[str, dict[str, Any]], make_service: Callable[..., Service], tiny_system: CoReLLa
+    server: tuple[str, dict[str, Any]], make_service: Callable[..., Service], tiny_system: FittedRanking
 ) -> None:
     address, told = server
     told["respond"] = _model(tiny_system)

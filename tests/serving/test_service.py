@@ -11,13 +11,14 @@ import polars as pl
 import pytest
 from spoken_for import ReallyAsked, SpokenFor
 
-from corella.collaboration.system import CoReLLa
 from corella.config import Config
 from corella.data.dataset import Dataset, Samples
 from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.llm.timeline import TimelinePrompts
+from corella.ranking.fit import fit_ranking
+from corella.ranking.model import FittedRanking
 from corella.serving import service as service_module
 from corella.serving.engine import Answer
 from corella.serving.live import Event, HistoryEntry
@@ -35,7 +36,7 @@ def _score(service: Service, *given: Any, **more: Any) -> Scored:
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_scores_are_those_of_the_library(
-    make_service: Make, tiny_system: CoReLLa, tiny_dataset: Dataset, share: float
+    make_service: Make, tiny_system: FittedRanking, tiny_dataset: Dataset, share: float
 ) -> None:
     """The same routed items, the same probabilities: a request's small world changes nothing, and an item that nobody
     knows is any unknown item."""
@@ -58,7 +59,7 @@ def test_corrections_are_served_as_the_library_makes_them(
 ) -> None:
     """A language model that learned what is left adds to the conventional half's logit."""
     joint = {"target": "residual", "stages": [1, 3], "stage3_targets": 100}
-    system = CoReLLa(tiny_system_config(joint=joint)).fit(tiny_dataset)
+    system = fit_ranking(tiny_system_config(joint=joint), tiny_dataset)
     store = open_store(str(tmp_path / "events.db"))
     settings = ServingSettings.model_validate({"clock": "log", "overload_ms": 1e9})
     found = _score(Service(system, store, ReallyAsked(system), settings), Asker("u03"), ITEMS, 1.0)
@@ -138,7 +139,7 @@ def test_candidates_are_retrieved_or_most_liked(make_service: Make, tiny_dataset
     assert engine.retrieved[1] == ("", ["i01"], ["i01"], 4)
 
 
-def test_somebody_described(make_service: Make, tiny_system: CoReLLa) -> None:
+def test_somebody_described(make_service: Make, tiny_system: FittedRanking) -> None:
     """A described user with nobody's profile and no history is the library's unknown user."""
     service = make_service(ReallyAsked(tiny_system))
     found = _score(service, Asker(None, None, []), ITEMS, 1.0)
@@ -154,7 +155,7 @@ def test_described_items(make_service: Make) -> None:
     service = make_service(engine)
     new = Newcomer("Film: Yes\nFilm 1:No", {"genres": ["Action"]})
     found = _score(service, Asker("u03"), ["i00", new, "i01"], 1.0)
-    text = service.model.backbone.tokenizer.decode(engine.asked[0][1].branches[_place(found, 1)])
+    text = service.model.llm.backbone.tokenizer.decode(engine.asked[0][1].branches[_place(found, 1)])
     assert text.endswith(" Film, Yes Film 1,No:") and text.count("\n") == 1 and text.startswith("\n")
     with pytest.raises(UserError, match="no item_id 'i99'"):
         _score(service, Asker(None, history=[HistoryEntry("i99", 1)]), ["i00"])

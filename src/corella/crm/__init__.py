@@ -1,1 +1,1 @@
-"""Conventional recommender models: feature vocabularies, DCNv2 and its peers, their training."""
+"""Conventional recommender models: neural ones, trees, their ensemble, with and without text."""

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset, Events, Samples
+from corella.data.schema import ITEM, SPLIT, USER
 from corella.data.scope import Newcomer, Scope
 from corella.features.neighbours import NAMES as NEIGHBOURS
 from corella.features.text.kernels import NAMES as TEXT_NAMES
 from corella.features.text.kernels import without_item
-from corella.schema import ITEM, SPLIT, USER
 
 ANSWERS = 3
 """Kinds of history entries: 0 dislike, 1 like, 2 padding."""

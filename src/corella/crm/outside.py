@@ -11,9 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.data.dataset import Dataset, Samples
+from corella.data.schema import FILE_ROW, ITEM, TIME, USER, epoch_seconds, id_text
 from corella.data.sources import read_file
 from corella.errors import UserError, suggest
-from corella.schema import FILE_ROW, ITEM, TIME, USER, epoch_seconds, id_text
 
 PROBABILITY = "probability"
 _CLIP = 1e-6

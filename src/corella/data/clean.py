@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from corella.config import DataConfig
-from corella.data.split import sort_log
-from corella.errors import UserError, suggest
-from corella.features.ratings import LabelRule
-from corella.schema import (
+from corella.data.schema import (
     DESCRIPTION,
     EXACT_TIME,
     FILE_ROW,
@@ -28,6 +25,9 @@ from corella.schema import (
     exact_seconds,
     id_text,
 )
+from corella.data.split import sort_log
+from corella.errors import UserError, suggest
+from corella.features.ratings import LabelRule
 
 _MANY_MISSING = 0.2
 """Share of the items from which on a column that item texts lack is worth a warning."""

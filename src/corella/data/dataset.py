@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.config import DataConfig
+from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 from corella.errors import UserError, suggest
 from corella.features.counts import Keys, Log, batch_counts, before, feature_names, residuals
 from corella.features.neighbours import PairTable, pair_table
@@ -24,7 +25,6 @@ from corella.features.text.items import ItemTexts
 from corella.features.text.kernels import text_names
 from corella.features.text.space import TextSpace, fit_space
 from corella.files import verify_manifest
-from corella.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 
 Ints = npt.NDArray[np.int64]
 

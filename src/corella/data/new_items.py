@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 
 from corella.config import SplitConfig
+from corella.data.schema import ITEM, exact_seconds
 from corella.errors import UserError, suggest
-from corella.schema import ITEM, exact_seconds
 
 
 def item_parts(log: pl.DataFrame, items: pl.DataFrame | None, config: SplitConfig, seed: int) -> pl.Expr:

@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from corella.config import TableConfig
+from corella.data.schema import FILE_ROW
 from corella.errors import UserError, suggest
-from corella.schema import FILE_ROW
 
 _ATOMIC = {".inter", ".user", ".item"}
 _POLARS = {"utf-8": "utf8"}

@@ -7,8 +7,8 @@ import polars as pl
 
 from corella.config import DataConfig, SplitConfig
 from corella.data.new_items import item_parts, of_items
+from corella.data.schema import EXACT_TIME, LABEL, SPLIT, TIME, USER
 from corella.errors import UserError
-from corella.schema import EXACT_TIME, LABEL, SPLIT, TIME, USER
 
 _SAMPLE = "_sample"
 

@@ -1,1 +1,1 @@
-"""Metrics, intervals, routing curves, and the report."""
+"""Figures: metrics, curves, slates, groups, prices of the rungs."""

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score
 
-from corella.collaboration.calibration import probability
-from corella.collaboration.router import Router
-from corella.collaboration.routing import RouterInputs, priority, route_top
+from corella.calibration import probability
 from corella.evaluation.metrics import user_auc
 from corella.intervals import auc_interval
+from corella.routing.budgets import route_top
+from corella.routing.policies import RouterInputs, priority
+from corella.routing.router import Router
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]

@@ -20,24 +20,23 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from corella.checkpoint import load_tensors, save_tensors
-from corella.collaboration.calibration import fit_calibrator, probability
-from corella.collaboration.router import Router, fit_router
-from corella.collaboration.router_inputs import HIDDEN_SIZE, fit_projection
-from corella.collaboration.system import CoReLLa
+from corella.calibration import fit_calibrator, probability
+from corella.checkpoint import Checkpoints, Kept
 from corella.config import CRMConfig
-from corella.crm.lightgbm import train_trees
 from corella.crm.outside import outside_logits
 from corella.crm.training import crm_outputs, plain_crm
+from corella.crm.trees import train_trees
 from corella.data.dataset import Samples, sample_users
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.groups import bins, confidence_groups, group_table
 from corella.evaluation.lists import evaluate_lists
 from corella.evaluation.metrics import quality, user_aucs
 from corella.evaluation.pricing import Asked, prices_on_test
-from corella.files import atomic_path
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 from corella.progress import Reporter
+from corella.ranking.model import FittedRanking
+from corella.routing.features import HIDDEN_SIZE, fit_projection
+from corella.routing.router import Router, fit_router
 
 Floats = npt.NDArray[np.floating]
 Hidden = npt.NDArray[np.float32]
@@ -57,22 +56,33 @@ class Scores:
     test_hidden: Hidden | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """All figures as JSON-able data, and every system's probabilities of the test rows."""
+
+    metrics: dict[str, Any]
+    predictions: pl.DataFrame
+
+
 def evaluate(
-    model: CoReLLa, run: Path | None = None, reporter: Reporter | None = None, outside: Path | None = None
-) -> dict[str, Any]:
-    """All figures of a run as JSON-able data; with a run folder, also `predictions.parquet` there.
+    model: FittedRanking,
+    checkpoints: Checkpoints | None = None,
+    reporter: Reporter | None = None,
+    outside: Path | None = None,
+) -> Evaluated:
+    """All figures of a fitted ranking. What the language model reads is kept among the checkpoints.
 
     `outside`: a table with the probabilities of some other conventional model for the validation and test rows (see
     `corella.crm.outside`); it is calibrated, routed and blended like the others.
     """
-    reporter = reporter or Reporter(quiet=True)
-    valid = model.dataset.samples(model.valid_rows)
+    reporter, checkpoints = reporter or Reporter(quiet=True), checkpoints or Checkpoints()
+    valid = model.dataset.samples(model.validation.rows)
     test = model.dataset.samples("test")
     test = test.take(sample_users(test, model.config.evaluation.max_test, model.config.seed))
-    z_llm, llm_cost = _read_test(model, test, run, reporter)
+    z_llm, llm_cost = _read_test(model, test, checkpoints, reporter)
     reporter.say("evaluation: conventional models, curves, intervals")
     neural, main = _names(model)
-    raw = {**_conventional(model, valid, test, neural, main), "llm": Scores(model.valid_llm, z_llm)}
+    raw = {**_conventional(model, valid, test, neural, main), "llm": Scores(model.validation.logits, z_llm)}
     if outside is not None:
         raw[OUTSIDE_NAME] = Scores(*(outside_logits(outside, model.dataset, part) for part in (valid, test)))
     calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}
@@ -114,14 +124,11 @@ def evaluate(
     pairs += [(f"{crm}, {p} 20 %", f"{crm}, learned 20 %") for crm in routed for p in ("entropy", "random")]
     result["differences"] = _differences(model, test, shown, pairs)
     result["user_auc_differences"] = _user_auc_differences(model, test, shown, pairs)
-    result["lists"] = evaluate_lists(model, test, neural, main, run, reporter)
-    if run is not None:
-        with atomic_path(run / "predictions.parquet") as path:
-            _predictions(model, test, systems, final.routed).write_parquet(path)
-    return result
+    result["lists"] = evaluate_lists(model, test, neural, main, checkpoints, reporter)
+    return Evaluated(result, _predictions(model, test, systems, final.routed))
 
 
-def _names(model: CoReLLa) -> tuple[str, str]:
+def _names(model: FittedRanking) -> tuple[str, str]:
     """The system's own neural model, and its conventional half, in tables."""
     crm = model.config.crm
     name = crm.model + ("+counts" if crm.counts else "")
@@ -129,29 +136,30 @@ def _names(model: CoReLLa) -> tuple[str, str]:
     return neural, f"lightgbm & {neural}" if model.ensemble else neural
 
 
-def _crm_cost(model: CoReLLa, test: Samples) -> float:
+def _crm_cost(model: FittedRanking, test: Samples) -> float:
     """Milliseconds a sample that the conventional model takes, in batches."""
     began = time.perf_counter()
     model.conventional(test)
     return 1000 * (time.perf_counter() - began) / len(test)
 
 
-def _read_test(model: CoReLLa, test: Samples, run: Path | None, reporter: Reporter) -> tuple[Floats, dict[str, float]]:
-    """Raw logits of the language model on all test rows, kept in the run folder so that a killed evaluation goes on."""
-    path = run / "checkpoints" / "test.safetensors" if run else None
-    if path is not None and path.is_file():
-        tensors, cost = load_tensors(path)
-        if np.array_equal(tensors["rows"].numpy(), test.row):
-            return tensors["logits"].numpy(), cost
-    began = time.perf_counter()
-    logits = model.llm_logits(test, reporter, "language model, test")
-    cost = {"test_seconds": time.perf_counter() - began, "test_samples": float(len(test))}
-    if path is not None:
-        save_tensors(path, {"rows": torch.from_numpy(test.row), "logits": torch.from_numpy(logits)}, cost)
-    return logits, cost
+def _read_test(
+    model: FittedRanking, test: Samples, checkpoints: Checkpoints, reporter: Reporter
+) -> tuple[Floats, dict[str, float]]:
+    """Raw logits of the language model on all test rows, kept so that a killed evaluation resumes."""
+
+    def make() -> Kept:
+        began = time.perf_counter()
+        logits = model.llm_logits(test, reporter, "language model, test")
+        cost = {"test_seconds": time.perf_counter() - began, "test_samples": float(len(test))}
+        return {"rows": torch.from_numpy(test.row), "logits": torch.from_numpy(logits)}, cost
+
+    same = lambda kept: np.array_equal(kept[0]["rows"].numpy(), test.row)  # noqa: E731
+    tensors, cost = checkpoints.tensors("test", make, same)
+    return tensors["logits"].numpy(), cost
 
 
-def _conventional(model: CoReLLa, valid: Samples, test: Samples, neural: str, main: str) -> dict[str, Scores]:
+def _conventional(model: FittedRanking, valid: Samples, test: Samples, neural: str, main: str) -> dict[str, Scores]:
     """LightGBM on the counting features, the paper's DCNv2, the system's own neural model and its conventional half."""
     train, whole_valid = model.dataset.samples("train"), model.dataset.samples("valid")
     encoder, seed = model.encoder, model.config.seed
@@ -175,7 +183,7 @@ def _scores(outputs: Callable[[Samples], tuple[Floats, Hidden]], valid: Samples,
     return Scores(z_valid, z_test, h_valid, h_test)
 
 
-def _calibrate(model: CoReLLa, valid: Samples, scores: Scores) -> Scores:
+def _calibrate(model: FittedRanking, valid: Samples, scores: Scores) -> Scores:
     fitted = fit_calibrator(scores.valid, valid.label, model.config.routing.calibration)
     return Scores(fitted(scores.valid), fitted(scores.test))
 
@@ -208,12 +216,12 @@ def _stack(names: list[str], calibrated: dict[str, Scores], valid: Samples) -> F
     return model.decision_function(np.stack([calibrated[n].test for n in names], axis=1))
 
 
-def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Samples) -> tuple[Router, RoutedSet]:
+def _route(model: FittedRanking, crm: Scores, llm: Scores, valid: Samples, test: Samples) -> tuple[Router, RoutedSet]:
     """Fit a router for this CRM on validation rows and lay out the test rows for the curves."""
     features, guesses = [], []
     projection = fit_projection(crm.valid_hidden, HIDDEN_SIZE) if crm.valid_hidden is not None else None
     for part, hidden in ((valid, crm.valid_hidden), (test, crm.test_hidden)):
-        cheap, guess = model.cheap(part)
+        cheap, guess = model.features.cheap(model.encoder, part)
         reduced = [projection(hidden)] if projection is not None and hidden is not None else []
         features.append(np.concatenate([cheap, *reduced], axis=1))
         guesses.append(guess)
@@ -228,7 +236,7 @@ def _route(model: CoReLLa, crm: Scores, llm: Scores, valid: Samples, test: Sampl
 
 
 def _groups(
-    model: CoReLLa, test: Samples, systems: dict[str, Floats], crms: list[str], main: str
+    model: FittedRanking, test: Samples, systems: dict[str, Floats], crms: list[str], main: str
 ) -> dict[str, list[dict[str, float | int | str]]]:
     """The paper's confidence groups for each CRM, and groups by item popularity and history length for the main one."""
     result = {}
@@ -244,7 +252,7 @@ def _groups(
 
 
 def _differences(
-    model: CoReLLa, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
+    model: FittedRanking, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
 ) -> list[dict[str, float | str]]:
     """Paired bootstraps of AUC differences: rows resampled, and whole users resampled where there are enough."""
     config, rows = model.config, []
@@ -261,7 +269,7 @@ def _differences(
 
 
 def _user_auc_differences(
-    model: CoReLLa, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
+    model: FittedRanking, test: Samples, systems: dict[str, Floats], pairs: list[tuple[str, str]]
 ) -> list[dict[str, float | str]]:
     """Paired differences of the AUC within users, users resampled: the AUC of all samples also gains from telling users
     apart. Samples of one user are of different moments here; for the order of a list see `corella.evaluation.lists`.
@@ -280,7 +288,7 @@ def _user_auc_differences(
 
 
 def _predictions(
-    model: CoReLLa, test: Samples, systems: dict[str, Floats], routed: npt.NDArray[np.bool_]
+    model: FittedRanking, test: Samples, systems: dict[str, Floats], routed: npt.NDArray[np.bool_]
 ) -> pl.DataFrame:
     """One row a test sample: ids, label, what was known, and every system's probability."""
     log = model.dataset.log[test.row]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from corella.data.dataset import Dataset
-from corella.pipeline import Recommender, texts_of
+from corella.recommender import Recommender, texts_of
 from corella.retrieval.histories import training_likes
 
 _LEAST_LIKED = 3

@@ -8,7 +8,6 @@ answered later, in his own time. [ours; the same bias in streaks: Miller and San
 """
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,14 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from corella.checkpoint import load_tensors, save_tensors
-from corella.collaboration.system import CoReLLa
+from corella.checkpoint import Checkpoints, Kept
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, Samples
+from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import ndcg, user_aucs
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.progress import Reporter
-from corella.schema import ITEM, LABEL, TIME, USER
+from corella.ranking.model import FittedRanking
 
 Floats = npt.NDArray[np.floating]
 
@@ -54,7 +53,7 @@ def list_samples(dataset: Dataset, test: Samples, users: int) -> Samples | None:
 
 
 def evaluate_lists(
-    model: CoReLLa, test: Samples, neural: str, main: str, run: Path | None, reporter: Reporter
+    model: FittedRanking, test: Samples, neural: str, main: str, checkpoints: Checkpoints, reporter: Reporter
 ) -> dict[str, Any] | None:
     """AUC and NDCG@10 within lists, means over users, and differences of the AUC from the conventional half's, users
     resampled; None where there are no lists. `share_routed`: of their items, what `final` asks the language model
@@ -63,7 +62,7 @@ def evaluate_lists(
     lists = list_samples(model.dataset, test, config.evaluation.lists)
     if lists is None:
         return None
-    z_llm = _read(model, lists, run, reporter)
+    z_llm = _read(model, lists, checkpoints, reporter)
     raw = model.conventional(lists)[0]
     crm, llm = model.router.crm(raw), model.router.llm(z_llm)
     systems: dict[str, Floats] = {}
@@ -91,16 +90,15 @@ def evaluate_lists(
     }  # fmt: skip
 
 
-def _read(model: CoReLLa, lists: Samples, run: Path | None, reporter: Reporter) -> npt.NDArray[np.float32]:
-    """Raw logits of the language model, kept in the run folder."""
-    path = run / "checkpoints" / "lists.safetensors" if run else None
-    asked = {name: getattr(lists, name) for name in ("user", "item", "history_end")}
-    if path is not None and path.is_file():
-        kept = load_tensors(path)[0]
-        if all(name in kept and np.array_equal(kept[name].numpy(), values) for name, values in asked.items()):
-            return np.asarray(kept["logits"].numpy())
-    logits = model.llm_logits(lists, reporter, "language model, one list a user")
-    if path is not None:
-        tensors = {name: torch.from_numpy(values) for name, values in (asked | {"logits": logits}).items()}
-        save_tensors(path, tensors, {})
-    return logits
+def _read(model: FittedRanking, lists: Samples, checkpoints: Checkpoints, reporter: Reporter) -> Floats:
+    """Raw logits of the language model, kept for the same lists."""
+    asked = {name: torch.from_numpy(getattr(lists, name)) for name in ("user", "item", "history_end")}
+
+    def make() -> Kept:
+        logits = model.llm_logits(lists, reporter, "language model, one slate a user")
+        return {**asked, "logits": torch.from_numpy(logits)}, {}
+
+    def same(kept: Kept) -> bool:
+        return all(name in kept[0] and torch.equal(kept[0][name], values) for name, values in asked.items())
+
+    return np.asarray(checkpoints.tensors("lists", make, same)[0]["logits"].numpy())

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from corella.collaboration.decision import asked
-from corella.collaboration.system import CoReLLa
 from corella.data.dataset import Samples
 from corella.evaluation.rungs import ALL, Price, Prices, Rows, Rung, measure
+from corella.ranking.decision import asked
+from corella.ranking.model import FittedRanking
 
 Floats = npt.NDArray[np.floating]
 
@@ -29,11 +29,11 @@ class Asked:
     share: float
 
 
-def validation_prices(model: CoReLLa) -> Prices:
+def validation_prices(model: FittedRanking) -> Prices:
     """The rungs on validation rows, with the gains that decided what is served."""
-    whole, read = model.dataset.samples("valid"), model.dataset.samples(model.valid_rows)
+    whole, read = model.dataset.samples("valid"), model.dataset.samples(model.validation.rows)
     below = model.conventional(read)[0]
-    final = asked(model.router, below, model.valid_llm, read, model.affordable)
+    final = asked(model.router, below, model.validation.logits, read, model.affordable)
     found = _prices(model, "validation", whole, Asked(read, below, final, model.affordable), _RESAMPLES)
     decided = {1: model.decision.text, 2: model.decision.asking}
     rungs = []
@@ -45,12 +45,12 @@ def validation_prices(model: CoReLLa) -> Prices:
     return replace(found, rungs=tuple(rungs))
 
 
-def prices_on_test(model: CoReLLa, test: Asked) -> Prices:
+def prices_on_test(model: FittedRanking, test: Asked) -> Prices:
     """The rungs on test rows."""
     return _prices(model, "test", test.samples, test, model.config.evaluation.bootstrap)
 
 
-def _prices(model: CoReLLa, part: str, samples: Samples, asking: Asked, resamples: int) -> Prices:
+def _prices(model: FittedRanking, part: str, samples: Samples, asking: Asked, resamples: int) -> Prices:
     seed, facts, below = model.config.seed, model.facts, model.served_rung
     rungs: list[Rung] = []
     rows, logits, spent = _rows(model, samples), None, 0.0
@@ -67,12 +67,12 @@ def _prices(model: CoReLLa, part: str, samples: Samples, asking: Asked, resample
     return Prices(part, tuple(rungs), model.decision.rung, model.decision.setting)
 
 
-def _rows(model: CoReLLa, samples: Samples) -> Rows:
+def _rows(model: FittedRanking, samples: Samples) -> Rows:
     length = samples.history_end - model.dataset.events.start[samples.user]
     return Rows(samples.label, samples.user, samples.popularity[:, 0], length)
 
 
-def _timed(model: CoReLLa, samples: Samples, rung: int) -> tuple[Floats, float]:
+def _timed(model: FittedRanking, samples: Samples, rung: int) -> tuple[Floats, float]:
     """Raw logits of a rung, and the milliseconds a sample that they took, in batches."""
     model.base_logits(samples.take(np.arange(min(_WARM_UP, len(samples)))), rung)
     began = time.perf_counter()
@@ -80,7 +80,7 @@ def _timed(model: CoReLLa, samples: Samples, rung: int) -> tuple[Floats, float]:
     return logits, 1000 * (time.perf_counter() - began) / len(samples)
 
 
-def _training_seconds(model: CoReLLa) -> tuple[float, float, float]:
+def _training_seconds(model: FittedRanking) -> tuple[float, float, float]:
     """What each rung's training took; reading the texts counts, unless they had been read before."""
     spent = model.facts.seconds
     plain = sum(spent.get(name, 0.0) for name in ("stage 1", "trees"))
@@ -89,7 +89,7 @@ def _training_seconds(model: CoReLLa) -> tuple[float, float, float]:
     return plain, text + read, sum(spent.values()) - plain - text
 
 
-def _item_bytes(model: CoReLLa) -> int:
+def _item_bytes(model: FittedRanking) -> int:
     """Of the items' vectors, as the encoder made them and as the rankers read them, and of the items near them."""
     texts, space = model.dataset.texts, model.dataset.space
     if texts is None or space is None:
@@ -98,5 +98,5 @@ def _item_bytes(model: CoReLLa) -> int:
     return int(sum(each.nbytes for each in (texts.vectors, places.vectors, places.near, places.nearness)))
 
 
-def _llm_bytes(model: CoReLLa) -> int:
-    return sum(p.numel() * p.element_size() for p in model.backbone.model.parameters())
+def _llm_bytes(model: FittedRanking) -> int:
+    return sum(p.numel() * p.element_size() for p in model.llm.backbone.model.parameters())

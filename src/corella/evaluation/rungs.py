@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
-from corella.collaboration.decision import RungChoice
-from corella.evaluation.numbers import duration, percent, signed
 from corella.intervals import LEAST_CLUSTERS, Difference, auc_interval, paired_bootstrap
+from corella.ranking.decision import RungChoice
+from corella.report.numbers import duration, percent, signed
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.config import DataConfig
+from corella.data.schema import LABEL, RATING, SPLIT
 from corella.errors import UserError
-from corella.schema import LABEL, RATING, SPLIT
 
 Doubles = npt.NDArray[np.float64]
 

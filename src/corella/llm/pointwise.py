@@ -9,9 +9,9 @@ import polars as pl
 
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset, Samples
+from corella.data.schema import RATING
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import Ints, Prompt, Texts, begin_ids
-from corella.schema import RATING
 
 
 @dataclass(frozen=True)

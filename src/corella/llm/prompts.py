@@ -17,9 +17,9 @@ import polars as pl
 
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset
+from corella.data.schema import long_texts
 from corella.data.scope import Scope
 from corella.llm.backbone import Backbone
-from corella.schema import long_texts
 
 Ints = npt.NDArray[np.int64]
 

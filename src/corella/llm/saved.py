@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from corella.config import Config
+from corella.config.loading import load_config
 from corella.llm.backbone import Backbone, load_backbone, make_trainable, read_trained
-from corella.settings import load_config
 
 LORA, WHOLE = "lora.safetensors", "language-model"
 """In a saved model: the adapters; in an exported one instead: the folder of a whole language model, with them merged

@@ -9,9 +9,9 @@ import polars as pl
 from scipy.sparse import csr_matrix, diags, hstack
 
 from corella.data.dataset import Dataset
+from corella.data.schema import long_texts
 from corella.retrieval.linear import Strengths, TextPart, TogetherCounts
 from corella.retrieval.neighbourhoods import fit_neighbourhoods, nearest_items
-from corella.schema import long_texts
 
 Floats = npt.NDArray[np.float32]
 

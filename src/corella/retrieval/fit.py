@@ -4,11 +4,11 @@ and learn from validation rows too.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from corella.checkpoint import Checkpoints
 from corella.config import Config, RetrievalConfig
 from corella.data.dataset import Dataset
 from corella.progress import Reporter
@@ -35,10 +35,10 @@ _HELD = 10_000
 
 
 def fit_retrieval(
-    config: Config, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None
+    config: Config, dataset: Dataset, checkpoints: Checkpoints | None = None, reporter: Reporter | None = None
 ) -> Retrieval:
-    """Train. With a run folder CLLM4Rec keeps its checkpoints there, and a killed run resumes. Deterministic for a seed
-    and a machine."""
+    """Train. CLLM4Rec keeps its steps among the checkpoints, and a killed training resumes there. Deterministic for a
+    seed and a machine."""
     reporter = reporter or Reporter(quiet=True)
     set_threads(config)
     text = None if dataset.vectors is None else text_part(dataset.vectors)
@@ -50,7 +50,7 @@ def fit_retrieval(
     said = Said(chosen.model.strengths, chosen.quality, None)
     made = Retrieval(config, dataset, chosen.model, text, catalogue, None, None, said)
     if config.retrieval.fusion and len(held.histories):
-        beside = CLLM4Rec(config).fit(dataset, run, reporter) if config.retrieval.cllm4rec else None
+        beside = CLLM4Rec(config).fit(dataset, checkpoints, reporter) if config.retrieval.cllm4rec else None
         made = _fused(made, beside, held, reporter)
     if not config.retrieval.refit or not any(len(wanted) for wanted in held.wanted):
         return made

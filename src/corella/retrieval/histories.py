@@ -8,8 +8,8 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.data.dataset import Dataset
+from corella.data.schema import SPLIT, USER
 from corella.errors import UserError
-from corella.schema import SPLIT, USER
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

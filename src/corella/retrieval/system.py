@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.config import Config
+from corella.config.loading import load_config, to_yaml
 from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import write_dataset
 from corella.errors import UserError
@@ -20,7 +21,6 @@ from corella.retrieval.fusion import Fusion, candidate_features
 from corella.retrieval.histories import Reader, likes_of, top_items
 from corella.retrieval.linear import Linear, Strengths, TextPart, text_part
 from corella.retrieval.saved import load_linear, save_linear
-from corella.settings import load_config, to_yaml
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.data.dataset import Dataset
+from corella.data.schema import ITEM, USER
 from corella.data.scope import Newcomer
 from corella.errors import UserError, suggest
-from corella.schema import ITEM, USER
 
 
 class Catalogue:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.llm.prefix import SharedPrompt
+from corella.runs.folder import RunFolder
 from corella.serving.speed import Speed
 from corella.serving.worker import Job, Retrieval, serve_language_model, unpack
 
@@ -105,7 +106,7 @@ class ProcessEngine:
         """`run`: a run or an exported one; `wait`: seconds in which requests gather for a pass; `load_seconds`: how
         long the process may load its model before it is taken for hung, and replaced."""
         self._arguments = (run, cache_bytes, batch_tokens, wait, threads)
-        self._retrieves = (run / "retrieval" / "manifest.json").is_file()
+        self._retrieves = RunFolder(run).has_retrieval
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._speed: Speed | None = None

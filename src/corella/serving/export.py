@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from corella.config.loading import load_config
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest
 from corella.llm.backbone import cut_layers
 from corella.llm.saved import LORA, WHOLE, load_base, load_language_model, save_whole
 from corella.retrieval.system import CLLM_FOLDER
-from corella.settings import load_config
+from corella.runs.folder import RunFolder
 
 _OURS = ("model", "retrieval", "metrics.json", "config.yaml")
 
@@ -24,9 +25,9 @@ def export(run: Path, folder: Path) -> None:
 
     Raises `UserError` where the run is not trained, or `folder` holds something else.
     """
-    source = run / "model"
-    if not (source / "manifest.json").is_file():
-        raise UserError(f"{run} holds no trained ranking; run `corella train` first")
+    held = RunFolder(run)
+    held.check_ranking()
+    source = held.model
     _check_target(run.resolve(), folder)
     manifest = verify_manifest(source)
     with ExitStack() as both:  # what is there is replaced when all is made
@@ -40,17 +41,17 @@ def export(run: Path, folder: Path) -> None:
             save_whole(replace(backbone, model=merged), model)
         write_manifest(model, {"format": manifest["format"]})
         _open(model)
-        if (run / "retrieval").is_dir():
+        if held.has_retrieval:
             retrieval = both.enter_context(new_folder(folder.resolve() / "retrieval"))
-            _export_retrieval(run / "retrieval", retrieval)
+            _export_retrieval(held.retrieval, retrieval)
             _open(retrieval)
-    if not (run / "retrieval").is_dir():
+    if not held.has_retrieval:
         shutil.rmtree(folder / "retrieval", ignore_errors=True)
-    for name in ("metrics.json", "config.yaml"):
-        (folder / name).unlink(missing_ok=True)
-        if (run / name).is_file():
-            shutil.copy(run / name, folder / name)
-            (folder / name).chmod(0o644)
+    for kept in (held.metrics, held.config):
+        (folder / kept.name).unlink(missing_ok=True)
+        if kept.is_file():
+            shutil.copy(kept, folder / kept.name)
+            (folder / kept.name).chmod(0o644)
     folder.chmod(0o755)
 
 

@@ -16,12 +16,12 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.data.dataset import Dataset, Events, Samples, log_arrays
+from corella.data.schema import ITEM, TIME, USER
 from corella.data.scope import Newcomer, Scope
 from corella.errors import UserError
 from corella.features.counts import CountState, Log, above_expected, residuals
 from corella.features.text.space import Places
 from corella.features.text.state import TextState
-from corella.schema import ITEM, TIME, USER
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from corella.collaboration.system import CoReLLa
 from corella.errors import UserError
 from corella.files import read_json, verify_manifest
 from corella.llm.attention import takes_attention
 from corella.llm.backbone import transformer_blocks
 from corella.llm.timeline import TimelinePrompts
+from corella.ranking.io import load_ranking
+from corella.ranking.model import FittedRanking
+from corella.runs.folder import RunFolder
 from corella.serving.api import create_app
 from corella.serving.engine import Engine, ProcessEngine
 from corella.serving.keys import Key, read_keys
@@ -61,22 +63,21 @@ def check_access(settings: ServingSettings) -> list[Key]:
 
 def build_service(run: Path, settings: ServingSettings) -> Service:
     """The service of a run; its language model's process is not started yet. Hashes are verified while loading."""
-    folder = run / "model"
-    if not (folder / "manifest.json").is_file():
-        raise UserError(f"{run} holds no trained ranking; run `corella train` first")
-    model = CoReLLa.load(folder)
+    folder = RunFolder(run)
+    folder.check_ranking()
+    model = load_ranking(folder.model)
     if not {1, 2} & set(model.config.joint.stages) and model.ensemble is None:
         raise UserError(
             f"{run} was trained with joint.stages {model.config.joint.stages}: without 1 or 2 its conventional model "
             "has learned nothing, and a service answers with it whenever there is no time for the language model"
         )
-    if (run / "retrieval" / "manifest.json").is_file():
-        verify_manifest(run / "retrieval")
+    if folder.has_retrieval:
+        verify_manifest(folder.retrieval)
     torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
     threads = settings.llm_threads or usable_threads()
     engine: Engine | None = None
-    plain = model.injection is None and takes_attention(model.backbone.model)
-    if isinstance(model.prompts, TimelinePrompts) and plain:
+    plain = model.llm.soft_tokens is None and takes_attention(model.llm.backbone.model)
+    if isinstance(model.llm.prompts, TimelinePrompts) and plain:
         if settings.llm_url is None:
             engine = ProcessEngine(
                 run, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads,
@@ -92,22 +93,22 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
             "served by the conventional model alone"
         )
     drop_blocks(model)
-    service = Service(model, open_store(settings.store or str(run / "events.db")), engine, settings)
+    service = Service(model, open_store(settings.store or str(folder.events)), engine, settings)
     age = (time.time() - service.live.last_time) / 86_400
     if settings.clock == "wall" and service.live.last_time and age > _OLD_DAYS:
         log.warning("the training log ended %.0f days ago: all users look long gone; for old data set clock=log", age)
     return service
 
 
-def drop_blocks(model: CoReLLa) -> None:
+def drop_blocks(model: FittedRanking) -> None:
     """Let go of the language model's blocks; this process needs its tokenizer and its input embeddings only."""
-    setattr(model.backbone.decoder, transformer_blocks(model.backbone)[0], nn.ModuleList())
+    setattr(model.llm.backbone.decoder, transformer_blocks(model.llm.backbone)[0], nn.ModuleList())
 
 
 def read_curve(run: Path) -> list[dict[str, float]]:
     """AUC on test rows by the share routed, by the run's own conventional model and policy; empty where the run was not
     evaluated."""
-    path = run / "metrics.json"
+    path = RunFolder(run).metrics
     if not path.is_file():
         return []
     metrics = read_json(path)

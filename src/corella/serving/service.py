@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from corella.collaboration.calibration import probability
-from corella.collaboration.routing import entropy
-from corella.collaboration.system import CoReLLa
+from corella.calibration import probability
 from corella.data.dataset import Samples
 from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.llm.timeline import TimelinePrompts
+from corella.ranking.model import FittedRanking
+from corella.ranking.views import request_view
+from corella.routing.policies import entropy
 from corella.serving.engine import Engine
 from corella.serving.live import Event, HistoryEntry, Live
 from corella.serving.settings import ServingSettings
@@ -69,7 +70,7 @@ class Scored:
 class Service:
     """A trained ranking, live state, a store of answers and a language model."""
 
-    def __init__(self, model: CoReLLa, store: Store, engine: Engine | None, settings: ServingSettings) -> None:
+    def __init__(self, model: FittedRanking, store: Store, engine: Engine | None, settings: ServingSettings) -> None:
         """`engine` None: the conventional model alone. Reads the whole store."""
         self.model, self.store, self.engine, self.settings = model, store, engine, settings
         self.live = Live(model.dataset)
@@ -173,7 +174,7 @@ class Service:
             deadline = began + settings.deadline_ms / 1000
         await self.sync()
         scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self._clock)
-        model = self.model.narrowed(scope)
+        model = request_view(self.model, scope)
         wanted = settings.share if share is None else share
         if wanted is None:
             wanted = self.model.share
@@ -194,13 +195,13 @@ class Service:
         )  # fmt: skip
 
     async def _ask(
-        self, model: CoReLLa, user: str, samples: Samples, priority: Floats, routed: npt.NDArray[np.bool_],
+        self, model: FittedRanking, user: str, samples: Samples, priority: Floats, routed: npt.NDArray[np.bool_],
         deadline: float, z_llm: npt.NDArray[np.float32], fallback: list[str],
     ) -> None:  # fmt: skip
         """Ask for the routed samples, the most urgent first, as many as there is time for; fills in `z_llm` and
         `fallback`."""
         index = np.flatnonzero(routed)
-        prompts = model.prompts
+        prompts = model.llm.prompts
         if self.engine is None or not self.engine.ready or not isinstance(prompts, TimelinePrompts):
             for i in index:
                 fallback[i] = "loading" if self.engine is not None and self.engine.loading else "fault"

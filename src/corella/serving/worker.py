@@ -19,6 +19,7 @@ import torch
 
 from corella.llm.backbone import Backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
+from corella.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from corella.retrieval.system import Retrieval as Retriever
@@ -122,15 +123,16 @@ def serve_language_model(
 def _load(run: Path) -> Backbone:
     from corella.llm.saved import load_language_model
 
-    return load_language_model(run / "model")
+    return load_language_model(RunFolder(run).model)
 
 
 def _load_retrieval(run: Path) -> "Retriever | None":
-    if not (run / "retrieval" / "manifest.json").is_file():
+    folder = RunFolder(run)
+    if not folder.has_retrieval:
         return None
     from corella.retrieval.system import Retrieval as Retriever
 
-    return Retriever.load(run / "retrieval")
+    return Retriever.load(folder.retrieval)
 
 
 def _retrieve(connection: Connection, retriever: "Retriever | None", job: Retrieval) -> None:

@@ -1,4 +1,4 @@
-"""The built-in datasets: each module has a `load(path)` that yields raw tables; `corella.presets` has their
+"""The built-in datasets: each module has a `load(path)` that yields raw tables; `corella.config.presets` has their
 settings.
 """
 
@@ -16,7 +16,7 @@ from corella.data.builtin import (
     ml_100k,
     polis,
 )
-from corella.schema import RawTables
+from corella.data.schema import RawTables
 
 _MODULES: dict[str, Any] = {
     "ml-100k": ml_100k,

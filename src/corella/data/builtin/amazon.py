@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from corella.data.builtin.amazon_files import chunks, find
+from corella.data.schema import FILE_ROW, ITEM, RATING, REVIEW, TIME, USER, RawTables
 from corella.errors import UserError
-from corella.schema import FILE_ROW, ITEM, RATING, REVIEW, TIME, USER, RawTables
 
 _REVIEWS: dict[str, Any] = {
     "reviewerID": pl.String, "asin": pl.String, "overall": pl.Float32, "unixReviewTime": pl.Int64,

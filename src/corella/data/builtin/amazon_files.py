@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from corella.data.schema import FILE_ROW
 from corella.errors import UserError
-from corella.schema import FILE_ROW
 
 CHUNK = 64 * 2**20
 """Bytes of JSON held at a time."""

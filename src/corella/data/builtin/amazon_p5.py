@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from corella.data.builtin.amazon_scientific import likes_in_order
+from corella.data.schema import FILE_ROW, ITEM, RawTables
 from corella.errors import UserError
-from corella.schema import FILE_ROW, ITEM, RawTables
 
 _SEQUENCES, _ITEMS = "user_sequence.txt", "item_generative_indexing_phase_0.txt"
 

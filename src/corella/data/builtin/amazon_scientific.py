@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from corella.data.schema import FILE_ROW, ITEM, LABEL, USER, RawTables
 from corella.errors import UserError
-from corella.schema import FILE_ROW, ITEM, LABEL, USER, RawTables
 
 _INTERACTIONS, _ITEMS = "Scientific.inter.json", "Scientific.item.json"
 _TEXTS = ("title", "brand", "categories", "description")

@@ -15,8 +15,8 @@ from pathlib import Path
 import polars as pl
 
 from corella.data.builtin.ml_100k import age_group
+from corella.data.schema import FILE_ROW, ITEM, RATING, SPLIT, USER, RawTables
 from corella.errors import UserError
-from corella.schema import FILE_ROW, ITEM, RATING, SPLIT, USER, RawTables
 
 _ARCHIVE = "bookcrossing.zip"
 _SEED, _LEAST, _HISTORY, _TRAIN, _FIT = 42, 6, 60, 0.9, 0.9

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.data.schema import RawTables
 from corella.data.sources import read_atomic, split_list
 from corella.errors import UserError
-from corella.schema import RawTables
 
 _AGES = [18, 25, 35, 45, 50, 56]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from corella.data.builtin.ml_1m import read_movies, read_users
+from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
 from corella.errors import UserError
-from corella.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
 
 _ARCHIVE, _MEMBER = "interactions.csv.zip", "collm_ml1m.csv"
 

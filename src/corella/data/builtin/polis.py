@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.data.schema import FILE_ROW, ITEM, LABEL, TIME, USER, RawTables
 from corella.data.sources import read_file
 from corella.errors import UserError
-from corella.schema import FILE_ROW, ITEM, LABEL, TIME, USER, RawTables
 
 _VOTES, _STATEMENTS, _TOPICS = "votes.parquet", "statements.parquet", "topics.json"
 _LEFT_OUT = "london.youth.policing"

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.data.dataset import Dataset
+from corella.data.schema import long_texts
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import begin_ids
 from corella.retrieval.cllm4rec.tokens import IdTokens
-from corella.schema import long_texts
 
 Ints = npt.NDArray[np.int64]
 

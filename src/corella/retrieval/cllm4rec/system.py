@@ -8,9 +8,11 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from corella.checkpoint import claim, load_tensors, save_tensors
+from corella.checkpoint import Checkpoints, load_tensors, save_tensors
 from corella.config import RANKING_ONLY, Config
+from corella.config.loading import load_config, to_yaml
 from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset
+from corella.data.schema import LABEL, REVIEW, SPLIT, long_texts
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
 from corella.llm.backbone import Backbone, cut_layers, load_backbone, untrained
@@ -25,8 +27,6 @@ from corella.retrieval.cllm4rec.training import RetrievalProgress, RetrievalTrai
 from corella.retrieval.cllm4rec.warm_start import start_from_popularity, train_head
 from corella.retrieval.cllm4rec.weighing import LLM_WEIGHTS, Weight, try_weights, worthwhile
 from corella.retrieval.histories import Reader, liked_items, training_likes
-from corella.schema import LABEL, REVIEW, SPLIT, long_texts
-from corella.settings import load_config, to_yaml
 from corella.threads import set_threads
 
 Ints = npt.NDArray[np.int64]
@@ -57,13 +57,13 @@ class CLLM4Rec:
     model: CLLM
     documents: Documents
 
-    def fit(self, dataset: Dataset, run: Path | None = None, reporter: Reporter | None = None) -> "CLLM4Rec":
-        """Train. With a run folder, a checkpoint is kept there and a killed run goes on where it was."""
-        reporter = reporter or Reporter(quiet=True)
-        checkpoints = run / "checkpoints" / "retrieval" if run else None
+    def fit(
+        self, dataset: Dataset, checkpoints: Checkpoints | None = None, reporter: Reporter | None = None
+    ) -> "CLLM4Rec":
+        """Train. Where checkpoints are kept, a killed training resumes."""
+        reporter, checkpoints = reporter or Reporter(quiet=True), checkpoints or Checkpoints()
         self._attach(dataset, load_backbone(self.config.llm))
-        if checkpoints is not None:
-            claim(checkpoints, to_yaml(self.config.without(RANKING_ONLY)), dataset.digest())
+        checkpoints.claim(to_yaml(self.config.without(RANKING_ONLY)), dataset.digest())
         config = self.config.retrieval
         liked = training_likes(dataset)
         if config.start != "random":
@@ -85,7 +85,7 @@ class CLLM4Rec:
                 task.update(p.step, f"{phase}, epoch {p.epoch + 1}, {losses}")
                 reporter.log("step", step=p.step, epoch=p.epoch, fine_tuning=p.fine_tuning, **p.losses)
 
-            trainer.run(checkpoints / "steps.safetensors" if checkpoints else None, show)
+            trainer.run(checkpoints.path("steps.safetensors"), show)
         self._weigh(liked, reporter)
         return self
 

@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.data.dataset import Dataset
+from corella.data.schema import long_texts
 from corella.errors import UserError
 from corella.llm.backbone import Backbone, embed_texts
-from corella.schema import long_texts
 
 Floats = npt.NDArray[np.float32]
 

@@ -1,1 +1,0 @@
-"""Both models together: alignment, the three stages, calibration, routing, the trained system."""

@@ -1,0 +1,184 @@
+"""Read the configuration: presets, recipes, YAML files and `--set` overrides, merged and checked; and explain it.
+
+Every mistake is a `UserError` that names the key, what is wrong, and the nearest valid name. Passwords are never shown.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from corella.config import Config, Section
+from corella.config.presets import PRESETS, RECIPES
+from corella.errors import UserError, suggest
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested mappings; values of `over` win, lists are replaced whole.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    result = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merge(result[key], value) if nested else value
+    return result
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Turn `section.key=value` (value in YAML) into a nested mapping.
+
+    >>> parse_override("crm.hidden=[64, 32]")
+    {'crm': {'hidden': [64, 32]}}
+    """
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise UserError(f"override {hide_passwords(text)!r} is not of the form section.key=value")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(hide_passwords(f"override {text!r}: the value is not valid YAML: {error}")) from None
+    for key in reversed(path.strip().split(".")):
+        nested = {key: nested}
+    return dict(nested)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; anything else is a `UserError` that names the file."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(hide_passwords(f"{path} is not valid YAML: {error}")) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a mapping of sections, not {type(value).__name__}")
+    return _named(value)
+
+
+def _named(value: Any) -> Any:
+    """The same with settings called `yes` and `no`, whose bare names are booleans in YAML."""
+    if not isinstance(value, dict):
+        return value
+    return {{True: "yes", False: "no"}.get(key, key): _named(inner) for key, inner in value.items()}
+
+
+def load_config(
+    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> Config:
+    """Build the configuration: the dataset's preset and the recipe, then `settings`, the YAML file, and the overrides.
+
+    Raises `UserError` with the offending key, the nearest valid name, and the reason.
+    """
+    return build_config(given_settings(path, overrides, settings))
+
+
+def given_settings(
+    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `settings`, the YAML file, and the overrides say, later ones over earlier ones."""
+    given: dict[str, Any] = dict(settings or {})
+    if path is not None:
+        given = merge(given, read_yaml(Path(path)))
+    for text in overrides:
+        given = merge(given, parse_override(text))
+    return given
+
+
+def build_config(given: Mapping[str, Any]) -> Config:
+    """The configuration of these settings over the dataset's preset and the recipe; see `load_config`."""
+    data = given.get("data")
+    source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
+    merged = merge(merge({"data": PRESETS.get(str(source), {})}, RECIPES.get(str(given.get("recipe")), {})), given)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(hide_passwords(_explain(error))) from None
+
+
+def changed(one: Section, other: Section, prefix: str = "") -> list[str]:
+    """Names of the settings that differ.
+
+    >>> changed(load_config(), load_config(overrides=["seed=7", "llm.layers=4"]))
+    ['seed', 'llm.layers']
+    """
+    names: list[str] = []
+    for name in type(one).model_fields:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if isinstance(mine, Section) and isinstance(theirs, Section):
+            names += changed(mine, theirs, f"{prefix}{name}.")
+        elif mine != theirs:
+            names.append(prefix + name)
+    return names
+
+
+def hide_passwords(text: str) -> str:
+    """The text without what looks like a password in a URI.
+
+    >>> hide_passwords("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    return re.sub(r"(://[^/@\s:]*:)(?!\$\{)[^\s]*@", r"\1***@", text)
+
+
+def to_yaml(config: Section) -> str:
+    """The configuration as YAML, every value written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(error: ValidationError) -> str:
+    """One line an error: the key, what is wrong, and the nearest valid name of an unknown key."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: no such setting; {suggest(str(item['loc'][-1]), _fields(item['loc'][:-1]))}")
+        elif item["type"] == "model_type" and isinstance(item["input"], str) and "path" in _fields(item["loc"]):
+            lines.append(f"{where}: a section is needed, with {where}.path: {item['input']}")
+        elif item["type"] == "string_type" and isinstance(item["input"], dict):
+            lines.append(f"{where}: a text is needed; put what begins with a brace into quotes")
+        else:
+            secret = item["loc"][-1] == "uri" or isinstance(item["input"], dict)
+            got = "" if secret else f" (got {item['input']!r})"
+            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
+    return "configuration: " + "\n  ".join(lines)
+
+
+def _fields(where: Sequence[int | str]) -> list[str]:
+    """Names of the settings of the section that stands there."""
+    section: Any = Config
+    for part in where:
+        annotation = section.model_fields[part].annotation if isinstance(part, str) else None
+        section = next((a for a in _models(annotation)), section)
+    return list(section.model_fields)
+
+
+def _models(annotation: Any) -> list[type[Section]]:
+    """The section classes inside a type annotation such as `TableConfig | None`."""
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return [c for c in candidates if isinstance(c, type) and issubclass(c, Section)]
+
+
+def describe(section: type[Section] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Every setting as (dotted name, default as YAML, description), in order."""
+    rows: list[tuple[str, str, str]] = []
+    for name, field in section.model_fields.items():
+        inner = _models(field.annotation)
+        if field.description or not inner:
+            default = field.get_default(call_default_factory=True)
+            shown = default.model_dump(mode="json") if isinstance(default, Section) else default
+            text = "" if inner and default is not None else yaml.safe_dump(shown, default_flow_style=True)
+            rows.append(
+                (prefix + name, text.removesuffix("...\n").strip(), " ".join((field.description or "").split()))
+            )
+        for model in inner:
+            rows += describe(model, f"{prefix}{name}.")
+    return rows

@@ -1,0 +1,306 @@
+"""Stages 2 and 3 of the paper: `L = alpha L_llm + beta L_crm + gamma L_align`, then the language model alone.
+
+One loop serves both stages. Its state is the number of the next step; order of windows and dropout follow from the seed
+and that number, so a run that was killed and resumed ends with the same weights as one that was not.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from corella.checkpoint import (
+    load_tensors,
+    optimiser_tensors,
+    restore_optimiser,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+from corella.config import Config, JointConfig
+from corella.crm.inputs import CRMEncoder
+from corella.crm.training import crm_optimiser
+from corella.data.dataset import Samples
+from corella.errors import UserError
+from corella.joint.alignment import LayerAlignment, spread_blocks
+from corella.joint.residual import LearnedCorrection, worth_reading
+from corella.joint.soft_tokens import SoftTokens
+from corella.llm.backbone import Backbone, trainable
+from corella.llm.prompts import Prompt
+from corella.llm.scoring import Prompts, answer_logits, group_by_tokens
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: its stage and the planned prompts it reads."""
+
+    stage: int
+    prompts: list[Any]
+    targets: int
+
+
+@dataclass
+class JointProgress:
+    """Where the training stands, for progress bars and logs."""
+
+    step: int
+    steps: int
+    stage: int
+    targets: int
+    tokens: int
+    losses: dict[str, float]
+
+
+@dataclass
+class JointResult:
+    """What the training did."""
+
+    targets: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    first_logits: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """For each training sample the language model's logit when it read it as a target for the first time, before
+    it learned from it; nan where it was never read. An honest out-of-sample logit that costs nothing."""
+    first_step: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The step at which that was, -1 where never."""
+
+
+def plan_steps(
+    prompts: Prompts,
+    train: Samples,
+    config: JointConfig,
+    context_share: float,
+    seed: int,
+    worth: npt.NDArray[np.float64] | None = None,
+) -> list[Step]:
+    """All steps of stages 2 and 3. Prompts are drawn at random without replacement until none is left, then anew.
+
+    `worth`: of every sample, float64 [n], above 0; a prompt is drawn the sooner, the larger the mean of its targets'.
+    """
+    wanted = {2: config.stage2_targets, 3: config.stage3_targets}
+    stages = [s for s in (2, 3) if s in config.stages]
+    planned = list(prompts.plan(train, context_share))
+    each = None if worth is None else np.array([worth[p.sample].mean() for p in planned])
+    stream = _stream(planned, seed, each)
+    steps: list[Step] = []
+    for stage in stages:
+        left = wanted[stage]
+        while left > 0:
+            group, targets = [], 0
+            while targets < min(config.targets_per_step, left):
+                group.append(next(stream))
+                targets += _targets(group[-1])
+            steps.append(Step(stage, group, targets))
+            left -= targets
+    return steps
+
+
+def _stream(planned: list[Any], seed: int, worth: npt.NDArray[np.float64] | None) -> Iterator[Any]:
+    """Epoch after epoch; with `worth` in the order of draws without replacement in proportion to it (Efraimidis and
+    Spirakis, 2006)."""
+    for epoch in range(10_000):
+        rng = np.random.default_rng([seed, epoch])
+        order = (
+            rng.permutation(len(planned)) if worth is None else np.argsort(rng.exponential(size=len(planned)) / worth)
+        )
+        for i in order:
+            yield planned[i]
+
+
+def _targets(planned: Any) -> int:
+    return int(np.size(planned.sample))
+
+
+class JointTrainer:
+    """Trains LoRA, the alignment's projections, and in stage 2 the conventional model.
+
+    LoRA weights live in the model's dtype; their optimiser works on float32 copies, since a bfloat16 weight does
+    not move by a small update.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: Prompts,
+        crm: nn.Module,
+        encoder: CRMEncoder,
+        train: Samples,
+        config: Config,
+        soft_tokens: SoftTokens | None = None,
+        base: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """`soft_tokens`: its projection is trained together with LoRA. `base`: the conventional half's logits of the
+        training samples, float32 [n], out of fold; needed for residual training and to draw where it is unsure."""
+        self.backbone, self.prompts, self.crm, self.encoder, self.train = backbone, prompts, crm, encoder, train
+        self.soft_tokens = soft_tokens
+        self.config = config
+        joint = config.joint
+        worth = worth_reading(base, train) if base is not None and joint.draw == "unsure" else None
+        self.steps = plan_steps(prompts, train, joint, config.llm.context_share, config.seed, worth)
+        self.base = torch.from_numpy(base) if base is not None and joint.target == "residual" else None
+        self.correction = None if self.base is None else LearnedCorrection()
+        self.lora = trainable(backbone)
+        self.masters = {name: p.detach().float().clone().requires_grad_() for name, p in self.lora.items()}
+        torch.manual_seed(config.seed)
+        sizes: list[int] = crm.hidden_sizes  # type: ignore[assignment]
+        self.alignment = LayerAlignment(
+            backbone.hidden_size, sizes, joint.align_width, joint.align_power, joint.align_normalise
+        )
+        self.blocks = spread_blocks(backbone.layers, len(sizes))
+        if soft_tokens is not None:
+            soft_tokens.fit_scale(train, config.seed)
+        beside = [self.alignment, soft_tokens, self.correction]
+        self.projections = nn.ModuleList([module for module in beside if module is not None])
+        self.projection_weights = [p for p in self.projections.parameters() if p.requires_grad]
+        adapters = [*self.masters.values(), *self.projection_weights]
+        self.llm_optimiser = torch.optim.AdamW(adapters, lr=joint.learning_rate, weight_decay=0.0)
+        self.crm_optimiser = crm_optimiser(crm, config.crm, joint.crm_learning_rate)
+        self.result = JointResult(
+            first_logits=np.full(len(train), np.nan, np.float32), first_step=np.full(len(train), -1, np.int64)
+        )
+        self.next_step = 0
+
+    def run(
+        self,
+        checkpoint: Path | None = None,
+        on_step: Callable[[JointProgress], None] = lambda progress: None,
+        on_stage_end: Callable[[int], None] = lambda stage: None,
+    ) -> JointResult:
+        """Train from where the checkpoint stands (or from the start) to the end.
+
+        A checkpoint is written every `joint.checkpoint_seconds` and at the end of each stage; `on_stage_end` is called
+        at the end of each stage, before that checkpoint.
+        """
+        if checkpoint is not None and checkpoint.is_file():
+            self._restore(checkpoint)
+        saved = time.monotonic()
+        while self.next_step < len(self.steps):
+            began = time.perf_counter()
+            step = self.steps[self.next_step]
+            losses = self._train_step(step)
+            self.next_step += 1
+            self.result.targets += step.targets
+            self.result.seconds += time.perf_counter() - began
+            on_step(JointProgress(
+                self.next_step, len(self.steps), step.stage, self.result.targets, self.result.tokens, losses
+            ))  # fmt: skip
+            last = self.next_step == len(self.steps) or self.steps[self.next_step].stage != step.stage
+            if last:
+                on_stage_end(step.stage)
+            if checkpoint is not None and (last or time.monotonic() - saved > self.config.joint.checkpoint_seconds):
+                self._save(checkpoint)
+                saved = time.monotonic()
+        return self.result
+
+    def _train_step(self, step: Step) -> dict[str, float]:
+        joint, number = self.config.joint, self.next_step
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0]))
+        self.backbone.model.train()
+        self.crm.train()
+        self._set_rate(number)
+        groups = list(group_by_tokens(sorted(step.prompts, key=lambda p: p.tokens), self.config.llm.batch_tokens))
+        totals: dict[str, float] = {}
+        for group in groups:
+            rendered = [self.prompts.render(p, self.train) for p in group]
+            for name, value in self._losses(step, rendered, number).items():
+                totals[name] = totals.get(name, 0.0) + value
+        self._update_lora()
+        if step.stage == 2 and joint.beta > 0:
+            self.crm_optimiser.step()
+        self.crm_optimiser.zero_grad(set_to_none=True)
+        if not np.isfinite(totals["llm"]):
+            raise UserError(f"step {number + 1}: the language model's loss is not finite; lower joint.learning_rate")
+        return totals
+
+    def _losses(self, step: Step, rendered: list[Prompt], number: int) -> dict[str, float]:
+        """Forward and backward of one group of prompts; returns its share of each loss."""
+        joint = self.config.joint
+        index = np.concatenate([p.sample for p in rendered])
+        share = len(index) / step.targets
+        align = step.stage == 2 and joint.gamma > 0
+        soft = self.soft_tokens(rendered, self.train) if self.soft_tokens is not None else None
+        llm = answer_logits(self.backbone, rendered, self.blocks if align else (), soft)
+        label = torch.from_numpy(self.train.label[index]).float()
+        logit = llm.logit
+        if self.correction is not None and self.base is not None:
+            logit = self.correction(self.base[index], llm.logit.cpu())
+        losses: dict[str, Tensor] = {
+            "llm": nn.functional.binary_cross_entropy_with_logits(logit, label.to(logit.device))
+        }
+        total = joint.alpha * losses["llm"]
+        if step.stage == 2 and (joint.beta > 0 or align):
+            crm = self.crm(self.encoder.batch(self.train.take(index)))
+            losses["crm"] = nn.functional.binary_cross_entropy_with_logits(crm.logit, label)
+            total = total + joint.beta * losses["crm"]
+            if align:
+                losses["align"] = self.alignment([h.cpu() for h in llm.hidden], crm.hidden)
+                total = total + joint.gamma * losses["align"]
+        (total * share).backward()
+        first = self.result.first_step[index] < 0
+        if first.any():
+            self.result.first_logits[index[first]] = logit.detach().cpu().numpy()[first]
+            self.result.first_step[index[first]] = number
+        self.result.tokens += sum(len(p.ids) for p in rendered)
+        return {name: float(value.detach()) * share for name, value in losses.items()}
+
+    def _set_rate(self, number: int) -> None:
+        """Linear rise over the warm-up, then linear decay to zero at the last step. [code]"""
+        total, warm = len(self.steps), max(1, round(len(self.steps) * self.config.joint.warmup_share))
+        factor = min((number + 1) / warm, (total - number) / max(total - warm, 1), 1.0)
+        for group in self.llm_optimiser.param_groups:
+            group["lr"] = self.config.joint.learning_rate * factor
+
+    def _update_lora(self) -> None:
+        for name, p in self.lora.items():
+            self.masters[name].grad = None if p.grad is None else p.grad.float().to(self.masters[name].device)
+            p.grad = None
+        # Clipped apart, so that a large gradient of the projections does not shrink LoRA's.
+        for parameters in (self.masters.values(), self.projection_weights):
+            nn.utils.clip_grad_norm_(parameters, self.config.joint.max_grad_norm)
+        self.llm_optimiser.step()
+        self.llm_optimiser.zero_grad(set_to_none=True)
+        self._publish()
+
+    @torch.no_grad()
+    def _publish(self) -> None:
+        for name, p in self.lora.items():
+            p.copy_(self.masters[name])
+
+    def _save(self, path: Path) -> None:
+        tensors = {
+            **with_prefix("lora", self.masters),
+            **with_prefix("crm", self.crm.state_dict()),
+            **with_prefix("projections", self.projections.state_dict()),
+            **optimiser_tensors("llm_optimiser", self.llm_optimiser),
+            **optimiser_tensors("crm_optimiser", self.crm_optimiser),
+            "first_logits": torch.from_numpy(self.result.first_logits),
+            "first_step": torch.from_numpy(self.result.first_step),
+        }
+        done = {"targets": self.result.targets, "tokens": self.result.tokens, "seconds": self.result.seconds}
+        save_tensors(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), **done})
+
+    @torch.no_grad()
+    def _restore(self, path: Path) -> None:
+        tensors, facts = load_tensors(path)
+        if facts["steps"] != len(self.steps):
+            raise UserError(f"{path} belongs to a training of {facts['steps']} steps, this one has {len(self.steps)}")
+        for name, master in without_prefix("lora", tensors).items():
+            self.masters[name].copy_(master)
+        self._publish()
+        self.crm.load_state_dict(without_prefix("crm", tensors))
+        self.projections.load_state_dict(without_prefix("projections", tensors))
+        restore_optimiser("llm_optimiser", self.llm_optimiser, tensors)
+        restore_optimiser("crm_optimiser", self.crm_optimiser, tensors)
+        self.result.first_logits[:] = tensors["first_logits"].numpy()
+        self.result.first_step[:] = tensors["first_step"].numpy()
+        self.result.targets, self.result.tokens = facts["targets"], facts["tokens"]
+        self.result.seconds = facts["seconds"]
+        self.next_step = facts["next_step"]

@@ -1,0 +1,1 @@
+"""The fitted ranking: how it is made, what it predicts, its files, its views."""

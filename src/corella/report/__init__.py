@@ -1,0 +1,1 @@
+"""Pages from results: verdict, sections, charts, markup."""

@@ -1,0 +1,108 @@
+"""The fitted router: calibrators, blend, learned policy and thresholds, all from validation rows; and what it does
+to samples.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.calibration import Blend, Calibrator, fit_blend, fit_calibrator, probability
+from corella.config import RoutingConfig
+from corella.crm.trees import Trees
+from corella.routing.budgets import request_means, threshold
+from corella.routing.policies import (
+    LearnedRouter,
+    RouterInputs,
+    entropy,
+    fit_learned_router,
+    priority,
+)
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass
+class Router:
+    """Decides who goes to the language model and what comes of both logits."""
+
+    config: RoutingConfig
+    seed: int
+    crm: Calibrator
+    llm: Calibrator
+    blend: Blend
+    learned: LearnedRouter | None
+    validation_priority: npt.NDArray[np.float64]
+    """Priorities of the validation rows (of whole requests, where the budget counts requests) under the configured
+    policy, from which a threshold for any share is read.
+    """
+
+    def inputs(
+        self, z_crm: Floats, features: npt.NDArray[np.float32], guess: Floats | None, seen: Ints
+    ) -> RouterInputs:
+        """Calibrate what the policies read. `z_crm`: raw CRM logits; `guess`: raw guesses of the LLM's logits; `seen`:
+        earlier interactions with each item."""
+        calibrated = self.crm(z_crm)
+        known = np.full(len(calibrated), np.nan) if guess is None else self.combine(calibrated, self.llm(guess))
+        return RouterInputs(calibrated, features, known, seen)
+
+    def priority(self, inputs: RouterInputs) -> npt.NDArray[np.float64]:
+        """Priority under the configured policy, higher goes first."""
+        return priority(self.config.policy, inputs, self.learned, self.seed)
+
+    def threshold(self, share: float) -> float:
+        """The priority from which on a sample is routed, so that `share` of validation rows would be."""
+        return threshold(self.validation_priority, share)
+
+    def combine(self, z_crm: Floats, z_llm: Floats, how: str | None = None) -> npt.NDArray[np.float64]:
+        """What a routed sample gets, from both calibrated logits: `blend` or `replace`."""
+        if (how or self.config.combine) == "replace":
+            return np.asarray(z_llm, dtype=np.float64)
+        return self.blend(z_crm, z_llm)
+
+    def state(self) -> dict[str, Any]:
+        """Everything as JSON-able data."""
+        return {
+            "crm": asdict(self.crm), "llm": asdict(self.llm), "blend": asdict(self.blend),
+            "learned": [trees.text for trees in self.learned.folds] if self.learned else None,
+            "validation_priority": self.validation_priority.tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], config: RoutingConfig, seed: int) -> "Router":
+        """The router that `state()` described."""
+        learned = LearnedRouter([Trees(text) for text in state["learned"]]) if state["learned"] else None
+        return cls(
+            config, seed, Calibrator(**state["crm"]), Calibrator(**state["llm"]), Blend(**state["blend"]), learned,
+            np.array(state["validation_priority"]),
+        )  # fmt: skip
+
+
+def fit_router(
+    z_crm: Floats,
+    z_llm: Floats,
+    label: Ints,
+    features: npt.NDArray[np.float32],
+    guess: Floats | None,
+    seen: Ints,
+    user: Ints,
+    config: RoutingConfig,
+    seed: int,
+) -> Router:
+    """Fit everything on validation rows: raw logits of both models, labels, router features, guesses of the LLM's
+    logits, earlier interactions with the item, users (whose rows stay in one fold, and are one request).
+    """
+    crm = fit_calibrator(z_crm, label, config.calibration)
+    llm = fit_calibrator(z_llm, label, config.calibration)
+    blend = fit_blend(crm(z_crm), llm(z_llm), label)
+    router = Router(config, seed, crm, llm, blend, None, np.zeros(0))
+    inputs = router.inputs(z_crm, features, guess, seen)
+    combined = router.combine(inputs.crm, llm(z_llm))
+    router.learned, held_out = fit_learned_router(inputs, combined, user, seed)
+    held_out += 1e-6 * entropy(probability(inputs.crm))
+    router.validation_priority = held_out if config.policy == "learned" else router.priority(inputs)
+    if config.budget_unit == "requests":
+        router.validation_priority = request_means(router.validation_priority, user)[0]
+    return router

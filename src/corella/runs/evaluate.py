@@ -1,0 +1,102 @@
+"""Evaluate a trained run on its test rows, and draw its report."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from corella.config.loading import changed, load_config, to_yaml
+from corella.errors import UserError
+from corella.evaluation.evaluate import evaluate
+from corella.evaluation.examples import example_recommendations
+from corella.evaluation.retrieval import evaluate_retrieval
+from corella.files import alone, atomic_path, read_json, write_json, write_text
+from corella.progress import Reporter
+from corella.ranking.model import FittedRanking
+from corella.recommender import Recommender
+from corella.retrieval.system import Retrieval
+from corella.runs.folder import RunFolder
+from corella.runs.machine import machine
+from corella.runs.train import load_run
+
+
+def evaluate_run(
+    run: Path,
+    model: FittedRanking | None = None,
+    reporter: Reporter | None = None,
+    outside: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Evaluate; writes metrics.json and, where there is a ranking, predictions.parquet and report.html.
+
+    `outside`: a table of probabilities of another conventional model, see `corella.evaluation.evaluate`. `overrides`
+    change the settings that only an evaluation reads, and stay; `UserError` for others.
+    """
+    folder = RunFolder(run)
+    reporter = reporter or Reporter(folder.log)
+    if model is None and folder.has_retrieval and not folder.has_ranking:
+        return _evaluate_retrieval(folder, reporter, outside, overrides)
+    model = model or load_run(run)
+    if overrides:
+        _set_evaluation(folder, overrides)
+    model = replace(model, config=model.config.with_sections(["evaluation"], load_config(folder.config)))
+    found = evaluate(model, folder.checkpoints, reporter, outside)
+    with atomic_path(folder.predictions) as path:
+        found.predictions.write_parquet(path)
+    metrics = {**found.metrics, **_about(model)}
+    write_json(folder.metrics, metrics)
+    if folder.has_retrieval:
+        retrieval = Retrieval.load(folder.retrieval)
+        metrics["retrieval"] = evaluate_retrieval(retrieval, reporter)
+        metrics["recommendations"] = example_recommendations(Recommender(retrieval, model), model.dataset)
+        write_json(folder.metrics, metrics)
+    write_report(run)
+    return metrics
+
+
+def _evaluate_retrieval(
+    folder: RunFolder, reporter: Reporter, outside: Path | None, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """Of a run that holds nothing else."""
+    if outside is not None:
+        raise UserError(f"{folder.path} holds a retrieval but no ranking, which {outside} could stand beside")
+    if overrides:
+        raise UserError(f"{folder.path} holds a retrieval but no ranking, whose evaluation {overrides[0]} could change")
+    retrieval = Retrieval.load(folder.retrieval)
+    metrics = {"retrieval": evaluate_retrieval(retrieval, reporter), **_about(retrieval)}
+    write_json(folder.metrics, metrics)
+    return metrics
+
+
+def _set_evaluation(folder: RunFolder, overrides: Sequence[str]) -> None:
+    """Change the settings of a trained run that only an evaluation reads. Raises `UserError` for others."""
+    with alone(folder.path, "model"):
+        before, wanted = load_config(folder.config), load_config(folder.config, overrides)
+        locked = changed(before.as_trained(), wanted.as_trained())
+        if locked:
+            raise UserError(
+                f"{folder.path} was trained with another {locked[0]}; what may change after the training is "
+                "evaluation.max_test, evaluation.lists and evaluation.bootstrap"
+            )
+        write_text(folder.config, to_yaml(wanted))
+
+
+def _about(model: FittedRanking | Retrieval) -> dict[str, Any]:
+    """What the figures were measured on."""
+    facts = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
+    return {"machine": machine(), "seed": model.config.seed, "dataset": facts}
+
+
+def write_report(run: Path) -> None:
+    """Draw report.html from metrics.json and predictions.parquet (needs the extra `report`)."""
+    try:
+        from corella.report.page import render_report
+    except ImportError:
+        raise UserError("the report needs: pip install 'corella-rec[report]'") from None
+    folder = RunFolder(run)
+    metrics, config = read_json(folder.metrics), load_config(folder.config)
+    if "final" not in metrics:
+        raise UserError(f"{run} holds figures of a retrieval alone, and the report is about a ranking")
+    write_text(folder.report, render_report(metrics, config, pl.read_parquet(folder.predictions)))
