@@ -15,14 +15,15 @@ import torch
 
 from common import DOCS, commit, union
 from corella.calibration import fit_calibrator
+from corella.columns import ITEM, LABEL, TIME, USER
 from corella.config import Config
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import make_encoder
 from corella.crm.models import MODELS, build_crm
+from corella.crm.spec import make_spec
 from corella.crm.training import PLAIN_ID_DROPOUTS, crm_logits, plain_crm, train_crm
 from corella.crm.trees import train_trees
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
-from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import quality
 from corella.files import atomic_path, read_json, write_json
 from corella.threads import set_threads
@@ -107,7 +108,7 @@ def _one(
     """Quality on all test rows of a model trained with early stopping, calibrated on validation rows; its logits of
     both are written beside `path`."""
     spec = make_spec(dataset)
-    encoder = CRMEncoder(spec, dataset)
+    encoder = make_encoder(spec, dataset)
     train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))
     if title in titles():
         name, counts = titles()[title]

@@ -20,7 +20,7 @@ from corella.data.dataset import load_prepared
 from corella.llm.backbone import Backbone, load_backbone, make_trainable, trainable
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.scoring import score_samples
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import TimelinePrompts, timeline_prompts
 
 if TYPE_CHECKING:
     from gpu import Setting
@@ -69,7 +69,7 @@ def correctness(setting: "Setting", found: Found) -> Found:
     ):  # fmt: skip
         config = LLMConfig.model_validate({"backbone": setting.backbone, "device": device, "dtype": dtype})
         backbone = load_backbone(config)
-        prompts = TimelinePrompts(dataset, backbone, config)
+        prompts = timeline_prompts(dataset, backbone, config)
 
         def score(samples: Any, backbone: Backbone = backbone, prompts: TimelinePrompts = prompts) -> np.ndarray:
             return score_samples(backbone, prompts, samples, 4096, 0.5, window_tokens=512)

@@ -36,7 +36,7 @@ from corella.joint.residual import COLD, FOLDS, out_of_fold
 from corella.joint.trainer import JointProgress, JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.scoring import score_samples
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 from corella.progress import Reporter
 from corella.threads import set_threads
 from llm_residual_page import figures, llm_residual_page
@@ -156,7 +156,7 @@ def train_one(arguments: argparse.Namespace) -> None:
     config = load_config(settings={"seed": arguments.seed, "threads": arguments.threads, "joint": joint, "llm": llm})
     set_threads(config)
     backbone = make_trainable(load_backbone(config.llm), config.llm, config.seed)
-    prompts = TimelinePrompts(dataset, backbone, config.llm)
+    prompts = timeline_prompts(dataset, backbone, config.llm)
     rung = fresh_rungs(dataset, config.crm, build_crm, 1)[0]
     trainer = JointTrainer(backbone, prompts, rung.neural, rung.encoder, train, config, base=base["train"])
     began, losses = time.perf_counter(), []

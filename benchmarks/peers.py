@@ -24,8 +24,9 @@ import torch
 from common import commit, run, union, write_result
 from corella.calibration import fit_calibrator
 from corella.config import Config
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
+from corella.crm.spec import make_spec
 from corella.crm.training import crm_logits, train_crm
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
@@ -142,7 +143,7 @@ def export(dataset: Dataset, folder: Path) -> None:
     and asked about; so its histories say what ours say."""
     folder.mkdir(parents=True, exist_ok=True)
     spec, config = make_spec(dataset), dataset.config
-    encoder = CRMEncoder(spec, dataset)
+    encoder = make_encoder(spec, dataset)
     offsets = np.array(list(spec.offsets.values()))
     user_columns, item_columns = list(spec.user_columns), list(spec.item_columns)
     for part in ("train", "valid", "test"):
@@ -186,7 +187,7 @@ def train_ours(dataset: Dataset, config: Config, name: str, seed: int) -> dict[s
     set_threads(config)
     crm = config.crm.model_copy(update={"model": name, "counts": False, "id_dropout": ID_DROPOUT})
     spec = make_spec(dataset)
-    encoder = CRMEncoder(spec, dataset)
+    encoder = make_encoder(spec, dataset)
     train, valid, test = (dataset.samples(part) for part in ("train", "valid", "test"))
     once = crm.model_copy(update={"epochs": 3, "evaluations_per_epoch": 1})
     timed = train_crm(build_crm(spec, crm), encoder, train, valid.take(np.arange(200)), once, seed)

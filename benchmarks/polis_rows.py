@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import ITEM, LABEL, SPLIT, TIME, USER
 from corella.config import DataConfig
 from corella.data.dataset import Dataset, make_dataset
-from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER
 from corella.features.text.items import read_items
 
 Ints = npt.NDArray[np.int64]

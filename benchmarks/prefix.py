@@ -22,7 +22,7 @@ from corella.llm.backbone import load_backbone
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.scoring import answer_logits, group_by_tokens
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 from corella.ranking.io import load_ranking
 from corella.ranking.model import FittedRanking
 from corella.serving.export import export
@@ -73,7 +73,7 @@ def load_work(run: Path) -> Work:
     known = set(events.item[events.start[user] : events.start[user + 1]].tolist())
     items = [dataset.items["item_id"][i] for i in range(dataset.items.height) if i not in known][:CANDIDATES]
     samples = dataset.query(pl.DataFrame({"user_id": [name] * CANDIDATES, "item_id": items}))
-    timeline = TimelinePrompts(dataset, model.llm.backbone, config)
+    timeline = timeline_prompts(dataset, model.llm.backbone, config)
     (shared,) = timeline.shared(samples, config.eval_context_share, config.eval_window_tokens)
     return Work(model, samples, name, shared)
 

@@ -21,8 +21,9 @@ import torch
 from common import commit, run, write_result
 from corella.config import Config
 from corella.config.loading import load_config
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
+from corella.crm.spec import make_spec
 from corella.crm.training import train_crm
 from corella.data.builtin.ml_1m import read_movies, read_users
 from corella.data.dataset import Samples, load_prepared
@@ -33,7 +34,7 @@ from corella.joint.trainer import JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 from corella.progress import peak_gib
 from corella.threads import set_threads
 
@@ -78,7 +79,7 @@ def part_crm(config: Config, work: Path) -> dict[str, float]:
     torch.manual_seed(config.seed)
     model = build_crm(spec, config.crm)
     valid = dataset.samples("valid").take(np.arange(20_000))
-    fit = train_crm(model, CRMEncoder(spec, dataset), dataset.samples("train"), valid, config.crm, config.seed)
+    fit = train_crm(model, make_encoder(spec, dataset), dataset.samples("train"), valid, config.crm, config.seed)
     return {"rows_per_second": fit.rows / fit.seconds, "seconds": fit.seconds, "peak_gib": peak_gib()}
 
 
@@ -92,7 +93,7 @@ def part_timeline() -> dict[str, float]:
     backbone = make_trainable(load_backbone(config.llm), config.llm, config.seed)
     spec = make_spec(dataset)
     result: dict[str, float] = {}
-    timeline: Prompts = TimelinePrompts(dataset, backbone, config.llm)
+    timeline: Prompts = timeline_prompts(dataset, backbone, config.llm)
     pointwise: Prompts = PointwisePrompts(dataset, backbone, config.llm)
     # Users with some history, the same rows for both; a timeline window takes all lines of its users.
     windows = [w for w in timeline.plan(train, 0.0) if len(w.sample) > 1.5 * HISTORY][:12]
@@ -107,7 +108,7 @@ def part_timeline() -> dict[str, float]:
         ):
             joint = {"joint": {"stages": [3], "stage3_targets": targets, "targets_per_step": 8}}
             run = load_config(settings={**settings, **joint})
-            trainer = JointTrainer(backbone, prompts, build_crm(spec, run.crm), CRMEncoder(spec, dataset), part, run)
+            trainer = JointTrainer(backbone, prompts, build_crm(spec, run.crm), make_encoder(spec, dataset), part, run)
             done = trainer.run()
             rates[name].append(done.targets / done.seconds)
             result[f"{name}_tokens_per_target"] = done.tokens / done.targets

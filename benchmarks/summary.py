@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from corella.data.schema import ITEM, LABEL, TIME, USER
+from corella.columns import ITEM, LABEL, TIME, USER
 from corella.errors import UserError
 from corella.evaluation.metrics import user_aucs
 from corella.files import read_json

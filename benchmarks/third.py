@@ -13,9 +13,9 @@ import polars as pl
 
 from conventional import Measured, untitled
 from corella.calibration import fit_blend, fit_calibrator, probability
+from corella.columns import ITEM, LABEL, TIME, USER
 from corella.crm.outside import PROBABILITY, outside_logits
 from corella.data.dataset import sample_users
-from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import quality
 from corella.files import read_json
 from corella.runs.train import load_run

@@ -19,8 +19,9 @@ from sklearn.metrics import roc_auc_score
 from common import DOCS, run
 from conventional import LIGHTGBM, titles
 from corella.config import Config, CRMConfig
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
+from corella.crm.spec import make_spec
 from corella.crm.training import PLAIN_ID_DROPOUTS, train_crm
 from corella.crm.trees import train_trees
 from corella.data.dataset import Dataset
@@ -121,7 +122,7 @@ def _current(crm: CRMConfig, counts: bool) -> dict[str, Any]:
 
 def _valid_auc(trial: optuna.Trial, dataset: Dataset, config: Config, model: str, counts: bool) -> float:
     spec = make_spec(dataset)
-    encoder = CRMEncoder(spec, dataset)
+    encoder = make_encoder(spec, dataset)
     train, valid = dataset.samples("train"), dataset.samples("valid")
     if not model:
         settings = tree_space(trial)

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from corella.columns import FILE_ROW, RawTables
 from corella.config import DataConfig
 from corella.data.clean import clean
 from corella.data.dataset import Dataset, make_dataset
-from corella.data.schema import FILE_ROW, RawTables
 from corella.data.split import order_log, split_log
 from corella.features.text.encoder import fit_tfidf
 from corella.features.text.items import ItemTexts

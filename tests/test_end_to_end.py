@@ -13,7 +13,7 @@ from corella.config.loading import load_config
 from corella.files import read_json
 from corella.llm.backbone import load_backbone
 from corella.llm.scoring import answer_logits
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 from corella.progress import Reporter
 from corella.runs.evaluate import evaluate_run
 from corella.runs.train import train_run
@@ -53,7 +53,7 @@ def test_real_model(tmp_path: Path) -> None:
     backbone = load_backbone(exact)
     backbone.model.eval()
     samples = model.dataset.samples("train")
-    prompts = TimelinePrompts(model.dataset, backbone, exact)
+    prompts = timeline_prompts(model.dataset, backbone, exact)
     windows = [w for w in prompts.plan(samples, 0.3) if len(w.sample) > 4][:2]
     alone = [
         replace(w, end=int(w.event[n]) + 1, sample=w.sample[n : n + 1], event=w.event[n : n + 1])

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from corella.calibration import probability
+from corella.columns import ITEM, USER
 from corella.data.dataset import Dataset
-from corella.data.schema import ITEM, USER
 from corella.errors import UserError
 from corella.ranking.model import FittedRanking
 from corella.retrieval.system import Retrieval

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corella.config import Config, DataConfig
-from corella.crm.inputs import CRMBatch, CRMEncoder, CRMSpec, make_spec
+from corella.crm.encoder import CRMBatch, make_encoder
+from corella.crm.spec import CRMSpec, make_spec
 from corella.data.dataset import Dataset, Samples, make_dataset
 
 
@@ -45,7 +46,7 @@ def test_vocabulary_is_that_of_the_training_rows(tiny_dataset: Dataset, spec: CR
 def test_values_not_seen_in_training_are_unknown(tiny_dataset: Dataset, spec: CRMSpec) -> None:
     test = tiny_dataset.samples("test")
     ids = tiny_dataset.log[test.row]
-    fields = CRMEncoder(spec, tiny_dataset).batch(test).fields
+    fields = make_encoder(spec, tiny_dataset).batch(test).fields
     item = fields[:, 2].numpy() - spec.offsets["item_id"]
     user = fields[:, 0].numpy() - spec.offsets["user_id"]
     assert np.array_equal(item == 0, (ids["item_id"] == "i39").to_numpy())
@@ -56,7 +57,7 @@ def test_values_not_seen_in_training_are_unknown(tiny_dataset: Dataset, spec: CR
 
 def test_codes_of_minus_one_are_unknown_without_history(tiny_dataset: Dataset, spec: CRMSpec) -> None:
     samples = tiny_dataset.query(pl.DataFrame({"user_id": ["nobody"], "item_id": ["nothing"]}))
-    batch = CRMEncoder(spec, tiny_dataset).batch(samples)
+    batch = make_encoder(spec, tiny_dataset).batch(samples)
     offsets = spec.offsets
     assert batch.fields.tolist() == [[offsets["user_id"], offsets["gender"], offsets["item_id"]]]
     assert (batch.lists[0] == offsets["genres"]).all()
@@ -65,7 +66,7 @@ def test_codes_of_minus_one_are_unknown_without_history(tiny_dataset: Dataset, s
 
 def test_lists_by_hand(tiny_dataset: Dataset, spec: CRMSpec) -> None:
     samples = tiny_dataset.samples("train").take(np.arange(100))
-    index = CRMEncoder(spec, tiny_dataset).batch(samples).lists[0].numpy() - spec.offsets["genres"]
+    index = make_encoder(spec, tiny_dataset).batch(samples).lists[0].numpy() - spec.offsets["genres"]
     names = np.array(["", *spec.list_columns["genres"]])
     for code, row in zip(samples.item, index, strict=True):
         assert [n for n in names[row] if n] == tiny_dataset.items["genres"][int(code)].to_list()
@@ -77,7 +78,7 @@ def test_history_by_hand(tiny_dataset: Dataset, answers: str) -> None:
     dataset = _rebuilt(tiny_dataset, tiny_dataset.log, config)
     spec = make_spec(dataset)
     samples = dataset.samples(np.arange(0, dataset.log.height, 7))
-    batch = CRMEncoder(spec, dataset).batch(samples)
+    batch = make_encoder(spec, dataset).batch(samples)
     index = {name: i + 1 for i, name in enumerate(spec.item_columns["item_id"])}
     log = dataset.log.select("user_id", "item_id", "label").rows()
     lengths = set()
@@ -112,16 +113,16 @@ def test_nothing_at_or_after_a_sample_changes_its_batch(tiny_dataset: Dataset, d
     other = _rebuilt(tiny_dataset, changed)
     assert not np.array_equal(other.label, tiny_dataset.label)
     at = np.array([row])
-    one = CRMEncoder(make_spec(tiny_dataset), tiny_dataset).batch(tiny_dataset.samples(at))
-    assert _same(one, CRMEncoder(make_spec(other), other).batch(other.samples(at)))
+    one = make_encoder(make_spec(tiny_dataset), tiny_dataset).batch(tiny_dataset.samples(at))
+    assert _same(one, make_encoder(make_spec(other), other).batch(other.samples(at)))
 
 
 def test_the_past_does_change_a_batch(tiny_dataset: Dataset, spec: CRMSpec) -> None:
     """The test above could not fail if nothing ever changed a batch."""
     flipped = _rebuilt(tiny_dataset, tiny_dataset.log.with_columns(label=1 - pl.col("label")))
     row = tiny_dataset.rows("test")[-1:]
-    one = CRMEncoder(spec, tiny_dataset).batch(tiny_dataset.samples(row))
-    assert not _same(one, CRMEncoder(spec, flipped).batch(flipped.samples(row)))
+    one = make_encoder(spec, tiny_dataset).batch(tiny_dataset.samples(row))
+    assert not _same(one, make_encoder(spec, flipped).batch(flipped.samples(row)))
 
 
 def test_vocabulary_of_a_split_by_column_in_any_order(tiny_dataset: Dataset) -> None:
@@ -149,7 +150,7 @@ def test_history_rows_count_only_where_a_training_row_shows_them(tiny_dataset: D
 
 def test_counts_are_standardised_on_training_rows(tiny_dataset: Dataset, spec: CRMSpec) -> None:
     train: Samples = tiny_dataset.samples("train")
-    counts = CRMEncoder(spec, tiny_dataset).batch(train).counts.numpy()
+    counts = make_encoder(spec, tiny_dataset).batch(train).counts.numpy()
     assert np.allclose(counts.mean(axis=0), 0, atol=1e-4)
     assert np.allclose(counts.std(axis=0), 1, atol=1e-4)
 
@@ -162,7 +163,7 @@ def test_config_is_the_dataset_s(tiny_dataset: Dataset, tiny_config: Config, spe
 
 def test_an_item_as_if_nobody_had_interacted_with_it(tiny_dataset: Dataset) -> None:
     """All that is counted of the item is gone, what is counted of the user and of genres stays."""
-    encoder = CRMEncoder(make_spec(tiny_dataset), tiny_dataset)
+    encoder = make_encoder(make_spec(tiny_dataset), tiny_dataset)
     samples = tiny_dataset.samples("test")
     hidden, names = encoder.unseen(samples), tiny_dataset.count_names
     gone = {"item_answers": 0.0, "item_log_seconds": -1.0, "neighbours_agreement": 0.0, "neighbours_mean": 0.0}

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import Config, CRMConfig
-from corella.crm.inputs import CRMBatch, CRMEncoder, CRMSpec, make_spec
+from corella.crm.encoder import CRMBatch, make_encoder
 from corella.crm.interactions import Bilinear, SelfAttention
 from corella.crm.layers import CRMOutput, DotAttention
 from corella.crm.models import MODELS, ActivationUnit, build_crm
+from corella.crm.spec import CRMSpec, make_spec
 from corella.data.dataset import Dataset
 
 _VARIANTS = [
@@ -33,7 +34,7 @@ def spec(tiny_dataset: Dataset) -> CRMSpec:
 @pytest.fixture(scope="module")
 def batch(tiny_dataset: Dataset, spec: CRMSpec) -> CRMBatch:
     rows = np.random.default_rng(0).permutation(tiny_dataset.rows("train"))[:64]
-    return CRMEncoder(spec, tiny_dataset).batch(tiny_dataset.samples(rows))
+    return make_encoder(spec, tiny_dataset).batch(tiny_dataset.samples(rows))
 
 
 def _model(spec: CRMSpec, config: CRMConfig, name: str, **settings: object) -> Any:

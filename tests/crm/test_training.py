@@ -7,8 +7,9 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from corella.config import Config, CRMConfig
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import CRMEncoder, make_encoder
 from corella.crm.models import MODELS, build_crm
+from corella.crm.spec import make_spec
 from corella.crm.training import PLAIN_ID_DROPOUTS, CRMFit, batches, crm_logits, crm_outputs, plain_crm, train_crm
 from corella.data.dataset import Dataset
 
@@ -16,7 +17,7 @@ from corella.data.dataset import Dataset
 @pytest.fixture(scope="module")
 def encoder(tiny_dataset: Dataset) -> CRMEncoder:
     torch.set_num_threads(1)
-    return CRMEncoder(make_spec(tiny_dataset), tiny_dataset)
+    return make_encoder(make_spec(tiny_dataset), tiny_dataset)
 
 
 def _trained(dataset: Dataset, encoder: CRMEncoder, config: CRMConfig, seed: int = 1) -> tuple[nn.Module, CRMFit]:

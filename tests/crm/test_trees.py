@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import CRMEncoder, make_encoder
+from corella.crm.spec import make_spec
 from corella.crm.trees import Trees, lightgbm_features, train_trees
 from corella.data.dataset import Dataset, Samples
 
 
 @pytest.fixture(scope="module")
 def encoder(tiny_dataset: Dataset) -> CRMEncoder:
-    return CRMEncoder(make_spec(tiny_dataset), tiny_dataset)
+    return make_encoder(make_spec(tiny_dataset), tiny_dataset)
 
 
 def test_logits(tiny_dataset: Dataset, encoder: CRMEncoder) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from corella.columns import RawTables, epoch_seconds, exact_seconds, long_texts
 from corella.config import DataConfig
 from corella.data.clean import Ledger, clean
 from corella.data.dataset import Dataset
-from corella.data.schema import RawTables, epoch_seconds, exact_seconds, long_texts
 from corella.data.split import tied_share
 from corella.errors import UserError
 

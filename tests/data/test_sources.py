@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from corella.columns import FILE_ROW
 from corella.config import TableConfig
-from corella.data.schema import FILE_ROW
 from corella.data.sources import read_table, split_list
 from corella.errors import UserError
 

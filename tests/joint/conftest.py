@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from corella.config import Config
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
+from corella.crm.spec import make_spec
 from corella.data.dataset import Dataset
 from corella.joint.trainer import JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +29,8 @@ def make_trainer(tiny_system_config: Callable[..., Config], tiny_dataset: Datase
         spec = make_spec(tiny_dataset)
         crm = build_crm(spec, config.crm)
         backbone = make_trainable(load_backbone(config.llm), config.llm, config.seed)
-        prompts = TimelinePrompts(tiny_dataset, backbone, config.llm)
-        encoder = CRMEncoder(spec, tiny_dataset)
+        prompts = timeline_prompts(tiny_dataset, backbone, config.llm)
+        encoder = make_encoder(spec, tiny_dataset)
         return JointTrainer(backbone, prompts, crm, encoder, tiny_dataset.samples("train"), config, base=base)
 
     return make

@@ -17,12 +17,13 @@ from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
 from corella.checkpoint import save_tensors
 from corella.config import Config
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
+from corella.crm.spec import make_spec
 from corella.data.dataset import make_dataset
 from corella.joint.trainer import JointProgress, JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 
 
 def main(model: str, checkpoint: str, done: str) -> None:
@@ -47,7 +48,7 @@ def main(model: str, checkpoint: str, done: str) -> None:
     crm = build_crm(spec, config.crm)
     backbone = make_trainable(load_backbone(config.llm), config.llm, config.seed)
     trainer = JointTrainer(
-        backbone, TimelinePrompts(dataset, backbone, config.llm), crm, CRMEncoder(spec, dataset),
+        backbone, timeline_prompts(dataset, backbone, config.llm), crm, make_encoder(spec, dataset),
         dataset.samples("train"), config,
     )  # fmt: skip
 

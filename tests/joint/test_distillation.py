@@ -11,8 +11,9 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from corella.config import Config
-from corella.crm.inputs import CRMEncoder, make_spec
+from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
+from corella.crm.spec import make_spec
 from corella.crm.training import crm_logits, train_crm
 from corella.data.dataset import Dataset
 from corella.errors import UserError
@@ -60,7 +61,7 @@ def test_joined(tiny_dataset: Dataset) -> None:
 
 
 def test_a_student_learns_its_targets_not_the_labels(tiny_dataset: Dataset, tiny_config: Config) -> None:
-    encoder = CRMEncoder(make_spec(tiny_dataset), tiny_dataset)
+    encoder = make_encoder(make_spec(tiny_dataset), tiny_dataset)
     train, valid = tiny_dataset.samples("train"), tiny_dataset.samples("valid")
     config = tiny_config.crm.model_copy(update={"epochs": 3, "patience": 1000, "evaluations_per_epoch": 1})
     auc = []

@@ -15,7 +15,7 @@ from corella.data.dataset import Dataset
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import Prompt
 from corella.llm.scoring import answer_logits, branch_mask, score_samples
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import TimelinePrompts, timeline_prompts
 
 Build = Callable[..., Dataset]
 LLM = Callable[..., LLMConfig]
@@ -55,7 +55,7 @@ def test_new_items_together_equal_each_alone(
         "timestamp": rng.integers(0, rows + 3, size=12),
     })  # fmt: skip
     samples = dataset.query(frame)
-    prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=size))
+    prompts = timeline_prompts(dataset, backbone, llm(window_tokens=size))
     windows = prompts.plan(samples, share)
     assert sorted(np.concatenate([w.sample for w in windows]).tolist()) == list(range(12))
     assert all(len(prompts.render(w, samples).ids) == w.tokens for w in windows)
@@ -67,7 +67,7 @@ def test_a_user_is_read_once(build: Build, backbone: Backbone, llm: LLM) -> None
     """Nine items for one user: the log's tokens once, the items' lines behind them."""
     dataset = _dataset(build, 3, 40)
     samples = dataset.query(pl.DataFrame({"user_id": ["u1"] * 9, "item_id": list(ITEMS)}))
-    prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=2000))
+    prompts = timeline_prompts(dataset, backbone, llm(window_tokens=2000))
     (window,) = prompts.plan(samples, 0.5)
     rendered = prompts.render(window, samples)
     text = backbone.tokenizer.decode(rendered.ids)
@@ -95,7 +95,7 @@ def test_likes_only(build: Build, backbone: Backbone, llm: LLM) -> None:
     """Dislikes are asked about, but stand in nobody's history."""
     log = [("u", "a", 1), ("u", "b", 0), ("u", "c", 1)]
     dataset = build(log, {"a": "Alpha", "b": "Beta", "c": "Gamma"}, {"u": "Ann."}, history_answers="likes")
-    prompts = TimelinePrompts(dataset, backbone, llm(counts_in_words=False))
+    prompts = timeline_prompts(dataset, backbone, llm(counts_in_words=False))
     samples = dataset.samples("train")
     texts = []
     for i in range(3):
@@ -120,7 +120,7 @@ def test_strict_time_hides_the_same_second(build: Build, backbone: Backbone, llm
     samples = dataset.samples("train")
     assert samples.history_end.tolist() == [0, 1, 1, 3]
     np.testing.assert_allclose(np.expm1(samples.counts[:, 0]), [0, 1, 1, 3], rtol=1e-6)
-    prompts = TimelinePrompts(dataset, backbone, llm(counts_in_words=False))
+    prompts = timeline_prompts(dataset, backbone, llm(counts_in_words=False))
     shown = []
     for i in range(4):
         one = samples.take(np.array([i]))
@@ -138,7 +138,7 @@ def test_no_later_answer_reaches_a_branch(build: Build, backbone: Backbone, llm:
     scores = []
     for log in (rows, flipped):
         dataset = build(log, ITEMS, USERS, **given)
-        prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=90))
+        prompts = timeline_prompts(dataset, backbone, llm(window_tokens=90))
         scores.append(score_samples(backbone, prompts, dataset.samples("train"), 512, 0.4))
     np.testing.assert_allclose(scores[0][:26], scores[1][:26], atol=1e-5)
     assert np.abs(scores[0][26:] - scores[1][26:]).max() > 1e-4

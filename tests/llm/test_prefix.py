@@ -11,7 +11,7 @@ from corella.data.dataset import Dataset, Samples
 from corella.llm.backbone import Backbone, load_backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.scoring import score_samples
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 
 Build = Callable[..., Dataset]
 LLM = Callable[..., LLMConfig]
@@ -34,7 +34,7 @@ def _asked(dataset: Dataset, user: str) -> Samples:
 @pytest.fixture(scope="module")
 def asked(dataset: Dataset, backbone: Backbone, llm: LLM) -> dict[str, tuple[SharedPrompt, np.ndarray]]:
     """User -> the shared prompt of all items, and the logits of separate prompts."""
-    prompts, found = TimelinePrompts(dataset, backbone, llm()), {}
+    prompts, found = timeline_prompts(dataset, backbone, llm()), {}
     for user in USERS:
         samples = _asked(dataset, user)
         (shared,) = prompts.shared(samples, 0.5, 5000)
@@ -111,7 +111,7 @@ def test_what_else_is_asked_changes_nothing_in_short_windows(
     dataset: Dataset, backbone: Backbone, llm: LLM, window: int
 ) -> None:
     """A long line may leave less room for the history than a short one: such a request has two prompts."""
-    prompts = TimelinePrompts(dataset, backbone, llm())
+    prompts = timeline_prompts(dataset, backbone, llm())
     scorer, two = PrefixScorer(load_backbone(llm()), PrefixCache(0)), 0
     for user in USERS:
         samples = _asked(dataset, user)
@@ -129,7 +129,7 @@ def test_what_else_is_asked_changes_nothing_in_short_windows(
 
 
 def test_prompts_of_several_users(dataset: Dataset, backbone: Backbone, llm: LLM) -> None:
-    prompts = TimelinePrompts(dataset, backbone, llm())
+    prompts = timeline_prompts(dataset, backbone, llm())
     both = dataset.query(pl.DataFrame({"user_id": ["u0", "u1", "u0", "nobody"], "item_id": ["i1", "i2", "i3", "i4"]}))
     shared = prompts.shared(both, 0.5, 5000)
     assert [p.sample.tolist() for p in shared] == [[0, 2], [1], [3]]

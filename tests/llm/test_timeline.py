@@ -12,13 +12,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from corella.columns import DESCRIPTION
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset, Samples
-from corella.data.schema import DESCRIPTION
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import SHARE_WORDS, Prompt, share_word
 from corella.llm.scoring import answer_logits, group_by_tokens, score_samples
-from corella.llm.timeline import TimelinePrompts, Window
+from corella.llm.timeline import Window, timeline_prompts
 
 Build = Callable[..., Dataset]
 LLM = Callable[..., LLMConfig]
@@ -63,7 +63,7 @@ def test_descriptions_are_read_up_to_a_limit(build: Build, backbone: Backbone, l
     samples = dataset.samples("train")
 
     def read(**changed: Any) -> str:
-        prompts = TimelinePrompts(dataset, backbone, llm(**changed))
+        prompts = timeline_prompts(dataset, backbone, llm(**changed))
         return _text(backbone, prompts.render(prompts.plan(samples, 0.25)[0], samples))
 
     assert read() == "Ann, 30. Likes it?\nnew Alpha. A long tale.: Yes\nnew Beta: the film:"
@@ -74,7 +74,7 @@ def test_descriptions_are_read_up_to_a_limit(build: Build, backbone: Backbone, l
 
 def test_exact_text(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, USERS)
-    prompts, samples = TimelinePrompts(dataset, backbone, llm()), dataset.samples("train")
+    prompts, samples = timeline_prompts(dataset, backbone, llm()), dataset.samples("train")
     ann, bob = prompts.plan(samples, 0.25)
     text = "Ann, 30. Likes it?\nnew Alpha: Yes\nnew Beta: the film: No\nfew Gamma, Drama:"
     assert _text(backbone, prompts.render(ann, samples)) == text
@@ -89,7 +89,7 @@ def test_exact_text(build: Build, backbone: Backbone, llm: LLM) -> None:
 
 def test_without_counts(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, USERS)
-    prompts, samples = TimelinePrompts(dataset, backbone, llm(counts_in_words=False)), dataset.samples("train")
+    prompts, samples = timeline_prompts(dataset, backbone, llm(counts_in_words=False)), dataset.samples("train")
     assert _text(backbone, prompts.render(prompts.plan(samples, 0)[1], samples)) == (
         "Bob. Likes it?\nAlpha: No\nGamma, Drama: Yes\nBeta: the film:"
     )
@@ -99,7 +99,7 @@ def test_context_lines_are_no_targets(build: Build, backbone: Backbone, llm: LLM
     """Only the last row is asked for: the lines above are context, with their answers."""
     dataset = build(LOG, TEXTS, USERS)
     samples = dataset.samples(np.array([5]))
-    prompts = TimelinePrompts(dataset, backbone, llm())
+    prompts = timeline_prompts(dataset, backbone, llm())
     (window,) = prompts.plan(samples, 0.5)
     rendered = prompts.render(window, samples)
     assert _text(backbone, rendered).endswith("\nnew Beta: the film: No\nfew Gamma, Drama:")
@@ -115,7 +115,7 @@ def test_share_word_counts_the_past_only(build: Build, backbone: Backbone, llm: 
     for own in (0, 1):
         dataset = build([(f"u{i}", "a", int(i < 7)) for i in range(10)] + [("u10", "a", own)], TEXTS, users)
         samples = dataset.samples(np.array([10]))
-        prompts = TimelinePrompts(dataset, backbone, llm())
+        prompts = timeline_prompts(dataset, backbone, llm())
         assert _text(backbone, prompts.render(prompts.plan(samples, 0)[0], samples)) == "User 10.\n7 Alpha:"
 
 
@@ -136,7 +136,7 @@ def test_every_sample_once_and_windows_fit(
     dataset = _random_dataset(build, _random_rows(seed, rows))
     chosen = np.flatnonzero(np.random.default_rng(seed).random(rows) < 0.7)
     samples = dataset.samples(np.random.default_rng(seed).permutation(chosen))
-    prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=size))
+    prompts = timeline_prompts(dataset, backbone, llm(window_tokens=size))
     windows = prompts.plan(samples, share)
     assert sorted(np.concatenate([w.sample for w in windows]) if windows else []) == list(range(len(samples)))
     for window in windows:
@@ -168,7 +168,7 @@ def test_packed_equals_alone(
     """A target read off a packed window has the logit of its own prompt from the same first line."""
     dataset = _random_dataset(build, _random_rows(seed, rows))
     samples = dataset.samples("train")
-    prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=size))
+    prompts = timeline_prompts(dataset, backbone, llm(window_tokens=size))
     windows = prompts.plan(samples, share)
     packed = _logits(backbone, [prompts.render(w, samples) for w in windows])
     alone = [prompts.render(_single(w, n), samples) for w in windows for n in range(len(w.sample))]
@@ -179,7 +179,7 @@ def test_packed_equals_alone(
 def test_padding_changes_nothing(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = _random_dataset(build, _random_rows(5, 80))
     samples = dataset.samples("train")
-    prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=96))
+    prompts = timeline_prompts(dataset, backbone, llm(window_tokens=96))
     rendered = [prompts.render(w, samples) for w in prompts.plan(samples, 0.3)]
     assert len({len(p.ids) for p in rendered}) > 3
     together = _logits(backbone, rendered)
@@ -200,7 +200,7 @@ def test_no_answer_reaches_its_own_or_an_earlier_target(
 
     def seen(dataset: Dataset, row: int) -> list[int]:
         samples = dataset.samples("train")
-        prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=80, counts_in_words=counts))
+        prompts = timeline_prompts(dataset, backbone, llm(window_tokens=80, counts_in_words=counts))
         for window in prompts.plan(samples, 0.4):
             for n, i in enumerate(window.sample):
                 if samples.row[i] == row:
@@ -225,7 +225,7 @@ def test_scores_do_not_change_with_later_answers(build: Build, backbone: Backbon
     scores = []
     for log in (rows, flipped):
         dataset = _random_dataset(build, log)
-        prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=80))
+        prompts = timeline_prompts(dataset, backbone, llm(window_tokens=80))
         scores.append(score_samples(backbone, prompts, dataset.samples("train"), 512, 0.4))
     np.testing.assert_allclose(scores[0][:31], scores[1][:31], atol=1e-5)
     assert np.abs(scores[0][31:] - scores[1][31:]).max() > 1e-4
@@ -236,7 +236,7 @@ def test_a_new_row_is_asked_like_the_log_row(build: Build, backbone: Backbone, l
     """The same user, item and time, asked as a new row: the same tokens, the same logit."""
     dataset = _random_dataset(build, _random_rows(2, 60))
     new = dataset.query(dataset.log.select("user_id", "item_id", "timestamp"))
-    prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=size))
+    prompts = timeline_prompts(dataset, backbone, llm(window_tokens=size))
     for row in range(0, 60, 7):
         logged, asked = dataset.samples(np.array([row])), new.take(np.array([row]))
         pair = [prompts.render(prompts.plan(s, 0.5)[0], s) for s in (logged, asked)]
@@ -251,21 +251,21 @@ def test_hidden_rows_stand_in_no_prompt_but_their_own(build: Build, backbone: Ba
     dataset = _random_dataset(build, rows, split={"by": "new-items"})
     parts = pl.Series(["train"] * 30 + ["valid"] * 15 + ["test"] * 15)
     dataset = replace(dataset, log=dataset.log.with_columns(split=parts))
-    prompts, samples = TimelinePrompts(dataset, backbone, llm(window_tokens=size)), dataset.samples("test")
+    prompts, samples = timeline_prompts(dataset, backbone, llm(window_tokens=size)), dataset.samples("test")
     packed = score_samples(backbone, prompts, samples, 512, 0.4)
     context = [prompts.render(window, samples).row for window in prompts.plan(samples, 0.4)]
     assert sum(len(row) for row in context) > 10
     assert all((row < 30).all() for row in context)
     alone = _random_dataset(build, rows[:30], counts={"frozen": False})
     asked = replace(alone.query(dataset.log[45:].select("user_id", "item_id")), popularity=samples.popularity)
-    wanted = score_samples(backbone, TimelinePrompts(alone, backbone, llm(window_tokens=size)), asked, 512, 0.4)
+    wanted = score_samples(backbone, timeline_prompts(alone, backbone, llm(window_tokens=size)), asked, 512, 0.4)
     np.testing.assert_allclose(packed, wanted, atol=1e-5)
 
 
 def test_unknown_user_and_item(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, USERS)
     samples = dataset.query(pl.DataFrame({"user_id": ["nobody", "v"], "item_id": ["a", "nothing"]}))
-    prompts = TimelinePrompts(dataset, backbone, llm())
+    prompts = timeline_prompts(dataset, backbone, llm())
     texts = [_text(backbone, prompts.render(w, samples)) for w in prompts.plan(samples, 0.5)]
     assert texts[0] == "A user. Likes it?\nfew Alpha:"
     assert texts[1].startswith("Bob. Likes it?\n")
@@ -274,7 +274,7 @@ def test_unknown_user_and_item(build: Build, backbone: Backbone, llm: LLM) -> No
 
 def test_a_row_asked_twice_is_answered_twice(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, USERS)
-    prompts = TimelinePrompts(dataset, backbone, llm())
+    prompts = timeline_prompts(dataset, backbone, llm())
     scores = score_samples(backbone, prompts, dataset.samples(np.array([2, 5, 2, 0])), 512, 0.5)
     assert scores[0] == scores[2]
     np.testing.assert_allclose(
@@ -285,7 +285,7 @@ def test_a_row_asked_twice_is_answered_twice(build: Build, backbone: Backbone, l
 def test_an_introduction_longer_than_the_window(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, {"u": "Ann " * 60, "v": "Bob"})
     samples = dataset.samples("train")
-    prompts = TimelinePrompts(dataset, backbone, llm(window_tokens=32))
+    prompts = timeline_prompts(dataset, backbone, llm(window_tokens=32))
     windows = prompts.plan(samples, 0.5)
     assert sorted(np.concatenate([w.sample for w in windows])) == list(range(6))
     assert np.isfinite(score_samples(backbone, prompts, samples, 64, 0.5)).all()
@@ -299,7 +299,7 @@ def test_groups_stay_within_the_batch() -> None:
 
 def test_progress_is_reported(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, USERS)
-    prompts = TimelinePrompts(dataset, backbone, llm())
+    prompts = timeline_prompts(dataset, backbone, llm())
     seen: list[tuple[int, int]] = []
     none: Samples = dataset.samples(np.array([], dtype=np.int64))
     assert len(score_samples(backbone, prompts, none, 512, 0.5)) == 0

@@ -16,8 +16,8 @@ from torch import nn
 import corella.routing.features as router_inputs
 from corella.checkpoint import Checkpoints
 from corella.config import Config, CRMConfig
-from corella.crm.inputs import CRMSpec
 from corella.crm.models import build_crm
+from corella.crm.spec import CRMSpec
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, make_dataset, sample_users
 from corella.errors import UserError

@@ -24,6 +24,8 @@ class SpokenFor:
         self.retrieved: list[tuple[str, list[str], list[str], int]] = []
         self.found: list[str] = []
 
+    trust = None
+
     def room(self, seconds: float) -> float:
         return self.space
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.calibration import Blend, fit_blend
-from corella.crm.inputs import CRMEncoder
+from corella.crm.encoder import CRMEncoder
 from corella.crm.trees import Trees
 from corella.data.dataset import Samples
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import CRMConfig
-from corella.crm.inputs import CRMBatch, CRMSpec
+from corella.crm.encoder import CRMBatch
 from corella.crm.layers import CRMOutput, Embedder, LinearPart, deep, layer_outputs
+from corella.crm.spec import CRMSpec
 
 
 class SelfAttention(nn.Module):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import CRMConfig
-from corella.crm.inputs import ANSWERS, CRMBatch, CRMSpec
+from corella.crm.encoder import ANSWERS, CRMBatch
+from corella.crm.spec import CRMSpec
 
 
 @dataclass(frozen=True)

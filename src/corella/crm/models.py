@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import CRMConfig
-from corella.crm.inputs import CRMBatch, CRMSpec
+from corella.crm.encoder import CRMBatch
 from corella.crm.interactions import AutoInt, FiBiNET, XDeepFM
 from corella.crm.layers import Columns, CRMOutput, Embedder, LinearPart, deep, layer_outputs
 from corella.crm.sequence import SASRec
+from corella.crm.spec import CRMSpec
 
 
 class CRM(Protocol):

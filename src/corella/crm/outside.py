@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import FILE_ROW, ITEM, TIME, USER, epoch_seconds, id_text
 from corella.data.dataset import Dataset, Samples
-from corella.data.schema import FILE_ROW, ITEM, TIME, USER, epoch_seconds, id_text
 from corella.data.sources import read_file
 from corella.errors import UserError, suggest
 

@@ -17,8 +17,9 @@ from torch import nn
 from corella.calibration import Blend, fit_blend
 from corella.checkpoint import load_tensors, save_tensors
 from corella.config import CRMConfig
+from corella.crm.encoder import CRMEncoder, make_encoder
 from corella.crm.ensemble import Ensemble, fit_ensemble
-from corella.crm.inputs import CRMEncoder, CRMSpec, make_spec
+from corella.crm.spec import CRMSpec, make_spec
 from corella.crm.training import crm_logits, crm_outputs
 from corella.crm.trees import Trees
 from corella.data.dataset import Dataset, Samples
@@ -94,7 +95,7 @@ def fresh_rungs(dataset: Dataset, config: CRMConfig, build: Build, seed: int) ->
     for text in (False, True) if dataset.space is not None and config.text else (False,):
         spec = make_spec(dataset, text)
         torch.manual_seed(seed)
-        rungs.append(Rung(CRMEncoder(spec, dataset), build(spec, config)))
+        rungs.append(Rung(make_encoder(spec, dataset), build(spec, config)))
     return stacked(rungs)
 
 
@@ -124,7 +125,7 @@ def load_rungs(folder: Path, dataset: Dataset, config: CRMConfig, build: Build) 
         beside, below = folder / f"{prefix}ensemble.json", folder / f"{prefix}added.json"
         ensemble = Ensemble.from_state(read_json(beside)) if beside.is_file() else None
         added = Blend(**read_json(below)) if below.is_file() else None
-        rungs.append(Rung(CRMEncoder(spec, dataset), neural, ensemble, added=added))
+        rungs.append(Rung(make_encoder(spec, dataset), neural, ensemble, added=added))
     return stacked(rungs)
 
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import CRMConfig
-from corella.crm.inputs import ANSWERS, CRMBatch, CRMSpec
+from corella.crm.encoder import ANSWERS, CRMBatch
 from corella.crm.layers import Columns, CRMOutput, LinearPart
+from corella.crm.spec import CRMSpec
 
 
 class SASRec(nn.Module):

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from corella.config import CRMConfig
-from corella.crm.inputs import CRMEncoder
+from corella.crm.encoder import CRMEncoder
 from corella.crm.models import build_crm
 from corella.data.dataset import Samples
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from corella.crm.inputs import CRMEncoder
+from corella.crm.encoder import CRMEncoder
 from corella.data.dataset import Samples
 
 ROUNDS = 2000

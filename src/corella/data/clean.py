@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from corella.config import DataConfig
-from corella.data.schema import (
+from corella.columns import (
     DESCRIPTION,
     EXACT_TIME,
     FILE_ROW,
@@ -25,6 +24,7 @@ from corella.data.schema import (
     exact_seconds,
     id_text,
 )
+from corella.config import DataConfig
 from corella.data.split import sort_log
 from corella.errors import UserError, suggest
 from corella.features.ratings import LabelRule

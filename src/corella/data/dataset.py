@@ -5,6 +5,7 @@ sample's history in the user-major `Events`. Rows of the log and new rows to sco
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
 from corella.config import DataConfig
-from corella.data.schema import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
+from corella.data.world import WHOLE, World, check_world
 from corella.errors import UserError, suggest
 from corella.features.counts import Keys, Log, batch_counts, before, feature_names, residuals
 from corella.features.neighbours import PairTable, pair_table
@@ -55,13 +57,25 @@ class Samples:
     text: npt.NDArray[np.float32]
     """Text features; no column without an encoder. Apart from `counts`, so that models with and without them learn from
     the same samples."""
+    world: World = WHOLE
+    """What the codes mean."""
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, index: npt.NDArray[Any]) -> "Samples":
         """The samples at `index` (positions or a mask)."""
-        return Samples(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return self._with(lambda name: getattr(self, name)[index])
+
+    def followed_by(self, other: "Samples") -> "Samples":
+        """These samples, then others of the same world."""
+        check_world(other, self.world)
+        return self._with(lambda name: np.concatenate([getattr(self, name), getattr(other, name)]))
+
+    def _with(self, column: Callable[[str], npt.NDArray[Any]]) -> "Samples":
+        names = ("user", "item", "history_end", "counts", "popularity", "label", "row", "text")
+        user, item, end, counts, popularity, label, row, text = map(column, names)
+        return Samples(user, item, end, counts, popularity, label, row, text, self.world)
 
 
 def sample_users(samples: Samples, most: int | None, seed: int) -> Ints:
@@ -105,6 +119,11 @@ class Dataset:
     """Where these texts lie; None without an encoder."""
     text: npt.NDArray[np.float32] | None = None
     """Text features of every row; None without an encoder."""
+
+    @property
+    def world(self) -> World:
+        """What codes mean here."""
+        return WHOLE
 
     @property
     def vectors(self) -> npt.NDArray[np.float32] | None:

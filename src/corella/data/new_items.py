@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
+from corella.columns import ITEM, exact_seconds
 from corella.config import SplitConfig
-from corella.data.schema import ITEM, exact_seconds
 from corella.errors import UserError, suggest
 
 

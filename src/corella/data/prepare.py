@@ -12,12 +12,12 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.columns import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
 from corella.config import Config, DataConfig, TableConfig
 from corella.config.loading import load_config
 from corella.data.builtin import load_builtin
 from corella.data.clean import Ledger, clean, fill_users
 from corella.data.dataset import FORMAT, ITEM_CODE, SPACE, TEXTS, USER_CODE, Dataset, load_prepared, make_dataset
-from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log, tied_share
 from corella.errors import UserError

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.data.dataset import Events, Samples
+from corella.data.world import World
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -44,10 +45,13 @@ class Scope:
     """By this world's numbers."""
     vectors: Floats | None = None
     """[items, width]: where their texts lie, see `TextSpace`; None without an encoder."""
+    world: World = field(default_factory=lambda: World("a request"))
 
     def samples(self, items: Ints, counts: Floats, popularity: Ints, text: Floats) -> Samples:
         """Samples of the user and `items` (this world's numbers) behind all events; counts and text [n, features] and
         popularity [n, 2] as of now."""
         n, none = len(items), np.full(len(items), -1)
         end = np.full(n, len(self.events.item), dtype=np.int64)
-        return Samples(np.zeros(n, np.int64), np.asarray(items, np.int64), end, counts, popularity, none, none, text)
+        return Samples(
+            np.zeros(n, np.int64), np.asarray(items, np.int64), end, counts, popularity, none, none, text, self.world
+        )

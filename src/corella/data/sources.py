@@ -12,8 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.columns import FILE_ROW
 from corella.config import TableConfig
-from corella.data.schema import FILE_ROW
 from corella.errors import UserError, suggest
 
 _ATOMIC = {".inter", ".user", ".item"}

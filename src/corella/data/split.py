@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
+from corella.columns import EXACT_TIME, LABEL, SPLIT, TIME, USER
 from corella.config import DataConfig, SplitConfig
 from corella.data.new_items import item_parts, of_items
-from corella.data.schema import EXACT_TIME, LABEL, SPLIT, TIME, USER
 from corella.errors import UserError
 
 _SAMPLE = "_sample"

@@ -16,9 +16,9 @@ import polars as pl
 import torch
 
 from corella.checkpoint import Checkpoints, Kept
+from corella.columns import ITEM, LABEL, TIME, USER
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, Samples
-from corella.data.schema import ITEM, LABEL, TIME, USER
 from corella.evaluation.metrics import ndcg, user_aucs
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.progress import Reporter

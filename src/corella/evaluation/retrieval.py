@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from corella.data.schema import SPLIT
+from corella.columns import SPLIT
 from corella.progress import Reporter
 from corella.retrieval.histories import Reader, items_of, liked_items, top_items, training_likes
 from corella.retrieval.measures import ndcg_at, recall_at

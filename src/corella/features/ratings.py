@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import LABEL, RATING, SPLIT
 from corella.config import DataConfig
-from corella.data.schema import LABEL, RATING, SPLIT
 from corella.errors import UserError
 
 Doubles = npt.NDArray[np.float64]

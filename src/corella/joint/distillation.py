@@ -13,8 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.calibration import Calibrator, fit_calibrator, probability
+from corella.columns import ITEM, TIME, USER
 from corella.data.dataset import Dataset, Samples, in_order
-from corella.data.schema import ITEM, TIME, USER
 from corella.errors import UserError
 
 Floats = npt.NDArray[np.float32]
@@ -70,6 +70,4 @@ def draw_pairs(dataset: Dataset, count: int, seed: int) -> Samples:
 
 def joined(one: Lesson, other: Lesson) -> Lesson:
     """Both lessons as one."""
-    names = one.samples.__dataclass_fields__
-    both = Samples(*(np.concatenate([getattr(one.samples, n), getattr(other.samples, n)]) for n in names))
-    return Lesson(both, np.concatenate([one.target, other.target]))
+    return Lesson(one.samples.followed_by(other.samples), np.concatenate([one.target, other.target]))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from corella.crm.inputs import CRMEncoder
+from corella.crm.encoder import CRMEncoder
 from corella.data.dataset import Dataset, Samples
 from corella.llm.prompts import Prompt
 

@@ -24,7 +24,7 @@ from corella.checkpoint import (
     without_prefix,
 )
 from corella.config import Config, JointConfig
-from corella.crm.inputs import CRMEncoder
+from corella.crm.encoder import CRMEncoder
 from corella.crm.training import crm_optimiser
 from corella.data.dataset import Samples
 from corella.errors import UserError

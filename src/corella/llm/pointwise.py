@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from corella.columns import RATING
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset, Samples
-from corella.data.schema import RATING
+from corella.data.world import WHOLE, check_world
 from corella.llm.backbone import Backbone
-from corella.llm.prompts import Ints, Prompt, Texts, begin_ids
+from corella.llm.prompts import Ints, Prompt, begin_ids, dataset_texts
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class PointwisePrompts:
     def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
         self._config = config
         self._events = dataset.events
-        self._texts = Texts(dataset, backbone, " ", config)
+        self._texts = dataset_texts(dataset, backbone, " ", config)
         kept = (
             self._events.label == 1
             if dataset.config.history_answers == "likes"
@@ -48,6 +49,11 @@ class PointwisePrompts:
         lengths = [len(self._texts.items[self._events.item[e]]) + len(self._remarks[e]) + number for e in kept]
         self._before = np.r_[0, np.cumsum(np.array(lengths, dtype=np.int64))]
 
+    @property
+    def sharing(self) -> None:
+        """Every prompt stands alone, see `corella.llm.scoring.Prompts`."""
+        return None
+
     def _make_remarks(self, dataset: Dataset, config: LLMConfig) -> list[Ints]:
         """For each event what stands behind its item: the rating in stars, or whether it was liked."""
         if config.show_ratings and RATING in dataset.log.columns:
@@ -62,6 +68,7 @@ class PointwisePrompts:
     def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[Question]:
         """One question a sample; windows and their context mean nothing here."""
         del context_share, window_tokens
+        check_world(samples, WHOLE)
         start = np.where(samples.user >= 0, self._events.start[samples.user], samples.history_end)
         low, high = np.searchsorted(self._kept, start), np.searchsorted(self._kept, samples.history_end)
         low = np.maximum(low, high - self._config.history_length)

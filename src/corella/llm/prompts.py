@@ -4,7 +4,6 @@ Pieces of text are tokenised once and joined as ids, so that training and servin
 stands around a piece.
 """
 
-import copy
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -15,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import long_texts
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset
-from corella.data.schema import long_texts
 from corella.data.scope import Scope
 from corella.llm.backbone import Backbone
 
@@ -51,46 +50,54 @@ _USER_TOKENS = 128
 UNKNOWN_USER = "A user. Likes it?"
 
 
-class Texts:
-    """Token ids of the dataset's items and users, tokenised once."""
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """How texts become token ids."""
 
-    def __init__(self, dataset: Dataset, backbone: Backbone, lead: str, config: LLMConfig) -> None:
-        """`lead`: what stands before every item text (a space after a word, else nothing); `config`: whether
-        descriptions are read behind it, and how many tokens are kept."""
-        self._backbone = backbone
-        self._lead, self._longest = lead, config.item_tokens
-        self._answers = [backbone.tokenizer.decode([answer]).strip() for answer in (backbone.yes, backbone.no)]
-        self._special: list[str] = list(backbone.tokenizer.all_special_tokens)
-        self._users: Sequence[str] | pl.Series = dataset.users["text"]
-        texts = long_texts(dataset.items) if config.descriptions else dataset.items["text"].to_list()
-        self.items = self._encode_items(texts)
-        self._user_ids: dict[int, Ints] = {}
+    backbone: Backbone
+    lead: str
+    """What stands before every item text: a space after a word, else nothing."""
+    longest: int
+    """Tokens of an item's text that are kept."""
+
+    def pieces(self, texts: Sequence[str]) -> list[Ints]:
+        """Token ids of items' texts."""
+        encoded = _encode_all(self.backbone, [self.lead + text for text in texts])
+        return [np.asarray(ids[: self.longest], np.int64) for ids in encoded]
+
+    def harmless(self, texts: Sequence[str]) -> list[str]:
+        """Strangers' texts, from which is taken what they could do to a prompt, see `harmless`."""
+        tokenizer = self.backbone.tokenizer
+        answers = [tokenizer.decode([answer]).strip() for answer in (self.backbone.yes, self.backbone.no)]
+        return [harmless(text, answers, list(tokenizer.all_special_tokens)) for text in texts]
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Token ids of the items and users of a dataset, or of a request. Made by `dataset_texts`."""
+
+    tokens: Tokens
+    users: Sequence[str] | pl.Series
+    items: Sequence[Ints]
+    read: dict[int, Ints] = field(default_factory=dict)
+    """Introductions of users that were asked for already."""
 
     def narrowed(self, scope: Scope) -> "Texts":
-        """The same texts for the small world of a request. What newcomers' texts could do to a prompt is taken from
-        them, see `harmless`."""
-        other = copy.copy(self)
-        other._user_ids = {}
+        """The same texts for the small world of a request."""
         if scope.new_user is not None:
-            other._users = [harmless(scope.new_user.text, self._answers, self._special)]
-        elif scope.user < 0:
-            other._users = [UNKNOWN_USER]
+            (user,) = self.tokens.harmless([scope.new_user.text])
         else:
-            other._users = [self._users[scope.user]]
-        other.items = [self.item(code) for code in scope.items.tolist()]
-        texts = [harmless(newcomer.text, self._answers, self._special) for newcomer in scope.new_items.values()]
-        for code, ids in zip(scope.new_items, self._encode_items(texts), strict=True):
-            other.items[code] = ids
-        return other
-
-    def _encode_items(self, texts: Sequence[str]) -> list[Ints]:
-        encoded = _encode_all(self._backbone, [self._lead + text for text in texts])
-        return [np.asarray(ids[: self._longest], np.int64) for ids in encoded]
+            user = UNKNOWN_USER if scope.user < 0 else self.users[scope.user]
+        items = [self.item(code) for code in scope.items.tolist()]
+        texts = self.tokens.harmless([newcomer.text for newcomer in scope.new_items.values()])
+        for code, ids in zip(scope.new_items, self.tokens.pieces(texts), strict=True):
+            items[code] = ids
+        return Texts(self.tokens, [user], items)
 
     @cached_property
     def unknown_item(self) -> Ints:
         """For an item that is not in the catalogue."""
-        return self.piece(self._lead + "unknown item")
+        return self.piece(self.tokens.lead + "unknown item")
 
     def item(self, code: int) -> Ints:
         """Token ids of an item's text."""
@@ -98,14 +105,21 @@ class Texts:
 
     def user(self, code: int) -> Ints:
         """Token ids of a user's introduction."""
-        if code not in self._user_ids:
-            text = self._users[code] if code >= 0 else UNKNOWN_USER
-            self._user_ids[code] = self.piece(text)[:_USER_TOKENS]
-        return self._user_ids[code]
+        if code not in self.read:
+            self.read[code] = self.piece(self.users[code] if code >= 0 else UNKNOWN_USER)[:_USER_TOKENS]
+        return self.read[code]
 
     def piece(self, text: str) -> Ints:
         """Token ids of any text."""
-        return np.asarray(self._backbone.encode(text), dtype=np.int64)
+        return np.asarray(self.tokens.backbone.encode(text), dtype=np.int64)
+
+
+def dataset_texts(dataset: Dataset, backbone: Backbone, lead: str, config: LLMConfig) -> Texts:
+    """The texts of a dataset. `lead`: see `Tokens`; `config`: whether descriptions are read behind item texts, and how
+    many tokens are kept."""
+    tokens = Tokens(backbone, lead, config.item_tokens)
+    texts = long_texts(dataset.items) if config.descriptions else dataset.items["text"].to_list()
+    return Texts(tokens, dataset.users["text"], tokens.pieces(texts))
 
 
 def begin_ids(backbone: Backbone) -> Ints:

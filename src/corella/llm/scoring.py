@@ -14,15 +14,32 @@ import torch
 from torch import Tensor
 
 from corella.data.dataset import Samples
+from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.llm.backbone import Backbone
+from corella.llm.prefix import SharedPrompt
 from corella.llm.prompts import Prompt
 
 Floats = npt.NDArray[np.float32]
 
 
+class SharesPrefixes(Protocol):
+    """A prompt style that reads a user's history once, however many items are asked about."""
+
+    def shared(
+        self, samples: Samples, context_share: float, window_tokens: int | None = None
+    ) -> list[SharedPrompt]: ...
+
+    def narrowed(self, scope: Scope) -> "Prompts": ...
+
+
 class Prompts(Protocol):
     """A prompt style."""
+
+    @property
+    def sharing(self) -> SharesPrefixes | None:
+        """This style as one that shares prefixes, and so can be served; None where every prompt stands alone."""
+        ...
 
     def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> Sequence[Any]: ...
 

@@ -13,19 +13,20 @@ other branch. So a user's log is read once, however many new items are asked abo
 be in the history (only likes are, or answers of the same second are hidden) are branches too.
 """
 
-import copy
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset, Events, Samples
 from corella.data.scope import Scope
+from corella.data.world import World, check_world
 from corella.errors import UserError
 from corella.llm.backbone import Backbone
 from corella.llm.prefix import SharedPrompt
-from corella.llm.prompts import SHARE_WORDS, Ints, Prompt, Texts, begin_ids, share_word
+from corella.llm.prompts import SHARE_WORDS, Ints, Prompt, Texts, begin_ids, dataset_texts, share_word
 
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -58,41 +59,53 @@ _Grid = tuple[int, list[tuple[int, int]]]
 """Of a user's log: length of the introduction, and of each window the first line, and the first that is no context."""
 
 
-class TimelinePrompts:
-    """Plans windows for samples and renders them as token ids."""
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """What every line is made of, and what a history may show."""
 
-    def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
-        if config.show_ratings:
-            raise UserError(
-                "a timeline's lines end with answers, not ratings; set llm.prompt=pointwise or llm.show_ratings=false"
-            )
-        self._config = config
-        self._likes_only = dataset.config.history_answers == "likes"
-        self._in_line = not self._likes_only and not dataset.config.strict_time
-        self._texts = Texts(dataset, backbone, " " if config.counts_in_words else "", config)
-        self._begin = begin_ids(backbone)
-        self._newline = self._texts.piece("\n")
-        self._colon = self._texts.piece(":")
-        self._answer = np.array([backbone.no, backbone.yes], dtype=np.int64)
-        self._words = [self._texts.piece(word) for word in SHARE_WORDS] if config.counts_in_words else []
-        self._read(dataset.events, dataset.popularity[dataset.events.row])
+    config: LLMConfig
+    likes_only: bool
+    in_line: bool
+    """Whether a row's own line is one of its user's later histories."""
+    begin: Ints
+    newline: Ints
+    colon: Ints
+    answer: Ints
+    words: list[Ints]
+
+
+@dataclass(frozen=True, eq=False)
+class _Log:
+    """Events as lines."""
+
+    events: Events
+    shown: npt.NDArray[np.bool_]
+    word: Ints
+    """[events]: index into `SHARE_WORDS`."""
+    before: Ints
+    """[events + 1]: tokens of the lines before each."""
+
+
+@dataclass(frozen=True, eq=False)
+class TimelinePrompts:
+    """Plans windows for samples and renders them as token ids. Made by `timeline_prompts`."""
+
+    pieces: _Pieces
+    texts: Texts
+    log: _Log
+    world: World
+
+    @property
+    def sharing(self) -> "TimelinePrompts":
+        """This style shares prefixes, see `corella.llm.scoring.Prompts`."""
+        return self
 
     def narrowed(self, scope: Scope) -> "TimelinePrompts":
         """The same prompts for the small world of a request."""
-        other = copy.copy(self)
-        other._texts = self._texts.narrowed(scope)
-        other._read(scope.events, scope.popularity)
-        return other
-
-    def _read(self, events: Events, popularity: Ints) -> None:
-        """Logs are these events from now on; `popularity` [events, 2], as in `Samples`, of each."""
-        self._events = events
-        self._shown = events.label == 1 if self._likes_only else np.ones(len(events.label), dtype=bool)
-        self._event_word = share_word(*popularity.T)
-        lengths = np.array([len(ids) for ids in self._texts.items], dtype=np.int64)
-        extra = len(self._newline) + len(self._colon) + 1
-        word = np.array([len(w) for w in self._words])[self._event_word] if self._words else 0
-        self._before = np.r_[0, np.cumsum((lengths[events.item] + word + extra) * self._shown)]
+        texts = self.texts.narrowed(scope)
+        return TimelinePrompts(
+            self.pieces, texts, _log(self.pieces, texts, scope.events, scope.popularity), scope.world
+        )
 
     def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[Window]:
         """Windows that hold every sample as a target.
@@ -103,10 +116,11 @@ class TimelinePrompts:
         branches, and so are rows whose own line is not the one behind their history; where a row's own line must not be
         in the history, all are.
         """
-        cut = _Cut(window_tokens or self._config.window_tokens, context_share)
+        check_world(samples, self.world)
+        cut = _Cut(window_tokens or self.pieces.config.window_tokens, context_share)
         windows: list[Window] = []
-        follows = np.r_[self._events.row, -1][samples.history_end] == samples.row
-        in_line = (samples.row >= 0) & follows & self._in_line
+        follows = np.r_[self.log.events.row, -1][samples.history_end] == samples.row
+        in_line = (samples.row >= 0) & follows & self.pieces.in_line
         logged = np.flatnonzero(in_line)
         logged = logged[np.argsort(samples.history_end[logged], kind="stable")]
         users = samples.user[logged]
@@ -124,25 +138,25 @@ class TimelinePrompts:
         place = np.searchsorted(begins, event, side="right") - 1
         for part in np.split(np.arange(len(event)), np.flatnonzero(np.diff(place)) + 1):
             first, end = grid[place[part[0]]][0], int(event[part[-1]]) + 1
-            tokens = header + int(self._before[end] - self._before[first])
+            tokens = header + int(self.log.before[end] - self.log.before[first])
             windows.append(Window(user, first, end, sample[part], event[part], tokens))
         return windows
 
     def _grid(self, user: int, until: int, cut: "_Cut") -> "_Grid":
         """Length of the introduction, and for each window of the user's log before event `until` its first line and
         its first line that is not context."""
-        header = len(self._begin) + len(self._texts.user(user))
+        header = len(self.pieces.begin) + len(self.texts.user(user))
         room = max(cut.tokens - header, 0)
-        start = int(self._events.start[user]) if user >= 0 else until
+        start = int(self.log.events.start[user]) if user >= 0 else until
         grid = [(start, start)]
         while True:
             first, begin = grid[-1]
-            fits = int(np.searchsorted(self._before, self._before[first] + room, side="right")) - 1
+            fits = int(np.searchsorted(self.log.before, self.log.before[first] + room, side="right")) - 1
             nxt = max(fits, begin + 1)
             if nxt >= until:
                 return header, grid
-            context = self._before[nxt] - int(room * cut.context_share)
-            grid.append((max(start, int(np.searchsorted(self._before, context))), nxt))
+            context = self.log.before[nxt] - int(room * cut.context_share)
+            grid.append((max(start, int(np.searchsorted(self.log.before, context))), nxt))
 
     def _branch(self, samples: Samples, sample: Ints, cut: "_Cut") -> list[Window]:
         """Windows whose targets are branches. Those of a user that begin with the same line share one, as long as their
@@ -156,13 +170,13 @@ class TimelinePrompts:
             shared[user, first if user >= 0 else -1].append((i, end, length))
         windows = []
         for (user, first), members in shared.items():
-            header = len(self._begin) + len(self._texts.user(user))
+            header = len(self.pieces.begin) + len(self.texts.user(user))
             place = np.array([length for _, _, length in members])
             part = (np.cumsum(place) - place) // cut.tokens
             for chosen in np.split(np.arange(len(members)), np.flatnonzero(np.diff(part)) + 1):
                 index, sees = np.array([members[n][:2] for n in chosen]).T
                 begin, end = (first, int(sees[-1])) if user >= 0 else (0, 0)
-                tokens = header + int(self._before[end] - self._before[begin] + place[chosen].sum())
+                tokens = header + int(self.log.before[end] - self.log.before[begin] + place[chosen].sum())
                 windows.append(Window(user, begin, end, index, _NONE, tokens, np.minimum(sees, end)))
         return windows
 
@@ -172,20 +186,22 @@ class TimelinePrompts:
         header, windows = grid
         first, begin = windows[-1]
         room = max(cut.tokens - header, 0)
-        if end > begin and self._before[end] - self._before[first] + length + 1 > room:
-            start = int(self._events.start[user])
-            return max(start, int(np.searchsorted(self._before, self._before[end] - int(room * cut.context_share))))
+        if end > begin and self.log.before[end] - self.log.before[first] + length + 1 > room:
+            start = int(self.log.events.start[user])
+            return max(
+                start, int(np.searchsorted(self.log.before, self.log.before[end] - int(room * cut.context_share)))
+            )
         return first
 
     def render(self, window: Window, samples: Samples) -> Prompt:
         """Token ids and answer positions of a window; `samples` are those that were planned."""
-        pieces = [self._begin, self._texts.user(window.user)]
+        pieces = [self.pieces.begin, self.texts.user(window.user)]
         length = sum(len(p) for p in pieces)
-        lines = window.first + np.flatnonzero(self._shown[window.first : window.end])
+        lines = window.first + np.flatnonzero(self.log.shown[window.first : window.end])
         asked, ends = [], [length]
         for event in lines.tolist():
-            line = self._line(int(self._events.item[event]), int(self._event_word[event]))
-            pieces += [line, self._answer[self._events.label[event], None]]
+            line = self._line(int(self.log.events.item[event]), int(self.log.word[event]))
+            pieces += [line, self.pieces.answer[self.log.events.label[event], None]]
             asked.append(length + len(line) - 1)
             length += len(line) + 1
             ends.append(length)
@@ -204,14 +220,15 @@ class TimelinePrompts:
         sees = np.array(ends)[np.searchsorted(lines, window.sees)]
         if len(branch) == 1 and sees[0] == branch[0]:
             branch, sees = [], _NONE  # a single line behind all it sees is no branch
-        row = self._events.row[context]
+        row = self.log.events.row[context]
         return Prompt(ids, position, window.sample, np.array(asked), row, np.array(branch, dtype=np.int64), sees)
 
     def shared(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[SharedPrompt]:
         """New rows (`row` -1) as prefixes and branches, one prompt for each user, end of history and first line of the
         window: a line that is asked about has the history that it would have alone, which for a long one may begin
         later. So there are two for a user and an end of history at most."""
-        cut = _Cut(window_tokens or self._config.window_tokens, context_share)
+        check_world(samples, self.world)
+        cut = _Cut(window_tokens or self.pieces.config.window_tokens, context_share)
         groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         grids: dict[tuple[int, int], _Grid] = {}
         asked = [self._asked(samples, i) for i in range(len(samples))]
@@ -225,11 +242,11 @@ class TimelinePrompts:
         prompts = []
         for (user, end, first), members in groups.items():
             branches = [asked[i] for i in members]
-            lines = first + np.flatnonzero(self._shown[first:end])
-            pieces = [self._begin, self._texts.user(user)]
+            lines = first + np.flatnonzero(self.log.shown[first:end])
+            pieces = [self.pieces.begin, self.texts.user(user)]
             for event in lines.tolist():
-                line = self._line(int(self._events.item[event]), int(self._event_word[event]))
-                pieces += [line, self._answer[self._events.label[event], None]]
+                line = self._line(int(self.log.events.item[event]), int(self.log.word[event]))
+                pieces += [line, self.pieces.answer[self.log.events.label[event], None]]
             prompts.append(SharedPrompt(np.concatenate(pieces), branches, np.array(members)))
         return prompts
 
@@ -238,5 +255,32 @@ class TimelinePrompts:
         return self._line(int(samples.item[i]), int(share_word(*samples.popularity[i])))
 
     def _line(self, item: int, word: int) -> Ints:
-        words = [self._words[word]] if self._words else []
-        return np.concatenate([self._newline, *words, self._texts.item(item), self._colon])
+        words = [self.pieces.words[word]] if self.pieces.words else []
+        return np.concatenate([self.pieces.newline, *words, self.texts.item(item), self.pieces.colon])
+
+
+def timeline_prompts(dataset: Dataset, backbone: Backbone, config: LLMConfig) -> TimelinePrompts:
+    """Prompts of a dataset. Raises `UserError` for `llm.show_ratings`."""
+    if config.show_ratings:
+        raise UserError(
+            "a timeline's lines end with answers, not ratings; set llm.prompt=pointwise or llm.show_ratings=false"
+        )
+    likes_only = dataset.config.history_answers == "likes"
+    texts = dataset_texts(dataset, backbone, " " if config.counts_in_words else "", config)
+    pieces = _Pieces(
+        config, likes_only, not likes_only and not dataset.config.strict_time, begin_ids(backbone), texts.piece("\n"),
+        texts.piece(":"), np.array([backbone.no, backbone.yes], dtype=np.int64),
+        [texts.piece(word) for word in SHARE_WORDS] if config.counts_in_words else [],
+    )  # fmt: skip
+    log = _log(pieces, texts, dataset.events, dataset.popularity[dataset.events.row])
+    return TimelinePrompts(pieces, texts, log, dataset.world)
+
+
+def _log(pieces: _Pieces, texts: Texts, events: Events, popularity: Ints) -> _Log:
+    """`popularity` [events, 2], as in `Samples`, of each event."""
+    shown = events.label == 1 if pieces.likes_only else np.ones(len(events.label), dtype=bool)
+    word = share_word(*popularity.T)
+    lengths = np.array([len(ids) for ids in texts.items], dtype=np.int64)
+    extra = len(pieces.newline) + len(pieces.colon) + 1
+    told = np.array([len(w) for w in pieces.words])[word] if pieces.words else 0
+    return _Log(events, shown, word, np.r_[0, np.cumsum((lengths[events.item] + told + extra) * shown)])

@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from corella.crm.inputs import CRMEncoder
+from corella.crm.encoder import CRMEncoder
 from corella.crm.training import CRMFit, crm_logits, train_crm
 from corella.crm.trees import ROUNDS, Trees, train_trees
 from corella.data.dataset import Samples

@@ -21,7 +21,7 @@ from corella.ranking.results import Timer
 from corella.ranking.trainable import check_trainable
 from corella.ranking.validation import read_validation
 from corella.routing.budgets import budget_share
-from corella.routing.features import HIDDEN_SIZE, RouterFeatures, TextSignals, fit_projection
+from corella.routing.features import HIDDEN_SIZE, RouterFeatures, fit_projection, text_signals
 from corella.routing.router import fit_router
 
 
@@ -51,7 +51,7 @@ def fit_ranking(
     served = standing(config.routing.rung, gain)
     base = rungs[served]
 
-    text = TextSignals(dataset, llm.backbone)
+    text = text_signals(dataset, llm.backbone)
     joint = train_jointly(fitting, base, stages[served], _with_soft_tokens(fitting, llm, base), text)
     # Once more, for joint training may have changed the neural model; first, for a correction stands on the blend.
     base = joint.base.blended(base.ensemble.trees if base.ensemble else None, valid)

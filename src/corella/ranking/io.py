@@ -22,7 +22,7 @@ from corella.ranking.decision import Decision
 from corella.ranking.language import load_llm
 from corella.ranking.model import FittedRanking, ReadValidation
 from corella.ranking.results import Facts
-from corella.routing.features import Projection, RouterFeatures, TextSignals
+from corella.routing.features import Projection, RouterFeatures, text_signals
 from corella.routing.router import Router
 
 FORMAT = 8
@@ -78,7 +78,7 @@ def load_ranking(folder: Path | str, dataset: Dataset | None = None, build: Buil
     if (folder / "correction.json").is_file():
         llm = replace(llm, correction=Correction(**read_json(folder / "correction.json")))
     kept = read_json(folder / "features.json")
-    text = TextSignals(dataset, llm.backbone, Projection(**kept["text"]))
+    text = text_signals(dataset, llm.backbone, Projection(**kept["text"]))
     features = RouterFeatures(text, Trees(kept["head"]) if kept["head"] else None, Projection(**kept["hidden"]))
     router = Router.from_state(read_json(folder / "router.json"), config.routing, config.seed)
     valid = load_tensors(folder / "valid.safetensors")[0]

@@ -14,7 +14,7 @@ from corella.joint.soft_tokens import SoftTokens
 from corella.llm.backbone import Backbone, load_backbone, make_trainable
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.scoring import Prompts, score_samples
-from corella.llm.timeline import TimelinePrompts
+from corella.llm.timeline import timeline_prompts
 from corella.progress import Reporter
 
 Floats = npt.NDArray[np.float32]
@@ -56,14 +56,13 @@ class RequestLLM:
         return logits
 
     def narrowed(self, scope: Scope) -> "RequestLLM":
-        """The same for the small world of a request; only with timeline prompts."""
-        if not isinstance(self.prompts, TimelinePrompts):
-            return self
-        return replace(self, prompts=self.prompts.narrowed(scope))
+        """The same for the small world of a request; the same one where the prompt style cannot share prefixes."""
+        sharing = self.prompts.sharing
+        return self if sharing is None else replace(self, prompts=sharing.narrowed(scope))
 
 
 def load_llm(config: Config, dataset: Dataset, backbone: Backbone | None = None) -> RequestLLM:
     """The configured language model with fresh adapters, or `backbone`, and prompts of a dataset."""
     backbone = backbone or make_trainable(load_backbone(config.llm), config.llm, config.seed)
-    style = TimelinePrompts if config.llm.prompt == "timeline" else PointwisePrompts
-    return RequestLLM(config.llm, backbone, style(dataset, backbone, config.llm))
+    make = timeline_prompts if config.llm.prompt == "timeline" else PointwisePrompts
+    return RequestLLM(config.llm, backbone, make(dataset, backbone, config.llm))

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from torch import nn
 
 from corella.config import Config
+from corella.crm.encoder import CRMEncoder
 from corella.crm.ensemble import Ensemble
-from corella.crm.inputs import CRMEncoder
 from corella.crm.rungs import Rung
 from corella.crm.training import crm_outputs
 from corella.data.dataset import Dataset, Samples

@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
+from corella.columns import ITEM, SPLIT, TIME, USER
 from corella.config import Config
 from corella.data.dataset import Dataset, Samples, sample_users
-from corella.data.schema import ITEM, SPLIT, TIME, USER
 from corella.errors import UserError
 from corella.joint.distillation import check_pairs
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy.sparse import csr_matrix, diags, hstack
 
+from corella.columns import long_texts
 from corella.data.dataset import Dataset
-from corella.data.schema import long_texts
 from corella.retrieval.linear import Strengths, TextPart, TogetherCounts
 from corella.retrieval.neighbourhoods import fit_neighbourhoods, nearest_items
 

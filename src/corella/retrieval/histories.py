@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import SPLIT, USER
 from corella.data.dataset import Dataset
-from corella.data.schema import SPLIT, USER
 from corella.errors import UserError
 
 Ints = npt.NDArray[np.int64]

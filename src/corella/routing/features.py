@@ -7,7 +7,6 @@ the language model's logit from the features that do not depend on the CRM; it l
 logits that the language model gave them before it learned from them.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from corella.crm.inputs import CRMEncoder
+from corella.crm.encoder import CRMEncoder
 from corella.crm.trees import Trees, lightgbm_features
 from corella.data.dataset import Dataset, Events, Samples
 from corella.data.scope import Scope
+from corella.data.world import World, check_world
 from corella.llm.backbone import Backbone, embed_texts
 
 Floats = npt.NDArray[np.float32]
@@ -47,57 +47,69 @@ def fit_projection(vectors: Floats, size: int) -> Projection:
     return Projection(pca.mean_.astype(float).tolist(), pca.components_.astype(float).tolist())
 
 
+@dataclass(frozen=True, eq=False)
 class TextSignals:
-    """Embeddings of item texts and of what users liked and disliked, for every event a running sum."""
+    """Embeddings of item texts and of what users liked and disliked, for every event a running sum. Made by
+    `text_signals`."""
 
-    def __init__(self, dataset: Dataset, backbone: Backbone, projection: Projection | None = None) -> None:
-        """`projection`: the one fitted when the router was; unset: fitted on this catalogue."""
-        self._backbone = backbone
-        vectors = embed_texts(dataset.items["text"].to_list(), backbone)
-        self.projection = projection or fit_projection(vectors, TEXT_SIZE)
-        self._items = np.concatenate([self._reduced(vectors), np.zeros((1, self._width), np.float32)])
-        self._read(dataset.events)
-
-    @property
-    def _width(self) -> int:
-        return len(self.projection.components)
-
-    def _reduced(self, vectors: Floats) -> Floats:
-        """Projected, and of length 1."""
-        reduced = self.projection(vectors)
-        reduced /= np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-6
-        return reduced
+    backbone: Backbone
+    projection: Projection
+    items: Floats
+    """[items + 1, components], each of length 1; the last one, of an unknown item, is 0."""
+    start: npt.NDArray[np.int64]
+    """Where each user's events begin."""
+    sums: tuple[npt.NDArray[np.float64], ...]
+    """[events + 1, components]: of liked and of disliked items before each event."""
+    counts: tuple[npt.NDArray[np.int64], ...]
+    """[events + 1]: how many these are."""
+    world: World
 
     def narrowed(self, scope: Scope) -> "TextSignals":
         """The same signals for the small world of a request."""
-        other = copy.copy(self)
-        other._items = self._items[np.r_[scope.items, -1]]
+        items = self.items[np.r_[scope.items, -1]]
         if scope.new_items:
             texts = [newcomer.text for newcomer in scope.new_items.values()]
-            other._items[list(scope.new_items)] = self._reduced(embed_texts(texts, self._backbone))
-        other._read(scope.events)
-        return other
-
-    def _read(self, events: Events) -> None:
-        """Histories are these events from now on."""
-        self._start = events.start
-        ones, zeros = events.label == 1, events.label == 0
-        self._sums = [_running(self._items[events.item] * mask[:, None]) for mask in (ones, zeros)]
-        self._counts = [np.r_[0, np.cumsum(mask)] for mask in (ones, zeros)]
+            items[list(scope.new_items)] = _reduced(self.projection, embed_texts(texts, self.backbone))
+        return _signals(self.backbone, self.projection, items, scope.events, scope.world)
 
     def history_start(self, samples: Samples) -> npt.NDArray[np.int64]:
         """Where each sample's history begins among the events, int64 [n]."""
-        return np.where(samples.user >= 0, self._start[samples.user], samples.history_end)
+        return np.where(samples.user >= 0, self.start[samples.user], samples.history_end)
 
     def __call__(self, samples: Samples) -> Floats:
-        """float32 [n, text + 2]: the item's embedding, its nearness to the user's liked and to the disliked items."""
-        item = self._items[samples.item]
+        """float32 [n, text + 2]: the item's embedding, its nearness to the user's liked and to the disliked items.
+        Raises `WrongWorldError` for samples of another world."""
+        check_world(samples, self.world)
+        item = self.items[samples.item]
         start, end = self.history_start(samples), samples.history_end
         near = []
-        for sums, counts in zip(self._sums, self._counts, strict=True):
+        for sums, counts in zip(self.sums, self.counts, strict=True):
             mean = (sums[end] - sums[start]) / np.maximum(counts[end] - counts[start], 1)[:, None]
             near.append((mean * item).sum(1))
         return np.concatenate([item, np.stack(near, axis=1)], axis=1).astype(np.float32)
+
+
+def text_signals(dataset: Dataset, backbone: Backbone, projection: Projection | None = None) -> TextSignals:
+    """Signals of a dataset. `projection`: the one fitted when the router was; unset: fitted on this catalogue."""
+    vectors = embed_texts(dataset.items["text"].to_list(), backbone)
+    projection = projection or fit_projection(vectors, TEXT_SIZE)
+    known = _reduced(projection, vectors)
+    items = np.concatenate([known, np.zeros((1, known.shape[1]), np.float32)])
+    return _signals(backbone, projection, items, dataset.events, dataset.world)
+
+
+def _reduced(projection: Projection, vectors: Floats) -> Floats:
+    """Projected, and of length 1."""
+    reduced = projection(vectors)
+    reduced /= np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-6
+    return reduced
+
+
+def _signals(backbone: Backbone, projection: Projection, items: Floats, events: Events, world: World) -> TextSignals:
+    masks = (events.label == 1, events.label == 0)
+    sums = tuple(_running(items[events.item] * mask[:, None]) for mask in masks)
+    counts = tuple(np.r_[0, np.cumsum(mask)] for mask in masks)
+    return TextSignals(backbone, projection, items, events.start, sums, counts, world)
 
 
 def _running(values: Floats) -> npt.NDArray[np.float64]:

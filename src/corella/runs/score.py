@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from corella.calibration import probability
-from corella.data.schema import ITEM, TIME, USER
+from corella.columns import ITEM, TIME, USER
 from corella.errors import UserError
 from corella.files import atomic_path
 from corella.progress import Reporter

@@ -17,7 +17,6 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from corella.errors import UserError
 from corella.serving.catalogue import Catalogue
-from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key
 from corella.serving.limits import BodyLimit, Lag, RateLimit
 from corella.serving.metrics import Metrics
@@ -77,10 +76,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     engine = context.service.engine
     context.lag.start()
-    if isinstance(engine, ProcessEngine):
+    if engine is not None:
         engine.on_ready = partial(log.info, "the language model is ready")
         engine.on_fault = partial(_note_fault, context)
-    if engine is not None:
         await engine.start()
     log.info("ready; the language model is %s", "not used" if engine is None else "being started")
     try:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import ITEM, USER
 from corella.data.dataset import Dataset
-from corella.data.schema import ITEM, USER
 from corella.data.scope import Newcomer
 from corella.errors import UserError, suggest
 

@@ -54,6 +54,16 @@ class Answer:
 class Engine(Protocol):
     """A language model that a service can ask."""
 
+    on_ready: Callable[[], None]
+    """Called when it is loaded."""
+    on_fault: Callable[[str], None]
+    """Called with what went wrong."""
+
+    @property
+    def trust(self) -> float | None:
+        """The share of its speed that is counted on; None where that is not known here."""
+        ...
+
     @property
     def ready(self) -> bool:
         """Whether it may be asked."""

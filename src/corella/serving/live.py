@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.columns import ITEM, TIME, USER
 from corella.data.dataset import Dataset, Events, Samples, log_arrays
-from corella.data.schema import ITEM, TIME, USER
 from corella.data.scope import Newcomer, Scope
 from corella.errors import UserError
 from corella.features.counts import CountState, Log, above_expected, residuals

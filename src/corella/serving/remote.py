@@ -9,7 +9,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -50,11 +50,18 @@ class RemoteEngine:
 
     def __init__(self, endpoint: Endpoint, yes: str, no: str) -> None:
         """`yes`, `no`: the answers as the model's tokens read, e.g. ' Yes'."""
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_fault: Callable[[str], None] = lambda reason: None
         if not endpoint.url.startswith(("http://", "https://")):
             raise UserError(f"llm_url {endpoint.url!r} is no http address")
         self._endpoint, self._answers = endpoint, (yes, no)
         self._flying = 0
         self._threads = ThreadPoolExecutor(_REQUESTS, "llm")
+
+    @property
+    def trust(self) -> None:
+        """The server knows its own speed."""
+        return None
 
     @property
     def ready(self) -> bool:

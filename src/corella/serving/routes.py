@@ -15,7 +15,6 @@ from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.features.ratings import answer_label
 from corella.serving.catalogue import Catalogue, newcomer
-from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key, find_key
 from corella.serving.limits import Lag, RateLimit
 from corella.serving.live import Event, HistoryEntry
@@ -205,7 +204,7 @@ async def curve(context: Shared) -> dict[str, Any]:
 async def traffic(context: Shared) -> dict[str, Any]:
     """Requests, latency by path, share routed, fallbacks."""
     engine = context.service.engine
-    trust = engine.trust if isinstance(engine, ProcessEngine) else None
+    trust = None if engine is None else engine.trust
     state = "off" if engine is None else "ready" if engine.ready else "not ready"
     about = {"engine": state, "trust": trust, "store": context.service.healthy, "lag": context.lag.seconds}
     return {**context.traffic.summary(), **about}
@@ -231,7 +230,7 @@ async def prometheus(context: Shared) -> Response:
     """In Prometheus' text format."""
     context.metrics.lag.set(context.lag.seconds)
     engine = context.service.engine
-    if isinstance(engine, ProcessEngine):
+    if engine is not None and engine.trust is not None:
         context.metrics.trust.set(engine.trust)
     return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

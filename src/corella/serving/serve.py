@@ -13,7 +13,6 @@ from corella.errors import UserError
 from corella.files import read_json, verify_manifest
 from corella.llm.attention import takes_attention
 from corella.llm.backbone import transformer_blocks
-from corella.llm.timeline import TimelinePrompts
 from corella.ranking.io import load_ranking
 from corella.ranking.model import FittedRanking
 from corella.runs.folder import RunFolder
@@ -77,7 +76,7 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     threads = settings.llm_threads or usable_threads()
     engine: Engine | None = None
     plain = model.llm.soft_tokens is None and takes_attention(model.llm.backbone.model)
-    if isinstance(model.llm.prompts, TimelinePrompts) and plain:
+    if model.llm.prompts.sharing is not None and plain:
         if settings.llm_url is None:
             engine = ProcessEngine(
                 run, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads,

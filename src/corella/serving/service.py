@@ -17,7 +17,6 @@ from corella.data.dataset import Samples
 from corella.data.scope import Newcomer
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
-from corella.llm.timeline import TimelinePrompts
 from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
 from corella.routing.policies import entropy
@@ -201,14 +200,14 @@ class Service:
         """Ask for the routed samples, the most urgent first, as many as there is time for; fills in `z_llm` and
         `fallback`."""
         index = np.flatnonzero(routed)
-        prompts = model.llm.prompts
-        if self.engine is None or not self.engine.ready or not isinstance(prompts, TimelinePrompts):
+        sharing = model.llm.prompts.sharing
+        if self.engine is None or not self.engine.ready or sharing is None:
             for i in index:
                 fallback[i] = "loading" if self.engine is not None and self.engine.loading else "fault"
             return
         llm = self.model.config.llm
         index = index[np.argsort(-priority[index], kind="stable")]
-        shared = prompts.shared(samples.take(index), llm.eval_context_share, llm.eval_window_tokens)
+        shared = sharing.shared(samples.take(index), llm.eval_context_share, llm.eval_window_tokens)
         room = self.engine.room(deadline - time.monotonic())
         main = max(shared, key=lambda prompt: len(prompt.branches))  # one prefix of a user is kept
         jobs: list[tuple[str, SharedPrompt, npt.NDArray[np.int64]]] = []

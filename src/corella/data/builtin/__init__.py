@@ -5,6 +5,7 @@ settings.
 from pathlib import Path
 from typing import Any
 
+from corella.columns import RawTables
 from corella.data.builtin import (
     amazon,
     amazon_books,
@@ -16,7 +17,6 @@ from corella.data.builtin import (
     ml_100k,
     polis,
 )
-from corella.data.schema import RawTables
 
 _MODULES: dict[str, Any] = {
     "ml-100k": ml_100k,

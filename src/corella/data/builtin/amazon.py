@@ -15,8 +15,8 @@ from typing import Any
 
 import polars as pl
 
+from corella.columns import FILE_ROW, ITEM, RATING, REVIEW, TIME, USER, RawTables
 from corella.data.builtin.amazon_files import chunks, find
-from corella.data.schema import FILE_ROW, ITEM, RATING, REVIEW, TIME, USER, RawTables
 from corella.errors import UserError
 
 _REVIEWS: dict[str, Any] = {

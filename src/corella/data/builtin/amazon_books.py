@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.columns import ITEM, RATING, TIME, USER, RawTables
 from corella.data.builtin.amazon_files import chunks, find
-from corella.data.schema import ITEM, RATING, TIME, USER, RawTables
 
 _TITLE = 150
 _REVIEW = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float32, "unixReviewTime": pl.Int64}

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from corella.data.schema import FILE_ROW
+from corella.columns import FILE_ROW
 from corella.errors import UserError
 
 CHUNK = 64 * 2**20

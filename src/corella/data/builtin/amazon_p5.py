@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.columns import FILE_ROW, ITEM, RawTables
 from corella.data.builtin.amazon_scientific import likes_in_order
-from corella.data.schema import FILE_ROW, ITEM, RawTables
 from corella.errors import UserError
 
 _SEQUENCES, _ITEMS = "user_sequence.txt", "item_generative_indexing_phase_0.txt"

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from corella.data.schema import FILE_ROW, ITEM, LABEL, USER, RawTables
+from corella.columns import FILE_ROW, ITEM, LABEL, USER, RawTables
 from corella.errors import UserError
 
 _INTERACTIONS, _ITEMS = "Scientific.inter.json", "Scientific.item.json"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.columns import FILE_ROW, ITEM, RATING, SPLIT, USER, RawTables
 from corella.data.builtin.ml_100k import age_group
-from corella.data.schema import FILE_ROW, ITEM, RATING, SPLIT, USER, RawTables
 from corella.errors import UserError
 
 _ARCHIVE = "bookcrossing.zip"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from corella.data.schema import RawTables
+from corella.columns import RawTables
 from corella.data.sources import read_atomic, split_list
 from corella.errors import UserError
 

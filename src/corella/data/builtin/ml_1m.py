@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.columns import FILE_ROW, ITEM, RATING, TIME, USER, RawTables
 from corella.data.builtin.ml_100k import age_group, person
-from corella.data.schema import FILE_ROW, ITEM, RATING, TIME, USER, RawTables
 from corella.data.sources import split_list
 from corella.errors import UserError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from corella.columns import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
 from corella.data.builtin.ml_1m import read_movies, read_users
-from corella.data.schema import FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER, RawTables
 from corella.errors import UserError
 
 _ARCHIVE, _MEMBER = "interactions.csv.zip", "collm_ml1m.csv"

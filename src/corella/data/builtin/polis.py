@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from corella.data.schema import FILE_ROW, ITEM, LABEL, TIME, USER, RawTables
+from corella.columns import FILE_ROW, ITEM, LABEL, TIME, USER, RawTables
 from corella.data.sources import read_file
 from corella.errors import UserError
 

@@ -7,7 +7,7 @@ with a singular value decomposition is the control that needs no weights; it is 
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,11 @@ class Encoder(Protocol):
         """Names the weights and the settings: what it made of a text stays right as long as this does."""
         ...
 
+    @property
+    def fitted(self) -> Mapping[str, Floats]:
+        """What was fitted on the catalogue, by name; nothing for weights that were there before."""
+        ...
+
     def encode(self, texts: Sequence[str], on_texts: OnTexts = lambda done: None) -> Floats:
         """float32 [texts, width], each of length 1 (zeros for a text without a word)."""
         ...
@@ -52,6 +57,11 @@ class TransformerEncoder:
     source: str
     """A folder or a hub name."""
     config: TextConfig
+
+    @property
+    def fitted(self) -> Mapping[str, Floats]:
+        """Nothing."""
+        return {}
 
     @cached_property
     def digest(self) -> str:
@@ -159,6 +169,11 @@ class TfidfEncoder:
     components: Floats
     """[width, hashes]."""
     digest: str = field(default="tfidf", compare=False)
+
+    @property
+    def fitted(self) -> Mapping[str, Floats]:
+        """See `Encoder`."""
+        return {"idf": self.idf, "components": self.components}
 
     def encode(self, texts: Sequence[str], on_texts: OnTexts = lambda done: None) -> Floats:
         """See `Encoder`."""

@@ -28,9 +28,7 @@ class ItemTexts:
 
     def save(self, path: Path) -> None:
         """Write vectors, and of an encoder what was fitted on the catalogue, as safetensors."""
-        tensors = {"vectors": self.vectors}
-        if isinstance(self.encoder, TfidfEncoder):
-            tensors |= {"idf": self.encoder.idf, "components": self.encoder.components}
+        tensors = {"vectors": self.vectors, **self.encoder.fitted}
         save_tensors(path, {name: torch.from_numpy(value) for name, value in tensors.items()}, {})
 
     @classmethod

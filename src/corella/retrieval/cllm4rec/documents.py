@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from corella.columns import long_texts
 from corella.data.dataset import Dataset
-from corella.data.schema import long_texts
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import begin_ids
 from corella.retrieval.cllm4rec.tokens import IdTokens

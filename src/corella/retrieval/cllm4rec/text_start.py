@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from corella.columns import long_texts
 from corella.data.dataset import Dataset
-from corella.data.schema import long_texts
 from corella.errors import UserError
 from corella.llm.backbone import Backbone, embed_texts
 

@@ -1,0 +1,228 @@
+"""Batches of tensors for a conventional model, from samples of one world: the whole dataset, or one request."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from corella.columns import ITEM, USER
+from corella.crm.spec import CRMSpec
+from corella.data.dataset import Dataset, Events, Samples
+from corella.data.scope import Newcomer, Scope
+from corella.data.world import World, check_world
+from corella.features.text.kernels import without_item
+
+ANSWERS = 3
+"""Kinds of history entries: 0 dislike, 1 like, 2 padding."""
+
+
+@dataclass(frozen=True)
+class CRMBatch:
+    """Tensors of B samples."""
+
+    fields: Tensor
+    """[B, F] int64: indices into the shared table, user columns first, then item columns."""
+    lists: tuple[Tensor, ...]
+    """For each list column [B, M] int64: indices into the shared table, its column's index 0 where padded."""
+    history: Tensor
+    """[B, L] int64: rows of `seen`, oldest first, padding at the left."""
+    answers: Tensor
+    """[B, L] int64: see `ANSWERS`."""
+    counts: Tensor
+    """[B, K] float32: standardised count features, then text features, if the model reads them: `CRMSpec.numbers`."""
+    content: Tensor
+    """[B, W] float32: the items' texts as vectors; W is 0 for a model that reads no text."""
+    seen_content: Tensor
+    """[U, W] float32: the same of the distinct items of the histories."""
+    seen: Tensor
+    """[U, item columns] int64: the item columns of the distinct items of the histories, the id first."""
+    seen_lists: tuple[Tensor, ...]
+    """For each list column [U, M] int64: the same."""
+
+    @property
+    def history_ids(self) -> Tensor:
+        """[B, L] int64: item ids in the shared table, padding at the left."""
+        return self.seen[:, 0][self.history]
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Indices and vectors of users and items by their codes; the last row (code -1) is unknown."""
+
+    user: Tensor
+    """[users + 1, user columns] int64."""
+    item: Tensor
+    """[items + 1, item columns] int64."""
+    lists: tuple[Tensor, ...]
+    """For each list column [items + 1, M] int64."""
+    content: Tensor
+    """[items + 1, W] float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """The events that a history may hold, user by user."""
+
+    kept_before: npt.NDArray[np.int64]
+    """[events + 1]: how many events before each are kept."""
+    start: npt.NDArray[np.int64]
+    """Where each user's kept events begin."""
+    item: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CRMEncoder:
+    """Turns samples into batches, by looking up index tables made once. Made by `make_encoder`.
+
+    `history` and `answers` come from the events strictly before each sample (`Samples.history_end`).
+    """
+
+    spec: CRMSpec
+    tables: Tables
+    histories: Histories
+    mean: Tensor
+    scale: Tensor
+    world: World
+
+    def narrowed(self, scope: Scope) -> "CRMEncoder":
+        """The same encoder for the small world of a request."""
+        tables = _narrowed(self.spec, self.tables, scope)
+        histories = _histories(scope.events, self.spec.likes_only)
+        return replace(self, tables=tables, histories=histories, world=scope.world)
+
+    def fields(self, samples: Samples) -> Tensor:
+        """[B, F] int64: the categorical columns of samples, user columns first; see `CRMBatch.fields`. Raises
+        `WrongWorldError` for samples of another world, here and in `batch`."""
+        check_world(samples, self.world)
+        user, item = torch.from_numpy(samples.user), torch.from_numpy(samples.item)
+        return torch.cat([self.tables.user[user], self.tables.item[item]], dim=1)
+
+    def features(self, samples: Samples) -> npt.NDArray[np.float32]:
+        """float32 [B, K]: count features, then text features, if the models read them; as they are."""
+        return np.concatenate([samples.counts, samples.text], axis=1) if self.spec.text_mean else samples.counts
+
+    def unseen(self, samples: Samples) -> Samples:
+        """The samples as if nobody had interacted with their items."""
+        counts = samples.counts.copy()
+        for column, value in enumerate(self.spec.unseen):
+            if value is not None:
+                counts[:, column] = value
+        text = without_item(samples.text) if self.spec.text_mean else samples.text
+        return replace(samples, counts=counts, popularity=np.zeros_like(samples.popularity), text=text)
+
+    def hidden(self, samples: Samples, share: float, rng: np.random.Generator) -> Samples:
+        """The samples, a share of them drawn at random as if nobody had interacted with their items."""
+        shown = rng.random(len(samples)) >= share
+        if shown.all():
+            return samples
+        other = self.unseen(samples)
+        counts, text = (np.where(shown[:, None], getattr(samples, n), getattr(other, n)) for n in ("counts", "text"))
+        return replace(samples, counts=counts, text=text)
+
+    def batch(self, samples: Samples) -> CRMBatch:
+        """Tensors of these samples; codes of -1 (unknown user or item) become `unknown`."""
+        check_world(samples, self.world)
+        item = torch.from_numpy(samples.item)
+        end = self.histories.kept_before[samples.history_end]
+        start = np.where(samples.user >= 0, self.histories.start[samples.user], end)
+        position = end[:, None] + np.arange(-self.spec.history_length, 0)
+        padded = torch.from_numpy(position < start[:, None])
+        position_t = torch.from_numpy(np.maximum(position, 0))
+        seen, history = self.histories.item[position_t].masked_fill(padded, -1).unique(return_inverse=True)
+        return CRMBatch(
+            self.fields(samples),
+            tuple(index[item] for index in self.tables.lists),
+            history,
+            self.histories.label[position_t].masked_fill(padded, 2),
+            ((torch.from_numpy(self.features(samples)) - self.mean) / self.scale)[:, : self.spec.numbers],
+            self.tables.content[item],
+            self.tables.content[seen],
+            self.tables.item[seen],
+            tuple(index[seen] for index in self.tables.lists),
+        )
+
+
+def make_encoder(spec: CRMSpec, dataset: Dataset) -> CRMEncoder:
+    """The encoder of a dataset's samples."""
+    offsets, lists = spec.offsets, spec.list_columns.items()
+    item = _index(dataset.items, spec.item_columns, offsets)
+    vectors = dataset.space.with_unknown.vectors if spec.content_size and dataset.space is not None else None
+    tables = Tables(
+        _index(dataset.users, spec.user_columns, offsets), item,
+        tuple(_list_index(dataset.items, name, values, offsets[name]) for name, values in lists),
+        torch.zeros(len(item), 0) if vectors is None else torch.from_numpy(vectors),
+    )  # fmt: skip
+    mean, scale = ([*spec.count_mean, *spec.text_mean], [*spec.count_scale, *spec.text_scale])
+    histories = _histories(dataset.events, spec.likes_only)
+    return CRMEncoder(spec, tables, histories, torch.tensor(mean), torch.tensor(scale), dataset.world)
+
+
+def _histories(events: Events, likes_only: bool) -> Histories:
+    kept = events.label == 1 if likes_only else np.ones(len(events.label), dtype=bool)
+    before = np.r_[0, np.cumsum(kept)]
+    # One entry more, so that there is one to look up (and then mask) where no event is kept.
+    item, label = np.r_[events.item[kept], -1], np.r_[events.label[kept], 0]
+    return Histories(before, before[events.start], torch.from_numpy(item), torch.from_numpy(label))
+
+
+def _narrowed(spec: CRMSpec, tables: Tables, scope: Scope) -> Tables:
+    """The rows of a request's user and items, and new ones for those that the dataset does not know."""
+    user = tables.user[[scope.user, -1]].clone()
+    items = torch.from_numpy(np.r_[scope.items, -1])
+    item, lists = tables.item[items], tuple(index[items] for index in tables.lists)
+    if scope.new_user is not None:
+        user[0] = _coded(spec, scope.new_user, spec.user_columns)
+    for code, newcomer in scope.new_items.items():
+        item[code] = _coded(spec, newcomer, spec.item_columns)
+        for index, name in zip(lists, spec.list_columns, strict=True):
+            known = spec.vocabulary[name]
+            found = [known[str(v)] for v in _as_list(newcomer.fields.get(name)) if str(v) in known]
+            index[code, : len(found)] = torch.tensor(found[: index.shape[1]], dtype=torch.int64)
+    content = torch.zeros(len(item), spec.content_size)
+    if spec.content_size and scope.vectors is not None:
+        content[:-1] = torch.from_numpy(scope.vectors)
+    return Tables(user, item, lists, content)
+
+
+def _coded(spec: CRMSpec, newcomer: Newcomer, columns: dict[str, list[str]]) -> Tensor:
+    """Indices of a newcomer's columns; the id's, and what is not given or not in the vocabulary, are unknown."""
+    row = []
+    for name in columns:
+        unknown = spec.offsets[name]
+        value = str(newcomer.fields.get(name, ""))
+        row.append(unknown if name in (USER, ITEM) else spec.vocabulary[name].get(value, unknown))
+    return torch.tensor(row, dtype=torch.int64)
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _lookup(column: pl.Series, values: list[str], offset: int) -> npt.NDArray[np.int64]:
+    table = pl.DataFrame({"v": pl.Series(values, dtype=pl.String)}).with_row_index("i", offset=1)
+    found = pl.DataFrame({"v": column.cast(pl.String)}).join(table, on="v", how="left", maintain_order="left")
+    return found["i"].fill_null(0).to_numpy().astype(np.int64) + offset
+
+
+def _index(table: pl.DataFrame, columns: dict[str, list[str]], offsets: dict[str, int]) -> Tensor:
+    """[rows + 1, columns] indices; the last row (code -1) is all unknown."""
+    parts = [np.r_[_lookup(table[name], values, offsets[name]), offsets[name]] for name, values in columns.items()]
+    return torch.from_numpy(np.stack(parts, axis=1))
+
+
+def _list_index(items: pl.DataFrame, name: str, values: list[str], offset: int) -> Tensor:
+    """[items + 1, longest list] indices, padded with the column's index 0."""
+    long = items.select(pl.int_range(pl.len()).alias("row"), pl.col(name).alias("v")).explode("v").drop_nulls()
+    row = long["row"].to_numpy()
+    place = long.select(pl.int_range(pl.len()).over("row")).to_series().to_numpy()
+    longest = int(place.max()) + 1 if len(place) else 1
+    index = np.full((items.height + 1, longest), offset, dtype=np.int64)
+    index[row, place] = _lookup(long["v"], values, offset)
+    return torch.from_numpy(index)
