@@ -10,6 +10,7 @@ model.save("model")
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from corella.recommender import Recommendation, Recommender
     from corella.retrieval.fit import fit_retrieval
     from corella.retrieval.system import Retrieval
+
+__version__ = version("corella-rec")
 
 _HOMES = {
     "CoReLLa": "ranking.corella", "Predictions": "ranking.results", "Config": "config",

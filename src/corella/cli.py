@@ -18,7 +18,7 @@ from corella.errors import UserError
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
-    pretty_exceptions_enable=False, add_completion=False,
+    pretty_exceptions_enable=False,
 )  # fmt: skip
 
 ConfigPath = Annotated[
@@ -30,6 +30,38 @@ RunFolder = Annotated[Path, typer.Option("--run", "-r", help="The run folder.")]
 _out = Console(highlight=False)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import corella
+
+        print(f"corella {corella.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Options of no command."""
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has and what is missing, with the commands that mend it. Ends with 1 where nothing works."""
+    from corella.doctor import examine
+
+    broken = False
+    for found in examine():
+        _out.print(f"[{'yellow' if found.mend else 'green'}]{found.what:22}[/] {escape(found.said)}", soft_wrap=True)
+        if found.mend:
+            _out.print(f"{'':22} to mend: {escape(found.mend)}", soft_wrap=True)
+        broken |= found.needed and bool(found.mend)
+    if broken:
+        raise typer.Exit(1)
 
 
 @app.command()

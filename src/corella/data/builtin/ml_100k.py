@@ -27,9 +27,8 @@ def person(gender: pl.Expr) -> pl.Expr:
     return gender.replace_strict({"M": "man", "F": "woman"}, default="person")
 
 
-def load(path: Path | None) -> RawTables:
-    """Read the three atomic files. Raises `UserError` where the wheel is not installed."""
-    del path
+def bundled_files() -> dict[str, Path]:
+    """The three atomic files by their names. Raises `UserError` where the wheel is not installed."""
     try:
         files = importlib.metadata.files("recbole") or []
     except importlib.metadata.PackageNotFoundError:
@@ -39,7 +38,16 @@ def load(path: Path | None) -> RawTables:
     found = {f.name: Path(str(f.locate())) for f in files if "dataset_example/ml-100k/" in f.as_posix()}
     missing = {"ml-100k.inter", "ml-100k.user", "ml-100k.item"} - found.keys()
     if missing:
-        raise UserError(f"the installed recbole lacks {', '.join(sorted(missing))}; install recbole==1.2.1")
+        raise UserError(
+            f"the installed recbole lacks {', '.join(sorted(missing))}; again: pip install --no-deps recbole==1.2.1"
+        )
+    return found
+
+
+def load(path: Path | None) -> RawTables:
+    """Read the three atomic files. Raises `UserError` where the wheel is not installed."""
+    del path
+    found = bundled_files()
     users = read_atomic(found["ml-100k.user"]).with_columns(
         age_group=age_group(pl.col("age")), person=person(pl.col("gender"))
     )
