@@ -121,7 +121,7 @@ def _one(
             model = plain_crm(name, encoder, train, valid, crm, seed)
         z_valid, z_test = (crm_logits(model, encoder, part) for part in (valid, test))
     else:
-        trees = train_trees(encoder, train, valid, seed, settings)
+        trees = train_trees(encoder, train, valid, config.lightgbm.model_copy(update=settings), seed)
         z_valid, z_test = (trees.logits(encoder, part) for part in (valid, test))
     calibrate = fit_calibrator(z_valid, valid.label, config.routing.calibration)
     score = calibrate(np.r_[z_valid, z_test])

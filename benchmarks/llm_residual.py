@@ -119,7 +119,7 @@ def prepare_base(name: str, dataset: Dataset, seed: int, threads: int | None, fo
     for fresh in fresh_rungs(dataset, config.crm, build_crm, seed):
         rung = replace(fresh, below=rungs[-1] if rungs else None)
         train_crm(rung.neural, rung.encoder, train, valid, config.crm, seed)
-        trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.new_items)
+        trees = train_trees(rung.encoder, train, valid, config.lightgbm, seed, new_items=config.crm.new_items)
         rungs.append(rung.blended(trees, valid))
     base = rungs[-1]
     with Reporter().task(f"{name}, seed {seed}, out of fold", FOLDS) as task:

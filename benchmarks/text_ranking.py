@@ -77,7 +77,7 @@ PARTS = {
 def fit(rung: Rung, train: Samples, valid: Samples, config: Config, seed: int) -> tuple[Rung, Trees]:
     """Train a rung alone, as `fit_ranking` does; returns it with its trees."""
     train_crm(rung.neural, rung.encoder, train, valid, config.crm, seed)
-    trees = train_trees(rung.encoder, train, valid, seed, new_items=config.crm.new_items)
+    trees = train_trees(rung.encoder, train, valid, config.lightgbm, seed, new_items=config.crm.new_items)
     return rung.blended(trees, valid), trees
 
 

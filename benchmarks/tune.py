@@ -32,8 +32,8 @@ from definitions import BENCHMARKS
 from runs import config as make_config
 
 LIGHTGBM_NOW = {
-    "num_leaves": 15, "min_data_in_leaf": 100, "lambda_l2": 5.0, "learning_rate": 0.03, "feature_fraction": 0.7,
-    "bagging_fraction": 0.8,
+    "leaves": 15, "least_rows": 100, "l2": 5.0, "learning_rate": 0.03, "feature_share": 0.7,
+    "row_share": 0.8,
 }  # fmt: skip
 """The settings of `corella.crm.trees`."""
 
@@ -56,12 +56,12 @@ def crm_space(trial: optuna.Trial) -> dict[str, Any]:
 def tree_space(trial: optuna.Trial) -> dict[str, Any]:
     """The search space of LightGBM."""
     return {
-        "num_leaves": trial.suggest_int("num_leaves", 4, 64, log=True),
-        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 20, 400, log=True),
-        "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 50, log=True),
+        "leaves": trial.suggest_int("leaves", 4, 64, log=True),
+        "least_rows": trial.suggest_int("least_rows", 20, 400, log=True),
+        "l2": trial.suggest_float("l2", 0.1, 50, log=True),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
-        "feature_fraction": trial.suggest_float("feature_fraction", 0.4, 1.0),
-        "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
+        "feature_share": trial.suggest_float("feature_share", 0.4, 1.0),
+        "row_share": trial.suggest_float("row_share", 0.5, 1.0),
     }
 
 
@@ -127,7 +127,9 @@ def _valid_auc(trial: optuna.Trial, dataset: Dataset, config: Config, model: str
     if not model:
         settings = tree_space(trial)
         trial.set_user_attr("settings", settings)
-        logits = train_trees(encoder, train, valid, config.seed, settings).logits(encoder, valid)
+        logits = train_trees(encoder, train, valid, config.lightgbm.model_copy(update=settings), config.seed).logits(
+            encoder, valid
+        )
         return float(roc_auc_score(valid.label, logits))
     settings = crm_space(trial)
     trial.set_user_attr("settings", settings)

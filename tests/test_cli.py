@@ -90,8 +90,12 @@ def _cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_explain_config(call: Call) -> None:
     code, out, _ = call("explain-config")
     assert code == 0
+    assert "routing.budget = 0.2" in out and "joint.gamma" not in out
+    assert "more that hardly anybody needs: corella explain-config --all" in out
+    code, out, _ = call("explain-config", "--all")
     assert "joint.gamma = 0.1" in out
     assert "Weight of the alignment loss in stage 2. [paper]" in out
+    assert "deadline_ms = 400.0" in call("explain-config", "--serving")[1]
     code, out, _ = call("explain-config", "--resolved", "--set", "seed=5")
     assert yaml.safe_load(out)["seed"] == 5
 

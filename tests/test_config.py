@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from corella.config import Config, Section
+from corella.config import Config, Section, TableConfig
 from corella.config.loading import describe, load_config, merge, parse_override, read_yaml, to_yaml
 from corella.errors import UserError
+from corella.serving.settings import ServingSettings
 
 SECRET = "hunter2"  # noqa: S105
 
@@ -137,11 +138,11 @@ def test_one_source_a_table(table: dict[str, str], message: str) -> None:
 
 def test_every_setting_is_described() -> None:
     rows = describe()
-    names = [name for name, _, _ in rows]
+    names = [row.name for row in rows]
     assert len(set(names)) == len(names) > 80
-    assert [name for name, _, text in rows if not text] == []
+    assert [row.name for row in rows if not row.text] == []
     assert {"seed", "data.split.by", "crm.hidden", "llm.yes", "joint.gamma", "evaluation.bootstrap"} <= set(names)
-    assert dict((n, d) for n, d, _ in rows)["crm.hidden"] == "[200, 80]"
+    assert {row.name: row.default for row in rows}["crm.hidden"] == "[200, 80]"
 
 
 def _fields(section: type[Section], prefix: str = "") -> list[str]:
@@ -153,8 +154,12 @@ def _fields(section: type[Section], prefix: str = "") -> list[str]:
     return names
 
 
+_TABLES = {f"data.{table}.{name}" for table in ("users", "items") for name in TableConfig.model_fields}
+"""Described once, with the interactions' table."""
+
+
 def test_no_setting_is_left_out() -> None:
-    assert set(_fields(Config)) <= {name for name, _, _ in describe()}
+    assert set(_fields(Config)) <= {row.name for row in describe()} | _TABLES
 
 
 @pytest.mark.parametrize(
@@ -205,3 +210,23 @@ def test_what_yaml_takes_for_a_boolean_or_a_date(tmp_path: Path) -> None:
     config = load_config(path)
     assert (config.llm.yes, config.llm.no) == (" Ja", " Nein")
     assert config.data.split.dates == ("1998-01-01", "1998-02-01")
+
+
+def test_every_setting_is_explained_and_few_are_for_everybody() -> None:
+    """A user meets sixty at most; names that are called advanced are settings."""
+    for kind, most in ((Config, 60), (ServingSettings, 10)):
+        settings = describe(kind)
+        assert all(setting.text for setting in settings if setting.name.count(".") or setting.default)
+        assert sum(not setting.advanced for setting in settings) <= most
+    for section in _sections(Config):
+        assert section.advanced <= section.model_fields.keys()
+
+
+def _sections(kind: type[Section]) -> list[type[Section]]:
+    inner = [
+        part
+        for field in kind.model_fields.values()
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ()))
+        if isinstance(part, type) and issubclass(part, Section)
+    ]
+    return [kind, *(found for part in inner for found in _sections(part))]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from corella.config import Config
+from corella.config import Config, Section
 from corella.config.loading import build_config, describe, given_settings, load_config, to_yaml
 from corella.errors import UserError
 
@@ -227,16 +227,25 @@ def explain_config(
     config: ConfigPath = None,
     overrides: Overrides = None,
     resolved: Annotated[bool, typer.Option(help="Print the resolved configuration as YAML instead.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also the settings that hardly anybody needs.")] = False,
+    serving: Annotated[bool, typer.Option(help="The settings of `corella serve` instead.")] = False,
 ) -> None:
-    """Every setting with its default and what it does."""
+    """The settings, with their defaults and what they do."""
     if resolved or config or overrides:
         print(to_yaml(load_config(config, overrides or ())), end="")
         return
     width = min(_out.width, 110)
-    for name, default, text in describe():
-        _out.print(f"[bold]{name}[/bold]", end="")
-        _out.print(f" = {default}", markup=False)
-        print(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
+    kind: type[Section] = Config
+    if serving:
+        from corella.serving.settings import ServingSettings as kind  # noqa: N813
+    settings = describe(kind)
+    shown = [setting for setting in settings if everything or not setting.advanced]
+    for setting in shown:
+        _out.print(f"[bold]{setting.name}[/bold]", end="")
+        _out.print(f" = {setting.default}", markup=False)
+        print(textwrap.fill(setting.text, width, initial_indent="    ", subsequent_indent="    "))
+    if len(shown) < len(settings):
+        _out.print(f"{len(settings) - len(shown)} more that hardly anybody needs: corella explain-config --all")
 
 
 def _run_config(run: Path, config: Path | None, overrides: list[str] | None) -> Config:

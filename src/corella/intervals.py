@@ -12,17 +12,26 @@ Ints = npt.NDArray[np.integer]
 
 def auc_interval(label: Ints, score: Floats, level: float = 0.95) -> tuple[float, float]:
     """DeLong's interval of the AUC (DeLong et al. 1988, by the mid-ranks of Sun and Xu 2014), cut to [0, 1]."""
+    return auc_with_interval(label, score, level)[1:]
+
+
+def auc_with_interval(label: Ints, score: Floats, level: float = 0.95) -> tuple[float, float, float]:
+    """The AUC, and `auc_interval`.
+
+    >>> auc_with_interval(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.2, 0.3]))[0]
+    0.875
+    """
     positive, negative = score[label == 1], score[label == 0]
     m, n = len(positive), len(negative)
-    if m < 2 or n < 2:
-        return 0.0, 1.0
     ranks = rankdata(np.concatenate([positive, negative]))
     above = (ranks[:m] - rankdata(positive)) / n
     below = 1 - (ranks[m:] - rankdata(negative)) / m
     auc = float(above.mean())
+    if m < 2 or n < 2:
+        return auc, 0.0, 1.0
     error = float(np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n))
     half = float(norm.ppf(0.5 + level / 2)) * error
-    return max(auc - half, 0.0), min(auc + half, 1.0)
+    return auc, max(auc - half, 0.0), min(auc + half, 1.0)
 
 
 LEAST_CLUSTERS = 5

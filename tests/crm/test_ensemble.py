@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from corella.calibration import Blend
-from corella.config import Config
+from corella.config import Config, LightGBMConfig
 from corella.crm.ensemble import Ensemble, fit_ensemble
 from corella.crm.training import crm_logits
 from corella.crm.trees import train_trees
@@ -19,7 +19,7 @@ from corella.ranking.model import FittedRanking
 
 def test_the_better_half_leads(tiny_system: FittedRanking, tiny_dataset: Dataset) -> None:
     encoder, valid = tiny_system.encoder, tiny_dataset.samples("valid")
-    trees = train_trees(encoder, tiny_dataset.samples("train"), valid, seed=1)
+    trees = train_trees(encoder, tiny_dataset.samples("train"), valid, LightGBMConfig(), seed=1)
     rng = np.random.default_rng(0)
     noise = rng.normal(size=len(valid)).astype(np.float32)
     with_noise = fit_ensemble(trees, noise, encoder, valid)

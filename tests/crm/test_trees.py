@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from corella.config import LightGBMConfig
 from corella.crm.encoder import CRMEncoder, make_encoder
 from corella.crm.spec import make_spec
 from corella.crm.trees import Trees, lightgbm_features, train_trees
@@ -20,8 +21,8 @@ def encoder(tiny_dataset: Dataset) -> CRMEncoder:
 def test_logits(tiny_dataset: Dataset, encoder: CRMEncoder) -> None:
     train, valid, test = (tiny_dataset.samples(part) for part in ("train", "valid", "test"))
     rounds: list[int] = []
-    one = train_trees(encoder, train, valid, seed=1, on_round=rounds.append)
-    assert train_trees(encoder, train, valid, seed=1) == one
+    one = train_trees(encoder, train, valid, LightGBMConfig(), seed=1, on_round=rounds.append)
+    assert train_trees(encoder, train, valid, LightGBMConfig(), seed=1) == one
     assert rounds == list(range(1, len(rounds) + 1))
     for part in (train, test):
         logits = one.logits(encoder, part)
@@ -43,7 +44,7 @@ def test_ids_are_not_features(tiny_dataset: Dataset, encoder: CRMEncoder) -> Non
 def test_new_items_have_trees_of_their_own(tiny_dataset: Dataset, encoder: CRMEncoder) -> None:
     """Items with interactions are scored as before; of others no count of theirs is read."""
     train, valid = tiny_dataset.samples("train"), tiny_dataset.samples("valid")
-    known, both = (train_trees(encoder, train, valid, seed=1, new_items=new) for new in (False, True))
+    known, both = (train_trees(encoder, train, valid, LightGBMConfig(), seed=1, new_items=new) for new in (False, True))
     np.testing.assert_array_equal(both.logits(encoder, train), np.where(
         train.popularity[:, 0] > 0, known.logits(encoder, train), both.logits(encoder, encoder.unseen(train))
     ))  # fmt: skip
@@ -67,4 +68,6 @@ def test_where_being_the_first_tells_something_new_items_have_no_trees(
         label = np.where(first, 1, samples.label)
         return replace(samples, counts=counts.astype(np.float32), popularity=popularity, label=label)
 
-    assert train_trees(encoder, firsts(train), firsts(valid), seed=1, new_items=True).new_items is None
+    assert (
+        train_trees(encoder, firsts(train), firsts(valid), LightGBMConfig(), seed=1, new_items=True).new_items is None
+    )

@@ -13,7 +13,7 @@ from torch import nn
 
 from corella.calibration import fit_blend, fit_calibrator
 from corella.checkpoint import Checkpoints
-from corella.config import Config
+from corella.config import Config, LightGBMConfig
 from corella.config.loading import load_config
 from corella.crm.models import build_crm
 from corella.crm.rungs import Rung, fresh_rungs
@@ -169,7 +169,7 @@ def test_no_row_sees_its_own_label(tiny_dataset: Dataset, tiny_config: Config) -
     config = tiny_config.model_copy(update={"crm": tiny_config.crm.model_copy(update=heart)})
     (rung,) = fresh_rungs(tiny_dataset, config.crm, build_crm, 1)
     train_crm(rung.neural, rung.encoder, train, train, config.crm, 1)
-    rung = rung.blended(train_trees(rung.encoder, train, train, 1), valid)
+    rung = rung.blended(train_trees(rung.encoder, train, train, LightGBMConfig(), 1), valid)
     honest = out_of_fold(rung, train, train, config, build_crm)
     assert roc_auc_score(train.label, Rung(rung.encoder, rung.neural).outputs(train)[0]) > 0.8
     assert roc_auc_score(train.label, honest) < 0.65
@@ -193,7 +193,7 @@ def test_out_of_fold_logits_are_calibrated(tiny_dataset: Dataset, tiny_config: C
     train, valid = tiny_dataset.samples("train"), tiny_dataset.samples("valid")
     (rung,) = fresh_rungs(tiny_dataset, tiny_config.crm, build_crm, 1)
     train_crm(rung.neural, rung.encoder, train, valid, tiny_config.crm, 1)
-    rung = rung.blended(train_trees(rung.encoder, train, valid, 1), valid)
+    rung = rung.blended(train_trees(rung.encoder, train, valid, LightGBMConfig(), 1), valid)
     honest = fit_calibrator(out_of_fold(rung, train, valid, tiny_config, build_crm), train.label, "temperature")
     assert honest.scale == pytest.approx(1, abs=1e-2)
     assert honest.bias == pytest.approx(0, abs=1e-2)

@@ -6,12 +6,12 @@ choices of this project.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from corella.config.data import CountsConfig, DataConfig, SplitConfig, TableConfig
-from corella.config.ranking import CRMConfig, JointConfig, LLMConfig, RoutingConfig
+from corella.config.ranking import CRMConfig, JointConfig, LightGBMConfig, LLMConfig, RoutingConfig
 from corella.config.retrieval import RetrievalConfig
 from corella.config.section import Section
 from corella.config.text import TextConfig
@@ -26,6 +26,7 @@ __all__ = [
     "EvaluationConfig",
     "JointConfig",
     "LLMConfig",
+    "LightGBMConfig",
     "RetrievalConfig",
     "RoutingConfig",
     "Section",
@@ -35,12 +36,16 @@ __all__ = [
 ]
 
 
-RANKING_ONLY, RETRIEVAL_ONLY = ("crm", "joint", "routing", "evaluation"), ("retrieval",)
+RANKING_ONLY, RETRIEVAL_ONLY = ("crm", "lightgbm", "joint", "routing", "evaluation"), ("retrieval",)
 """Sections that only one half of a run reads."""
 
 
 class EvaluationConfig(Section):
     """What is measured, and on how many rows. All but `max_valid` may change after the training."""
+
+    advanced: ClassVar = frozenset({
+        "bootstrap",
+    })  # fmt: skip
 
     max_valid: int | None = Field(default=None, ge=100)
     """Validation rows that the language model reads (whole users, at random): the router is fitted on them. Unset:
@@ -67,6 +72,7 @@ class Config(Section):
     """Processor threads. Unset: all that the process may use."""
     data: DataConfig = DataConfig()
     crm: CRMConfig = CRMConfig()
+    lightgbm: LightGBMConfig = LightGBMConfig()
     llm: LLMConfig = LLMConfig()
     joint: JointConfig = JointConfig()
     routing: RoutingConfig = RoutingConfig()

@@ -4,7 +4,7 @@ import codecs
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,10 @@ from corella.config.text import TextConfig
 
 class TableConfig(Section):
     """Where one table is read from, and how its columns are called."""
+
+    advanced: ClassVar = frozenset({
+        "separator", "encoding",
+    })  # fmt: skip
 
     path: Path | None = None
     """A Parquet, CSV, TSV or RecBole atomic file (.inter, .user, .item)."""
@@ -67,6 +71,10 @@ _FOLDS = 5
 
 class SplitConfig(Section):
     """How rows become training, validation and test samples."""
+
+    advanced: ClassVar = frozenset({
+        "within", "folds", "fold", "newest", "created", "min_history", "learn_history",
+    })  # fmt: skip
 
     by: Literal["time", "user", "each-user", "leave-last-out", "new-items", "column"] = "time"
     """`time`: in the dataset's order; `user`: whole users; `each-user`: at random within each user, at least one for
@@ -165,6 +173,10 @@ class SplitConfig(Section):
 class CountsConfig(Section):
     """Counting features: what was known of a user, an item or a category before each sample."""
 
+    advanced: ClassVar = frozenset({
+        "last", "neighbours", "smoothing", "frozen",
+    })  # fmt: skip
+
     groups: list[list[str]] = [["user"], ["item"]]
     """Each group is a list of keys: `user`, `item`, or a user or item column (at most one list column)."""
     last: list[Annotated[int, Field(ge=1)]] = [5, 15]
@@ -195,6 +207,10 @@ class CountsConfig(Section):
 
 class DataConfig(Section):
     """Which interactions, and what a sample is."""
+
+    advanced: ClassVar = frozenset({
+        "only_likes", "core", "duplicates", "history_length", "history_answers", "strict_time", "max_rows",
+    })  # fmt: skip
 
     source: Literal[
         "ml-100k", "ml-1m", "ml-1m-collm", "bookcrossing", "amazon", "amazon-books", "amazon-scientific", "amazon-p5",

@@ -5,8 +5,9 @@ Every mistake is a `UserError` that names the key, what is wrong, and the neares
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 from corella.config import Config, Section
 from corella.config.presets import PRESETS, RECIPES
 from corella.errors import UserError, suggest
+
+S = TypeVar("S", bound=Section)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,10 +101,15 @@ def build_config(given: Mapping[str, Any]) -> Config:
     data = given.get("data")
     source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
     merged = merge(merge({"data": PRESETS.get(str(source), {})}, RECIPES.get(str(given.get("recipe")), {})), given)
+    return validated(Config, merged)
+
+
+def validated(kind: type[S], values: Mapping[str, Any], title: str = "configuration") -> S:
+    """A section from its values. Raises `UserError` for what is not right; `title`: what the message begins with."""
     try:
-        return Config.model_validate(merged)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(hide_passwords(_explain(error))) from None
+        raise UserError(hide_passwords(_explain(error, kind, title))) from None
 
 
 def changed(one: Section, other: Section, prefix: str = "") -> list[str]:
@@ -134,14 +142,14 @@ def to_yaml(config: Section) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[Section], title: str) -> str:
     """One line an error: the key, what is wrong, and the nearest valid name of an unknown key."""
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: no such setting; {suggest(str(item['loc'][-1]), _fields(item['loc'][:-1]))}")
-        elif item["type"] == "model_type" and isinstance(item["input"], str) and "path" in _fields(item["loc"]):
+            lines.append(f"{where}: no such setting; {suggest(str(item['loc'][-1]), _fields(kind, item['loc'][:-1]))}")
+        elif item["type"] == "model_type" and isinstance(item["input"], str) and "path" in _fields(kind, item["loc"]):
             lines.append(f"{where}: a section is needed, with {where}.path: {item['input']}")
         elif item["type"] == "string_type" and isinstance(item["input"], dict):
             lines.append(f"{where}: a text is needed; put what begins with a brace into quotes")
@@ -149,12 +157,12 @@ def _explain(error: ValidationError) -> str:
             secret = item["loc"][-1] == "uri" or isinstance(item["input"], dict)
             got = "" if secret else f" (got {item['input']!r})"
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
-    return "configuration: " + "\n  ".join(lines)
+    return f"{title}: " + "\n  ".join(lines)
 
 
-def _fields(where: Sequence[int | str]) -> list[str]:
+def _fields(kind: type[Section], where: Sequence[int | str]) -> list[str]:
     """Names of the settings of the section that stands there."""
-    section: Any = Config
+    section: Any = kind
     for part in where:
         annotation = section.model_fields[part].annotation if isinstance(part, str) else None
         section = next((a for a in _models(annotation)), section)
@@ -167,18 +175,38 @@ def _models(annotation: Any) -> list[type[Section]]:
     return [c for c in candidates if isinstance(c, type) and issubclass(c, Section)]
 
 
-def describe(section: type[Section] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Every setting as (dotted name, default as YAML, description), in order."""
-    rows: list[tuple[str, str, str]] = []
-    for name, field in section.model_fields.items():
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as it is explained."""
+
+    name: str
+    """Dotted."""
+    default: str
+    """As YAML."""
+    text: str
+    """What it does, what its values mean, when to change it."""
+    advanced: bool
+    """Whether hardly anybody needs it."""
+
+
+def describe(kind: type[Section] = Config, prefix: str = "", advanced: bool = False) -> list[Setting]:
+    """Every setting, in order. A section that stands in several places is described in the first of them.
+
+    >>> describe()[0].name, describe()[0].default
+    ('recipe', 'corella')
+    """
+    found: list[Setting] = []
+    seen: set[type[Section]] = set()
+    for name, field in kind.model_fields.items():
         inner = _models(field.annotation)
+        rare = advanced or name in kind.advanced
         if field.description or not inner:
             default = field.get_default(call_default_factory=True)
-            shown = default.model_dump(mode="json") if isinstance(default, Section) else default
-            text = "" if inner and default is not None else yaml.safe_dump(shown, default_flow_style=True)
-            rows.append(
-                (prefix + name, text.removesuffix("...\n").strip(), " ".join((field.description or "").split()))
-            )
-        for model in inner:
-            rows += describe(model, f"{prefix}{name}.")
-    return rows
+            text = "" if isinstance(default, Section) else yaml.safe_dump(default, default_flow_style=True)
+            said = " ".join((field.description or "").split())
+            found.append(Setting(prefix + name, text.removesuffix("...\n").strip(), said, rare))
+        for section in inner:
+            if section not in seen:
+                seen.add(section)
+                found += describe(section, f"{prefix}{name}.", rare)
+    return found

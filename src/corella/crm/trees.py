@@ -5,7 +5,7 @@ them. So a second model is trained on rows that all look so, and answers for tho
 that being the first tells something of its own (an author votes for their own statement).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from corella.config import LightGBMConfig
 from corella.crm.encoder import CRMEncoder
 from corella.data.dataset import Samples
 
-ROUNDS = 2000
-"""Trees at most; training stops early on validation."""
-_PATIENCE = 100
 _FEW_ROWS = 20_000
 
 
@@ -70,20 +68,20 @@ def train_trees(
     encoder: CRMEncoder,
     train: Samples,
     valid: Samples,
+    config: LightGBMConfig,
     seed: int,
-    tuned: Mapping[str, float] | None = None,
     on_round: Callable[[int], None] = lambda rounds: None,
     new_items: bool = False,
 ) -> Trees:
     """Train with early stopping on the AUC of `valid`. Deterministic for a seed and a machine.
 
-    `tuned`: LightGBM's parameters in place of the defaults. `on_round(trees so far)` is called after every tree.
+    `on_round(trees so far)` is called after every tree.
     `new_items`: whether items without interactions may get trees of their own.
     """
-    alone = Trees(_train(encoder, train, valid, seed, tuned, on_round))
+    alone = Trees(_train(encoder, train, valid, config, seed, on_round))
     if not new_items:
         return alone
-    both = Trees(alone.text, _train(encoder, encoder.unseen(train), encoder.unseen(valid), seed, tuned, on_round))
+    both = Trees(alone.text, _train(encoder, encoder.unseen(train), encoder.unseen(valid), config, seed, on_round))
     new = valid.take(np.flatnonzero(valid.popularity[:, 0] == 0))
     losses = [_log_loss(new.label, trees.logits(encoder, new)) for trees in (alone, both)]
     return both if losses[1] <= losses[0] else alone
@@ -98,8 +96,8 @@ def _train(
     encoder: CRMEncoder,
     train: Samples,
     valid: Samples,
+    config: LightGBMConfig,
     seed: int,
-    tuned: Mapping[str, float] | None,
     on_round: Callable[[int], None],
 ) -> str:
     """One boosted model, as text."""
@@ -107,14 +105,16 @@ def _train(
 
     ours, theirs = (lightgbm_features(encoder, part) for part in (train, valid))
     settings = {
-        "objective": "binary", "metric": "auc", "learning_rate": 0.03, "num_leaves": 15,
-        "min_data_in_leaf": 100, "lambda_l2": 5.0, "feature_fraction": 0.7, "bagging_fraction": 0.8,
-        "bagging_freq": 1, "seed": seed, "deterministic": True, "force_col_wise": True, "verbose": -1,
+        "objective": "binary", "metric": "auc", "learning_rate": config.learning_rate, "num_leaves": config.leaves,
+        "min_data_in_leaf": config.least_rows, "lambda_l2": config.l2, "feature_fraction": config.feature_share,
+        "bagging_fraction": config.row_share, "bagging_freq": 1, "seed": seed, "deterministic": True,
+        "force_col_wise": True, "verbose": -1,
         # On few rows several threads spend their time waiting for each other.
-        "num_threads": 1 if len(train) < _FEW_ROWS else torch.get_num_threads(), **(tuned or {}),
+        "num_threads": 1 if len(train) < _FEW_ROWS else torch.get_num_threads(),
     }  # fmt: skip
-    data = lightgbm.Dataset(ours, train.label)
+    fields = list(range(encoder.features(train.take(np.arange(0))).shape[1], ours.shape[1]))
+    data = lightgbm.Dataset(ours, train.label, categorical_feature=fields if config.categories else [])
     check = lightgbm.Dataset(theirs, valid.label, reference=data)
-    callbacks = [lambda state: on_round(state.iteration + 1), lightgbm.early_stopping(_PATIENCE, verbose=False)]
-    booster = lightgbm.train(settings, data, num_boost_round=ROUNDS, valid_sets=[check], callbacks=callbacks)
+    callbacks = [lambda state: on_round(state.iteration + 1), lightgbm.early_stopping(config.patience, verbose=False)]
+    booster = lightgbm.train(settings, data, num_boost_round=config.rounds, valid_sets=[check], callbacks=callbacks)
     return str(booster.model_to_string(num_iteration=booster.best_iteration))

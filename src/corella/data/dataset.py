@@ -88,6 +88,15 @@ def sample_users(samples: Samples, most: int | None, seed: int) -> Ints:
     return np.flatnonzero(np.isin(samples.user, users[order[:until]]))
 
 
+def liked_share(samples: Samples) -> npt.NDArray[np.float64]:
+    """Popularity as a score, float64 [n]: the share of the item's earlier interactions that were positive, as if five
+    more had been average."""
+    answers, positives = samples.popularity.astype(np.float64).T
+    average = (positives.sum() + 1) / (answers.sum() + 2)
+    share: npt.NDArray[np.float64] = (positives + 5 * average) / (answers + 5)
+    return share
+
+
 @dataclass(frozen=True)
 class Events:
     """All known answers, user by user, in order. `start[u] : start[u + 1]` are the events of user u."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
-from corella.calibration import probability
 from corella.evaluation.metrics import user_auc
-from corella.intervals import auc_interval
+from corella.intervals import auc_with_interval
 from corella.routing.budgets import route_top
 from corella.routing.policies import RouterInputs, priority
 from corella.routing.router import Router
@@ -79,10 +78,9 @@ _MEASURES = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy")
 
 def _measures(data: RoutedSet, z: npt.NDArray[np.float64]) -> tuple[float, ...]:
     label = data.label
-    low, high = auc_interval(label, z)
-    loss = float(log_loss(label, probability(z), labels=[0, 1]))
+    loss = float(np.logaddexp(0, np.where(label == 1, -z, z)).mean())
     right = float(np.mean((z >= 0) == (label == 1)))
-    return float(roc_auc_score(label, z)), low, high, user_auc(label, z, data.user), loss, right
+    return *auc_with_interval(label, z), user_auc(label, z, data.user), loss, right
 
 
 def routed_logits(

@@ -165,7 +165,9 @@ def _conventional(model: FittedRanking, valid: Samples, test: Samples, neural: s
     encoder, seed = model.encoder, model.config.seed
     new_items = model.config.crm.new_items
     trees = (
-        model.ensemble.trees if model.ensemble else train_trees(encoder, train, whole_valid, seed, new_items=new_items)
+        model.ensemble.trees
+        if model.ensemble
+        else train_trees(encoder, train, whole_valid, model.config.lightgbm, seed, new_items=new_items)
     )
     result = {"lightgbm": Scores(trees.logits(encoder, valid), trees.logits(encoder, test))}
     if neural != PLAIN_NAME:

@@ -106,7 +106,7 @@ def _refitted(rung: Rung, train: Samples, valid: Samples, config: Config, build:
     train_crm(neural, rung.encoder, train, valid, config.crm, config.seed)
     ensemble, below = rung.ensemble, rung.below
     if ensemble is not None:
-        trees = train_trees(rung.encoder, train, valid, config.seed, new_items=config.crm.new_items)
+        trees = train_trees(rung.encoder, train, valid, config.lightgbm, config.seed, new_items=config.crm.new_items)
         ensemble = replace(ensemble, trees=trees)
     if below is not None and rung.added is not None and rung.added.weight_a > 0:
         below = _refitted(below, train, valid, config, build)

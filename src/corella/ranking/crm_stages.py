@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from corella.crm.encoder import CRMEncoder
 from corella.crm.training import CRMFit, crm_logits, train_crm
-from corella.crm.trees import ROUNDS, Trees, train_trees
+from corella.crm.trees import Trees, train_trees
 from corella.data.dataset import Samples
 from corella.files import read_json, write_json
 from corella.joint.distillation import Lesson
@@ -67,10 +67,13 @@ class CRMStages:
 
     def _grown(self) -> Trees:
         run, title = self.fitting, self._named("trees")
-        train, valid = run.dataset.samples("train"), run.dataset.samples("valid")
-        with Timer(run.facts.seconds, title), run.reporter.task(f"boosted {title}: rounds", ROUNDS) as task:
+        train, valid, config = run.dataset.samples("train"), run.dataset.samples("valid"), run.config
+        with (
+            Timer(run.facts.seconds, title),
+            run.reporter.task(f"boosted {title}: rounds", config.lightgbm.rounds) as task,
+        ):
             trees = train_trees(
-                self.encoder, train, valid, run.config.seed, None, task.update, run.config.crm.new_items
+                self.encoder, train, valid, config.lightgbm, config.seed, task.update, config.crm.new_items
             )
         found = float(roc_auc_score(valid.label, trees.logits(self.encoder, valid)))
         run.reporter.say(f"boosted {title}: validation AUC {found:.4f}")

@@ -3,12 +3,14 @@ what of it all is served."""
 
 from dataclasses import replace
 
+from sklearn.metrics import roc_auc_score
+
 from corella.checkpoint import Checkpoints
 from corella.config import RETRIEVAL_ONLY, Config
 from corella.config.loading import to_yaml
 from corella.crm.models import build_crm
 from corella.crm.rungs import Build, Rung, fresh_rungs, stacked, text_gain
-from corella.data.dataset import Dataset
+from corella.data.dataset import Dataset, liked_share
 from corella.joint.soft_tokens import SoftTokens
 from corella.progress import Reporter
 from corella.ranking.crm_stages import CRMStages
@@ -86,7 +88,21 @@ def _fit_rungs(fitting: Fitting) -> tuple[tuple[Rung, ...], list[CRMStages]]:
         if 1 in config.joint.stages:
             stages[-1].stage1(rung.neural)
         rungs.append(rung.blended(stages[-1].trees() if config.crm.trees else None, valid))
+        _say(fitting, rungs[-1], place)
     return tuple(rungs), stages
+
+
+def _say(fitting: Fitting, rung: Rung, place: int) -> None:
+    """The first result: is the rung better than what most people like?"""
+    valid = fitting.dataset.samples("valid")
+    together = float(roc_auc_score(valid.label, rung.outputs(valid)[0]))
+    if place == 1:
+        return fitting.reporter.say(f"no language model, texts read: validation AUC {together:.4f}")
+    popular = float(roc_auc_score(valid.label, liked_share(valid)))
+    fitting.reporter.say(
+        f"no language model, no text: validation AUC {together:.4f}; what most people like: {popular:.4f} "
+        "(.5 is guessing, 1 is perfect)"
+    )
 
 
 def _with_soft_tokens(fitting: Fitting, llm: RequestLLM, base: Rung) -> RequestLLM:

@@ -11,7 +11,7 @@ def demo_config(overrides: Sequence[str] = ()) -> Config:
     settings = {
         "crm": {"id_dropout": 0.8},
         "llm": {"lora_first_layer": 20},
-        "joint": {"stage2_targets": 2000, "stage3_targets": 3000},
-        "evaluation": {"max_valid": 2000, "max_test": 2500, "lists": 0},
+        "joint": {"stage2_targets": 1500, "stage3_targets": 1500},
+        "evaluation": {"max_valid": 1500, "max_test": 2000, "lists": 0},
     }
     return load_config(overrides=overrides, settings=settings)

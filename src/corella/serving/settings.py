@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from corella.config import Section
-from corella.errors import UserError, suggest
+from corella.config.loading import given_settings, validated
 from corella.serving.schema import MOST
 
 
 class ServingSettings(Section):
     """Settings of `corella serve`."""
+
+    advanced: ClassVar = frozenset({
+        "max_deadline_ms", "prefix_cache_mib", "batch_tokens", "batch_wait_ms", "llm_threads", "load_seconds",
+        "llm_model", "llm_key_variable", "max_candidates", "max_history", "max_body_bytes", "requests_per_second",
+        "overload_ms",
+    })  # fmt: skip
 
     host: str = "127.0.0.1"
     """Address to listen on. Without API keys only a loopback address is allowed."""
@@ -64,24 +69,4 @@ class ServingSettings(Section):
 
 def load_serving_settings(path: Path | None, overrides: Sequence[str] = ()) -> ServingSettings:
     """Settings from a YAML file and NAME=VALUE pairs over it. Raises `UserError` for what is not right."""
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: expected NAME: VALUE lines")
-    for override in overrides:
-        name, sign, value = override.partition("=")
-        if not sign:
-            raise UserError(f"--set {override}: write NAME=VALUE")
-        values[name] = yaml.safe_load(value)
-    for name in values:
-        if name not in ServingSettings.model_fields:
-            raise UserError(f"no serving setting '{name}'; {suggest(str(name), ServingSettings.model_fields)}")
-    try:
-        return ServingSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"serving setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return validated(ServingSettings, given_settings(path, overrides), "serving settings")

@@ -72,7 +72,7 @@ class CLLM4Rec:
             told = "encoder" if config.start == "encoder" else "words"
             self.model.tell_texts(item_table(dataset, self.model.backbone, told))
         start_from_popularity(self.model, liked)
-        train_head(self.model, liked, config, self.config.seed)
+        self._train_head(liked, reporter)
         readers = [user for user, items in enumerate(liked) if len(items)][:_STANDARDISED]
         self.model.start_from_states([self.documents.collaborative(u, liked[u][:_STANDARDISED]) for u in readers])
         reviews = training_reviews(dataset)
@@ -114,7 +114,15 @@ class CLLM4Rec:
             reporter.log("weights", tried=[(w.llm, w.quality) for w in tried])
         model.weight.fill_(chosen.llm)
         if chosen.llm == 0 and config.refit:
-            train_head(model, training_likes(self.dataset, ("train", "valid")), config, self.config.seed)
+            self._train_head(training_likes(self.dataset, ("train", "valid")), reporter)
+
+    def _train_head(self, liked: Sequence[Ints], reporter: Reporter) -> None:
+        with reporter.task("CLLM4Rec, head: epochs", self.config.retrieval.head_epochs) as task:
+
+            def show(done: int, steps: int) -> None:
+                task.update(self.config.retrieval.head_epochs * done / steps)
+
+            train_head(self.model, liked, self.config.retrieval, self.config.seed, show)
 
     def scores(self, readers: Sequence[Reader]) -> Floats:
         """Logits of all items for each reader, float32 [readers, items]."""

@@ -5,7 +5,7 @@ likelihood): linear, cheap, and hard to beat on histories alone. Fine-tuning the
 it never begins below that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,17 @@ def start_from_popularity(model: CLLM, liked: Sequence[Ints]) -> None:
     model.start_from_popularity(np.bincount(np.concatenate(liked), minlength=len(model.bias)))
 
 
-def train_head(model: CLLM, liked: Sequence[Ints], config: RetrievalConfig, seed: int) -> None:
+def train_head(
+    model: CLLM,
+    liked: Sequence[Ints],
+    config: RetrievalConfig,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda done, steps: None,
+) -> None:
     """Train the pooled and the output embeddings and the bias of `model` anew, in place; they stay as they are then.
     Without such embeddings, or epochs, nothing changes.
 
-    `liked`: items by user code."""
+    `liked`: items by user code; `on_step(done, steps)` is called after every step."""
     if model.pooled is None or model.output is None or config.head_epochs == 0:
         return
     start_from_popularity(model, liked)
@@ -75,5 +81,6 @@ def train_head(model: CLLM, liked: Sequence[Ints], config: RetrievalConfig, seed
             nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             optimiser.step()
             done += 1
+            on_step(done, steps)
     for parameter in parameters:
         parameter.requires_grad_(False).grad = None
