@@ -17,8 +17,9 @@ from corella.retrieval.cllm4rec.model import CLLM
 
 Ints = npt.NDArray[np.int64]
 
-_USERS = 64
-"""Users in a step."""
+_USERS, _MOST_USERS, _STEPS = 64, 512, 15
+"""Users in a step: at least, at most; between them so many that an epoch has about so many steps, for every step makes the
+items' tables anew."""
 
 
 def start_from_popularity(model: CLLM, liked: Sequence[Ints]) -> None:
@@ -59,12 +60,13 @@ def train_head(
         ],
         lr=config.head_rate,
     )
-    steps = config.head_epochs * -(-len(users) // _USERS)
+    at_once = min(max(_USERS, len(users) // _STEPS), _MOST_USERS)
+    steps = config.head_epochs * -(-len(users) // at_once)
     done = 0
     for _ in range(config.head_epochs):
         order = rng.permutation(users)
-        for start in range(0, len(order), _USERS):
-            part = order[start : start + _USERS]
+        for start in range(0, len(order), at_once):
+            part = order[start : start + at_once]
             for group in optimiser.param_groups:
                 group["lr"] = config.head_rate * (1 - done / steps)
             told = torch.zeros(len(part), len(model.bias))
