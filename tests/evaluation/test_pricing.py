@@ -14,9 +14,10 @@ from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.pricing import validation_prices
-from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Prices, recommendation
+from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Prices
 from corella.ranking.fit import fit_ranking
 from corella.ranking.model import FittedRanking
+from corella.report.wording import recommendation
 
 Configure = Callable[..., Config]
 Evaluated = tuple[dict[str, Any], Path]

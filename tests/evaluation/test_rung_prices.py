@@ -8,21 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from corella.evaluation.rungs import (
-    ALL,
-    COLD_ITEMS,
-    COLD_USERS,
-    WARM,
-    Measured,
-    Price,
-    Prices,
-    Rows,
-    Rung,
-    measure,
-    override,
-    recommendation,
-)
+from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Measured, Price, Prices, Rows, Rung, measure
 from corella.intervals import Difference
+from corella.report.wording import override, recommendation
 
 _GAIN, _NOTHING = Difference(0.011, 0.007, 0.016, 0.01), Difference(0.0005, -0.001, 0.002, 0.6)
 

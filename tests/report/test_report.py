@@ -13,23 +13,14 @@ import pytest
 pytest.importorskip("vl_convert")
 
 from corella.config import Config
-from corella.evaluation.rungs import (
-    ALL,
-    COLD_ITEMS,
-    COLD_USERS,
-    WARM,
-    Measured,
-    Price,
-    Prices,
-    Rung,
-    recommendation,
-)
+from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Measured, Price, Prices, Rung
 from corella.intervals import Difference, paired_bootstrap
 from corella.report.charts import POLICIES, kind
 from corella.report.markup import captured
 from corella.report.numbers import percent, signed
 from corella.report.page import render_report
 from corella.report.verdict import clustered, render_verdict
+from corella.report.wording import recommendation
 
 _SYSTEMS = {
     "lightgbm": 0.76, "dcnv2": 0.74, "dcnv2+counts": 0.75, "llm": 0.72, "lightgbm & dcnv2+counts": 0.762,

@@ -22,6 +22,7 @@ class SelfAttention(nn.Module):
         self.residual = nn.Linear(size, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0)
         return torch.relu(mixed.transpose(1, 2).flatten(2) + self.residual(x))
@@ -46,6 +47,7 @@ class AutoInt(nn.Module):
         self.hidden_sizes = [self.embed.field_count * width] * config.cross_layers
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         features = self.embed(batch)
         x, hidden = features.fields, []
         for layer in self.attention:
@@ -67,6 +69,7 @@ class Squeeze(nn.Module):
         self.weight = nn.Sequential(nn.Linear(fields, inner), nn.ReLU(), nn.Linear(inner, fields), nn.Sigmoid())
 
     def forward(self, fields: Tensor) -> Tensor:
+        """See the class."""
         return fields * (2 * self.weight(fields.mean(2))).unsqueeze(-1)
 
 
@@ -78,6 +81,7 @@ class Bilinear(nn.Module):
         self.weight = nn.Parameter(torch.eye(size).repeat(fields - 1, 1, 1))
 
     def forward(self, fields: Tensor) -> Tensor:
+        """See the class."""
         left = torch.einsum("bfd,fde->bfe", fields[:, :-1], self.weight)
         pairs = [left[:, i, None] * fields[:, i + 1 :] for i in range(left.shape[1])]
         return torch.cat(pairs, dim=1)
@@ -104,6 +108,7 @@ class FiBiNET(nn.Module):
         self.hidden_sizes = [fields * d, *config.hidden]
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         features = self.embed(batch)
         squeezed = self.squeeze(features.fields)
         pairs = torch.cat([self.pairs(features.fields), self.squeezed_pairs(squeezed)], dim=1)
@@ -132,6 +137,7 @@ class XDeepFM(nn.Module):
         self.hidden_sizes = [maps] * config.cross_layers
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         features = self.embed(batch)
         rows, fields, d = features.fields.shape
         # Fields first: one matrix product a layer over all B * d columns, twice as fast as one for every

@@ -108,6 +108,7 @@ class Embedder(nn.Module):
         self.field_count += self.count_field is not None
 
     def forward(self, batch: CRMBatch) -> Features:
+        """Embedded inputs of a batch."""
         indices = self.columns(batch.fields)
         columns = self.table(indices)
         lists = mean_lists(self.table, batch.lists, self.list_unknown)
@@ -168,6 +169,7 @@ class LinearPart(nn.Module):
         self.size = len(self.kept) + len(self.list_unknown) + (ANSWERS - 1) + counts
 
     def forward(self, indices: Tensor, batch: CRMBatch) -> Tensor:
+        """See the class."""
         answered = batch.answers.unsqueeze(-1) == torch.arange(ANSWERS - 1, device=batch.answers.device)
         history = (self.history(batch.history_ids) * answered).sum(1) / answered.sum((1, 2)).clamp(min=1).unsqueeze(1)
         lists = mean_lists(self.weight, batch.lists, self.list_unknown)

@@ -22,7 +22,9 @@ class CRM(Protocol):
 
     hidden_sizes: list[int]
 
-    def __call__(self, batch: CRMBatch) -> CRMOutput: ...
+    def __call__(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
+        ...
 
 
 class DCNv2(nn.Module):
@@ -43,6 +45,7 @@ class DCNv2(nn.Module):
         self.hidden_sizes = [size] * config.cross_layers
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         x0 = self.embed(batch).flat
         x, hidden = x0, []
         for layer in self.cross:
@@ -67,6 +70,7 @@ class LR(nn.Module):
         self.hidden_sizes = [self.linear.size]
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         summands = self.linear(self.columns(batch.fields), batch)
         return CRMOutput(summands.sum(1) + self.bias, (summands,))
 
@@ -88,6 +92,7 @@ class DeepFM(nn.Module):
         self.hidden_sizes = [config.embedding_size, *config.hidden]
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         features = self.embed(batch)
         pairs = 0.5 * (features.fields.sum(1).square() - features.fields.square().sum(1))
         layers = layer_outputs(self.deep, features.flat)
@@ -135,6 +140,7 @@ class DIN(nn.Module):
         self.hidden_sizes = [config.embedding_size, *config.hidden]
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         features = self.embed(batch)
         layers = layer_outputs(self.deep, features.flat)
         return CRMOutput(self.output(layers[-1]).squeeze(1), (features.attended, *layers[1:]))

@@ -38,6 +38,7 @@ class SASRec(nn.Module):
         self.hidden_sizes = [d] * config.cross_layers
 
     def forward(self, batch: CRMBatch) -> CRMOutput:
+        """Logits and hidden layers of a batch."""
         indices = self.columns(batch.fields)
         target = self.table(indices[:, self.columns.item])
         x, mask = self._sequence(batch)

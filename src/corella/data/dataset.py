@@ -141,6 +141,7 @@ class Dataset:
 
     @cached_property
     def count_names(self) -> list[str]:
+        """Names of the count features, in the order of the columns of `counts`."""
         return feature_names(self.config.counts, self.rating_scale is not None)
 
     @cached_property
@@ -176,18 +177,22 @@ class Dataset:
 
     @cached_property
     def label(self) -> Ints:
+        """Labels of the log's rows, int64 [rows]."""
         return self.log[LABEL].to_numpy().astype(np.int64)
 
     @cached_property
     def user(self) -> Ints:
+        """User codes of the log's rows, int64 [rows]."""
         return self.log[USER_CODE].to_numpy().astype(np.int64)
 
     @cached_property
     def item(self) -> Ints:
+        """Item codes of the log's rows, int64 [rows]."""
         return self.log[ITEM_CODE].to_numpy().astype(np.int64)
 
     @cached_property
     def events(self) -> Events:
+        """The log user by user."""
         order = np.argsort(self.user, kind="stable")
         start = np.searchsorted(self.user[order], np.arange(self.users.height + 1))
         return Events(start, self.item[order], self.label[order], order)

@@ -33,10 +33,12 @@ class Backbone:
 
     @property
     def hidden_size(self) -> int:
+        """Width of the hidden states."""
         return int(self.model.config.hidden_size)
 
     @property
     def layers(self) -> int:
+        """How many transformer blocks there are."""
         return int(self.model.config.num_hidden_layers)
 
     @property

@@ -26,11 +26,13 @@ Floats = npt.NDArray[np.float32]
 class SharesPrefixes(Protocol):
     """A prompt style that reads a user's history once, however many items are asked about."""
 
-    def shared(
-        self, samples: Samples, context_share: float, window_tokens: int | None = None
-    ) -> list[SharedPrompt]: ...
+    def shared(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[SharedPrompt]:
+        """New rows as prefixes and branches."""
+        ...
 
-    def narrowed(self, scope: Scope) -> "Prompts": ...
+    def narrowed(self, scope: Scope) -> "Prompts":
+        """The same style for the small world of a request."""
+        ...
 
 
 class Prompts(Protocol):
@@ -41,9 +43,13 @@ class Prompts(Protocol):
         """This style as one that shares prefixes, and so can be served; None where every prompt stands alone."""
         ...
 
-    def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> Sequence[Any]: ...
+    def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> Sequence[Any]:
+        """Prompts that hold every sample as a target, not rendered yet; each tells its `sample`s and `tokens`."""
+        ...
 
-    def render(self, planned: Any, samples: Samples) -> Prompt: ...
+    def render(self, planned: Any, samples: Samples) -> Prompt:
+        """A planned prompt as token ids and answer positions; `samples` are those that were planned."""
+        ...
 
 
 Soft = Callable[[Sequence[Prompt], Samples], Tensor]

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, FEW, WARM, Measured, Prices, Rung, served, worths
+from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, FEW, WARM, Measured, Prices, Rung
 from corella.intervals import Difference
 from corella.report.charts import gains_chart
 from corella.report.markup import Html, esc, figure, paragraph, span, table
 from corella.report.numbers import auc_text, duration, signed, size
+from corella.report.wording import served, worths
 
 TITLE = "What text is worth, at which price"
 _NAMES = ("No language model", "Text once an item", "Asked per request")

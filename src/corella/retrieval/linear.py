@@ -59,6 +59,7 @@ class TogetherCounts:
 
     @property
     def items(self) -> int:
+        """How many items the catalogue has."""
         return int(self.together.shape[0])
 
 
@@ -155,6 +156,7 @@ class Linear:
 
     @property
     def items(self) -> int:
+        """How many items the catalogue has."""
         return int(self.weights.shape[0])
 
     def scores(self, histories: Sequence[Ints], recency: float | None = None) -> Floats:

@@ -8,13 +8,13 @@ from corella.config.loading import changed, load_config, to_yaml
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.evaluation.pricing import validation_prices
-from corella.evaluation.rungs import override, recommendation
 from corella.files import alone, write_text
 from corella.progress import Reporter
 from corella.ranking.fit import fit_ranking
 from corella.ranking.io import load_ranking, save_ranking
 from corella.ranking.model import FittedRanking
 from corella.recommender import Recommender
+from corella.report.wording import override, recommendation
 from corella.retrieval.fit import fit_retrieval
 from corella.retrieval.system import Retrieval
 from corella.runs.folder import RunFolder

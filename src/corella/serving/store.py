@@ -21,11 +21,17 @@ _STREAM = "corella_events"
 class Store(Protocol):
     """A log of answers. A cursor is opaque; the first is ''. Every method may raise `StoreError`."""
 
-    def append(self, event: Event) -> None: ...
+    def append(self, event: Event) -> None:
+        """Keep an event for good. Raises `StoreError` where it may not be kept."""
+        ...
 
-    def since(self, cursor: str) -> tuple[list[Event], str]: ...
+    def since(self, cursor: str) -> tuple[list[Event], str]:
+        """Events behind a cursor, and the cursor behind them; the empty cursor is the beginning."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
 
 
 class StoreError(Exception):

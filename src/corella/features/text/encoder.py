@@ -65,6 +65,7 @@ class TransformerEncoder:
 
     @cached_property
     def digest(self) -> str:
+        """Of the weights' files and the settings."""
         settings = (self.source, self.config.revision, self.config.longest_tokens, self.config.dtype)
         found = hashlib.sha256(repr(settings).encode())
         for path in sorted(Path(self.source).glob("*.json")) if Path(self.source).is_dir() else []:

@@ -30,6 +30,7 @@ class Document:
 
     @property
     def tokens(self) -> int:
+        """How many tokens it has."""
         return len(self.ids)
 
 

@@ -70,6 +70,7 @@ class CLLM(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
+        """The language model."""
         return self._backbone[0]
 
     @property

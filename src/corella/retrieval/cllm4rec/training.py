@@ -62,10 +62,12 @@ class Example:
 
     @property
     def tokens(self) -> int:
+        """How many tokens its documents have."""
         return self.document.tokens
 
     @property
     def targets(self) -> int:
+        """How many targets its documents have."""
         return self.document.tokens - self.document.main + len(self.held_out)
 
     @property

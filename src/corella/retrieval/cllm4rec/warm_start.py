@@ -18,7 +18,7 @@ from corella.retrieval.cllm4rec.model import CLLM
 Ints = npt.NDArray[np.int64]
 
 _USERS, _MOST_USERS, _STEPS = 64, 512, 15
-"""Users in a step: at least, at most; between them so many that an epoch has about so many steps, for every step makes the
+"""Users in a step, at least and at most; between them so many that an epoch has about so many steps: each makes the
 items' tables anew."""
 
 

@@ -1,0 +1,126 @@
+"""Writes docs/reference/: settings, HTTP API and Python API, from the code alone. `make docs` runs it."""
+
+import json
+from pathlib import Path
+
+import corella
+from corella.config import Config, Section
+from corella.config.loading import describe
+from corella.serving.routes import router, unguarded
+from corella.serving.settings import ServingSettings
+from fastapi import FastAPI
+
+FOLDER = Path(__file__).with_name("reference")
+
+
+def settings(kind: type[Section], title: str, lead: str) -> str:
+    """A table of what everybody meets, and one of the rest."""
+    rows = describe(kind)
+    lines = [f"# {title}", "", lead, ""]
+    for heading, advanced in (("Settings", False), ("Advanced", True)):
+        lines += [f"## {heading}", "", "| setting | default | what it does |", "|---|---|---|"]
+        lines += [
+            f"| `{row.name}` | {f'`{_cell(row.default)}`' if row.default else ''} | {_cell(row.text)} |"
+            for row in rows
+            if row.advanced == advanced
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def http() -> str:
+    """Every path with its parameters and what it answers."""
+    app = FastAPI(title="Corella", version=corella.__version__)
+    app.include_router(router)
+    app.include_router(unguarded)
+    api = app.openapi()
+    lines = [
+        "# HTTP API",
+        "",
+        "The service of `corella serve` speaks JSON. A running one has its OpenAPI document at `/openapi.json`.",
+        "",
+    ]
+    for path, ways in api["paths"].items():
+        for method, about in ways.items():
+            lines += [f"## {method.upper()} {path}", "", about.get("description", about.get("summary", "")), ""]
+            body = about.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            if body:
+                lines += ["The body:", "", *_schema(body, api["components"]["schemas"]), ""]
+            for parameter in about.get("parameters", []):
+                lines.append(f"- `{parameter['name']}` ({parameter['in']}): {parameter.get('description', '')}")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _schema(schema: dict, known: dict) -> list[str]:
+    found = known[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in found.get("properties", {}).items():
+        needed = "needed" if name in found.get("required", []) else f"`{json.dumps(field.get('default'))}`"
+        lines.append(f"| `{name}` | {_cell(_kind(field))} | {_cell(needed)} | {_cell(field.get('description', ''))} |")
+    return lines
+
+
+def _kind(field: dict) -> str:
+    if "$ref" in field:
+        return str(field["$ref"].rpartition("/")[2])
+    if "anyOf" in field:
+        return " or ".join(_kind(each) for each in field["anyOf"])
+    return f"list of {_kind(field['items'])}" if field.get("type") == "array" else str(field.get("type", ""))
+
+
+PYTHON = {
+    "Settings and data": (
+        "corella.config.loading.load_config",
+        "corella.data.prepare.load_dataset",
+        "corella.data.dataset.Dataset",
+        "corella.data.dataset.Samples",
+    ),
+    "Ranking": (
+        "corella.ranking.corella.CoReLLa",
+        "corella.ranking.fit.fit_ranking",
+        "corella.ranking.model.FittedRanking",
+        "corella.ranking.io.load_ranking",
+        "corella.ranking.io.save_ranking",
+        "corella.ranking.results.Predictions",
+    ),
+    "Retrieval": ("corella.retrieval.fit.fit_retrieval", "corella.retrieval.system.Retrieval"),
+    "Both": ("corella.recommender.Recommender", "corella.recommender.Recommendation"),
+    "Errors": ("corella.errors.UserError",),
+}
+
+
+def python() -> str:
+    """Public names, for mkdocstrings."""
+    lines = ["# Python API", "", "`from corella import ...` has the names that most programs need.", ""]
+    for title, names in PYTHON.items():
+        lines += [f"## {title}", "", *(f"::: {name}\n" for name in names)]
+    missing = {
+        name for name in corella.__all__ if not any(n.endswith(f".{name}") for g in PYTHON.values() for n in g)
+    } - {"Config"}
+    if missing:
+        raise SystemExit(f"public, but not in the documentation: {', '.join(sorted(missing))}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    lead = "A YAML file of sections, `--set section.key=value`, or `load_config(settings=...)`. [paper] marks values of the CoReLLa paper, [code] of its lab's code, [ours] of this project."
+    pages = {
+        "settings": settings(Config, "Settings", lead),
+        "serving-settings": settings(
+            ServingSettings, "Settings of the service", "`corella serve RUN --config serve.yaml` or `--set name=value`."
+        ),
+        "http": http(),
+        "python": python(),
+    }
+    for name, text in pages.items():
+        (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
