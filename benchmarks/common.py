@@ -4,12 +4,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from corella.errors import UserError
-from corella.files import write_json, write_text
+from corella.files import read_json, write_json, write_text
 from corella.runs.machine import machine
 
 Page = Callable[[str, str, dict[str, Any]], str]
@@ -23,6 +23,16 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def flat(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """metrics.json with the figures of its ranking beside what they were measured on."""
+    return {**(whole.get("ranking") or {}), **{name: value for name, value in whole.items() if name != "ranking"}}
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """`flat` figures of a run."""
+    return flat(read_json(run / "metrics.json"))
 
 
 def commit() -> str:
@@ -54,7 +64,14 @@ def write_result(
     page: Page | None = None,
 ) -> dict[str, Any]:
     """Write docs/benchmarks/NAME.json, render NAME.md from it, and return what it holds."""
-    result = {"benchmark": name, "commit": commit(), "machine": machine(), **facts, "rows": rows, "figures": figures}
+    result = {
+        "benchmark": name,
+        "commit": commit(),
+        "machine": machine().model_dump(),
+        **facts,
+        "rows": rows,
+        "figures": figures,
+    }
     write_json(DOCS / f"{name}.json", result)
     write_text(DOCS / f"{name}.md", (page or plain_page)(title, text, result))
     print(json.dumps(figures, indent=1))

@@ -35,7 +35,7 @@ FROZEN = "lightgbm, item counts frozen after training"
 
 
 def titles() -> dict[str, tuple[str, bool]]:
-    """Title of every neural model -> its name, and whether it reads counting features."""
+    """Title of every neural model -> its name, and whether it reads count features."""
     return {name + ("+counts" if counts else ""): (name, counts) for name in MODELS for counts in (False, True)}
 
 
@@ -69,7 +69,7 @@ class Measured:
         return str(max(self.rows, key=lambda row: row["auc"])["system"])
 
     def best_other(self, half: str) -> str:
-        """The same of those that have no part in `half`, a conventional half's name, nor are LightGBM's frozen twin."""
+        """The same of those that have no part in `half`, a ensemble's name, nor are LightGBM's frozen twin."""
         own = [*half.split(" & "), FROZEN]
         others = [row for row in self.rows if untitled(row["system"]) not in own]
         return str(max(others, key=lambda row: row["auc"])["system"])
@@ -129,4 +129,4 @@ def _one(
     rows = dataset.log[np.r_[valid.row, test.row]].select(columns).with_columns(score=pl.Series(score))
     with atomic_path(path.with_suffix(".parquet")) as target:
         rows.write_parquet(target)
-    return quality(test.label, score[len(valid) :], test.user).row()
+    return quality(test.label, score[len(valid) :], test.user).model_dump()

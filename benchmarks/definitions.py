@@ -13,7 +13,7 @@ class Variant:
     settings: Settings
     systems: tuple[str, ...] = ("llm",)
     """Names of rows in its metrics; `neural` stands for its neural conventional model, `neural blend` for that and the
-    language model, `crm` for its conventional half, `blend` for that and the language model, `final` for what its own
+    language model, `crm` for its ensemble, `blend` for that and the language model, `final` for what its own
     router and budget give."""
     quick: Settings = field(default_factory=dict)
     """What the quick form adds."""
@@ -61,14 +61,14 @@ not better on validation rows, its row is that of the one before."""
 
 _SEEN = """
 
-Not blind: that LightGBM is blended into the conventional half was decided after such blends had been seen on these
+Not blind: that LightGBM is blended into the ensemble was decided after such blends had been seen on these
 test rows, and our DCNv2 was revised after FuxiCTR's had been ahead on MovieLens-1M's (docs/research/experiments.md)."""
 
 MAIN = "the main run"
 REFERENCE = "the ablations' reference"
 PLAIN_COUNTS = "counts of likes and dislikes alone"
 _PLAIN: Settings = {"counts": {"ratings": False, "neighbours": 0}}
-"""Counting features without ratings and neighbours."""
+"""Count features without ratings and neighbours."""
 _SMALL = {
     "data": _PLAIN,
     "joint": {"stage2_targets": 3_600, "stage3_targets": 8_400},
@@ -176,7 +176,7 @@ BENCHMARKS = {
         title="MovieLens-100K, split by time",
         text="MovieLens-100K (100,000 ratings), ordered by time, first 80 % of the rows for training, next 10 % for\n"
         "validation, last 10 % for test; positive: rating >= 4. Language model: SmolLM2-135M-Instruct with LoRA,\n"
-        "timeline prompts. Conventional models with counting features also read past ratings and nearest neighbours,\n"
+        "timeline prompts. Conventional models with count features also read past ratings and nearest neighbours,\n"
         "but for the ablations, TALLRec and CoReLLa as in the paper. " + _READING + _SEEN,
         settings={"crm": {"id_dropout": 0.8}},
         quick={
@@ -216,7 +216,7 @@ BENCHMARKS = {
         "rows, whose standard error of an AUC is about .012; positive: rating >= 5. Our rows, conventional ones too,\n"
         "also learn from the answers in the histories of training users (at least five before), but for those named\n"
         "`targets only`. Published rows are other people's, and learn from targets. The log has no order of\n"
-        "time, so all counting features are frozen after training. " + _READING + _SEEN,
+        "time, so all count features are frozen after training. " + _READING + _SEEN,
         settings={"data": {"source": "bookcrossing"}},
         quick={
             "llm": {"lora_first_layer": 10},

@@ -1,10 +1,10 @@
-"""What the per-request language model adds to the conventional half with text: docs/benchmarks/llm-residual.{json,md}.
+"""What the per-request language model adds to the ensemble with text: docs/benchmarks/llm-residual.{json,md}.
 
     python benchmarks/llm_residual.py prepare --polis FOLDER --ml-1m FOLDER --to PREPARED
     python benchmarks/llm_residual.py train PREPARED/polis ROWS.json --target residual --tuned all --epochs 2 --seed 1
     python benchmarks/llm_residual.py page ROWS.json ...
 
-`prepare` fits the conventional half on a CPU and keeps its logits, out of fold for training rows; `train` needs no more
+`prepare` fits the ensemble on a CPU and keeps its logits, out of fold for training rows; `train` needs no more
 than that folder and a language model, on a CPU or a GPU, and adds a row; `page` makes the page of all rows.
 """
 
@@ -101,7 +101,7 @@ def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset]]:
 
 
 def prepare_all(arguments: argparse.Namespace) -> None:
-    """The conventional half with text, and its logits of all rows."""
+    """The ensemble with text, and its logits of all rows."""
     for name, dataset in datasets(arguments):
         folder = arguments.to / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def prepare_all(arguments: argparse.Namespace) -> None:
 
 
 def prepare_base(name: str, dataset: Dataset, seed: int, threads: int | None, folder: Path) -> None:
-    """Fit the conventional half with a seed and keep its logits."""
+    """Fit the ensemble with a seed and keep its logits."""
     config = load_config(settings={"seed": seed, "threads": threads})
     set_threads(config)
     train, valid, test = (dataset.samples(split) for split in ("train", "valid", "test"))

@@ -73,7 +73,7 @@ def llm_residual_page(title: str, text: str, result: dict[str, Any]) -> str:
     columns = [
         "rows", "learns", "draw", "tuned", "epochs", "window", "rate", "step", "seeds", "targets", "tokens",
         "AUC alone",
-        "AUC of the conventional half", "gain, validation", "gain, test", "gain, cold items", "training, s", "machine",
+        "AUC of the ensemble", "gain, validation", "gain, test", "gain, cold items", "training, s", "machine",
     ]  # fmt: skip
     equal = ["rows", "draw", "tuned", "epochs", "window", "rate", "step", "seeds", "tokens"]
     equal += [f"{target}, {part}" for part in ("validation", "test") for target in ("residual", "label")]
@@ -86,11 +86,11 @@ def llm_residual_page(title: str, text: str, result: dict[str, Any]) -> str:
 
 _NOTE = """\
 SmolLM2-135M, timeline prompts. `label`: it learns the label, as published. `residual`: its logit is added to the fixed
-out-of-fold logit of the conventional half (LightGBM and DCNv2, both with text), so it learns what that half leaves
-open. The gain is that of a blend of both logits over the conventional half alone, its weights fitted on validation
+out-of-fold logit of the ensemble (LightGBM and DCNv2, both with text), so it learns what that half leaves
+open. The gain is that of a blend of both logits over the ensemble alone, its weights fitted on validation
 rows; 95 % intervals by statement (Polis: the newest 20 % of statements, votes counted as they come) or by user (ML-1M,
 CoLLM rows). Means over the seeds. AUC alone of `residual` is that of the corrected logit. The figures take the setting
 that validation rows prefer, of those with most seeds: residual and label training may have read differently many
-targets there. Rows of commit `43a7b85` stand on one seed of the conventional half, and for them residual training used
+targets there. Rows of commit `43a7b85` stand on one seed of the ensemble, and for them residual training used
 logits out of random folds, uncalibrated; since then folds hold out statements where those to be ranked are new. Rows of
 a CPU are scored in windows of 256 tokens, a tenth of it context, others of 512, half of it context."""

@@ -18,8 +18,8 @@ _TABLES = {
     ),
     "conventional": (
         "All conventional models",
-        "No language model in them; `+counts` reads the counting features. `a & b & c` is the control of the blend:\n"
-        "the main runs' conventional half with a third model (the best of the others, by test AUC) where the language\n"
+        "No language model in them; `+counts` reads the count features. `a & b & c` is the control of the blend:\n"
+        "the main runs' ensemble with a third model (the best of the others, by test AUC) where the language\n"
         "model would be.",
     ),
     "variants": (
@@ -97,7 +97,7 @@ def _lists(rows: Sequence[Row]) -> list[str]:
     note = (
         f"Test items of {chosen[0]['lists']:.0f} users, at most 20 each and the same for all seeds, all scored at the "
         "moment of the\nuser's first test sample, as if the items that the user answered later were one list. The "
-        "difference is from the\nconventional half, users resampled."
+        "difference is from the\nensemble, users resampled."
     )
     body = []
     for row in chosen:
@@ -128,7 +128,7 @@ def _ours(result: Row) -> list[str]:
         cells.append([name, f"{row['routed']:.0%}", _interval(row), *metrics, f"{each * row['routed']:.0f}"])
     head = ["from", "to the language model", "AUC", "per-user AUC", "LogLoss", "ACC", "ms a sample"]
     note = "The learned router's blend. `ms a sample`: the language model's, where it is asked for new rows one by one"
-    note += "." if crm is None else f";\nthe conventional half takes {crm:.2f}."
+    note += "." if crm is None else f";\nthe ensemble takes {crm:.2f}."
     return ["", "## Ours", "", note, "", *table(head, cells)]
 
 
@@ -161,7 +161,7 @@ def _tuning(rows: Sequence[Row], settings: Row) -> str:
     tuned = [row["system"].removeprefix("conventional: ") for row in rows if row.get("trials")]
     if not tuned:
         return (
-            f" No settings were searched here: they are {usual}, and without counting features ids are\n"
+            f" No settings were searched here: they are {usual}, and without count features ids are\n"
             "hidden as often as validation rows prefer (never, or .3 of the time)."
         )
     return f" The best of {max(trials)} trials on validation rows: {', '.join(tuned)}; the others have {usual}."

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from common import commit, run, union, write_result
+from common import commit, flat, run, union, write_result
 from corella.calibration import fit_calibrator
 from corella.config import Config
 from corella.crm.encoder import make_encoder
@@ -119,7 +119,7 @@ def main() -> None:
         copy = work / "outside"  # the run itself keeps its own figures
         if not copy.is_dir():
             shutil.copytree(arguments.run, copy)
-        table += outside_rows(evaluate_run(copy, outside=path))
+        table += outside_rows(flat(evaluate_run(copy, outside=path).model_dump(mode="json")))
     write_result("peers", "Conventional models beside FuxiCTR's", TEXT, table, figures, {
         "seeds": arguments.seeds, "differences": differences(dataset, scores), "commits": {"models": union(commits)},
     })  # fmt: skip
@@ -183,7 +183,7 @@ def export(dataset: Dataset, folder: Path) -> None:
 
 
 def train_ours(dataset: Dataset, config: Config, name: str, seed: int) -> dict[str, Any]:
-    """Train one of our models without counting features."""
+    """Train one of our models without count features."""
     set_threads(config)
     crm = config.crm.model_copy(update={"model": name, "counts": False, "id_dropout": ID_DROPOUT})
     spec = make_spec(dataset)
@@ -208,7 +208,7 @@ def scored(dataset: Dataset, config: Config, result: dict[str, Any]) -> dict[str
     valid, test = dataset.samples("valid"), dataset.samples("test")
     calibrate = fit_calibrator(z_valid, valid.label, config.routing.calibration)
     facts = {name: float(result[name]) for name in ("rows_per_second", "peak_gib")}
-    return {**quality(test.label, calibrate(z_test), test.user).row(), **facts}
+    return {**quality(test.label, calibrate(z_test), test.user).model_dump(), **facts}
 
 
 def logit(probability: np.ndarray) -> np.ndarray:

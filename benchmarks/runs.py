@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import commit, union
+from common import commit, read_metrics, union
 from corella.config import Config
 from corella.config.loading import changed, load_config
 from corella.errors import UserError
@@ -86,7 +86,7 @@ class Runs:
                 evaluate_run(place, train_run(place, configuration))
                 started = read_json(place / "commit.json")["commit"]
                 write_json(place / "commit.json", {"commit": union([*started.split(", "), commit()])})
-            self.done[place] = read_json(place / "metrics.json")
+            self.done[place] = read_metrics(place)
         return self.done[place]
 
 

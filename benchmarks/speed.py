@@ -41,7 +41,7 @@ from corella.threads import set_threads
 TEXT = """\
 `demo_*`: what `corella demo` prints at its end, in a fresh run folder. `prepare_1m_*`: reading, checking, ordering,
 splitting and counting 1,000,209 MovieLens-1M ratings from Parquet. `crm_rows_per_second`: training rows of
-DCNv2 with counting features, history of 30, target attention, on those rows. `timeline_speedup`: training
+DCNv2 with count features, history of 30, target attention, on those rows. `timeline_speedup`: training
 targets a second of the timeline prompt over the pointwise prompt, same backbone, LoRA and machine, in one
 process, alternating; both see some 20 items of history on average (see the rows)."""
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from common import read_metrics
 from corella.columns import ITEM, LABEL, TIME, USER
 from corella.errors import UserError
 from corella.evaluation.metrics import user_aucs
-from corella.files import read_json
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 
 METRICS = ("auc", "auc_low", "auc_high", "user_auc", "logloss", "accuracy", "ece", "ndcg10")
 ROLES = {
-    "neural": "neural model", "crm": "conventional half", "llm": "language model",
+    "neural": "neural model", "crm": "ensemble", "llm": "language model",
     "neural blend": "neural model & language model", "blend": "blend", "final": "final",
 }  # fmt: skip
 """Roles that every run has, and their titles."""
@@ -67,7 +67,7 @@ def rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def list_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a system in lists that are scored at one moment: means over the seeds of the AUC and NDCG@10 within them,
-    and of the difference of that AUC from the conventional half's and the ends of its interval. Empty where a run has
+    and of the difference of that AUC from the ensemble's and the ends of its interval. Empty where a run has
     no such lists."""
     if not all(r.get("lists") for r in results):
         return []
@@ -136,7 +136,7 @@ def inner_difference(name: str, a: str, b: str, runs: Sequence[Path]) -> dict[st
 
 def run_scores(run: Path, system: str) -> pl.DataFrame:
     """What a system of a run says of its test rows, a column `score` beside what names the row."""
-    column = played(read_json(run / "metrics.json"), system)
+    column = played(read_metrics(run), system)
     rows = pl.read_parquet(run / "predictions.parquet")
     return rows.select(USER, ITEM, LABEL, *({TIME} & set(rows.columns)), score=column)
 

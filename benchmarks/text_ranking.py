@@ -1,4 +1,4 @@
-"""What text, read once an item, is worth to the conventional half: docs/benchmarks/text-ranking.{json,md}.
+"""What text, read once an item, is worth to the ensemble: docs/benchmarks/text-ranking.{json,md}.
 
     python benchmarks/text_ranking.py --polis FOLDER --ml-1m FOLDER --bookcrossing FOLDER
 

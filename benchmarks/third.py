@@ -1,6 +1,6 @@
 """The control of the blend: a third conventional model in the language model's place.
 
-Whatever stands beside the conventional half may add something, as any further opinion does; this says how much another
+Whatever stands beside the ensemble may add something, as any further opinion does; this says how much another
 conventional model adds that is blended the same way.
 """
 
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from common import read_metrics
 from conventional import Measured, untitled
 from corella.calibration import fit_blend, fit_calibrator, probability
 from corella.columns import ITEM, LABEL, TIME, USER
 from corella.crm.outside import PROBABILITY, outside_logits
 from corella.data.dataset import sample_users
 from corella.evaluation.metrics import quality
-from corella.files import read_json
 from corella.runs.train import load_run
 from parts import OF_MAIN
 from summary import METRICS, mean, mean_difference, paired_difference, played, run_scores
@@ -33,7 +33,7 @@ def third_control(found: Measured, runs: Mapping[int, Path]) -> tuple[Row, list[
     `found`: the conventional models; the third is the best of those that have no part in the half, by test AUC: the
     hardest to beat. `runs`: the main runs, by the place of their seed among those of `found`.
     """
-    first = read_json(next(iter(runs.values())) / "metrics.json")
+    first = read_metrics(next(iter(runs.values())))
     third = found.best_other(played(first, "crm"))
     title = f"conventional: {played(first, 'crm')} & {untitled(third)}"
     blends = [third_blend(run, found.scores[third][n]) for n, run in runs.items()]
@@ -55,7 +55,7 @@ def third_control(found: Measured, runs: Mapping[int, Path]) -> tuple[Row, list[
 
 
 def third_blend(run: Path, scores: Path) -> tuple[pl.DataFrame, Row, float]:
-    """The conventional half of a run, blended with another model as it is with the language model.
+    """The ensemble of a run, blended with another model as it is with the language model.
 
     `scores`: the other model's logits on validation and test rows, as `conventional.py` writes them. Returns the
     blend's logits on the run's test rows, in the columns of `summary.run_scores`, their quality, and the weight of the
@@ -80,4 +80,4 @@ def third_blend(run: Path, scores: Path) -> tuple[pl.DataFrame, Row, float]:
     log = dataset.log[test.row]
     columns = [name for name in (USER, ITEM, LABEL, TIME) if name in log.columns]
     frame = log.select(columns).with_columns(score=pl.Series(logits))
-    return frame, quality(test.label, logits, test.user).row(), blend.weight_b
+    return frame, quality(test.label, logits, test.user).model_dump(), blend.weight_b

@@ -235,7 +235,7 @@ def test_our_rows_have_all_shares_and_their_cost() -> None:
         "| dcnv2 | 100% | .8100 [.7800, .8200] | .7000 |  |  | 300 |",
         "| final | 19% | .8100 [.7800, .8200] |  |  |  | 57 |",
     ]
-    assert "the conventional half takes 0.05." in lines
+    assert "the ensemble takes 0.05." in lines
     (within, captured) = (line for line in lines if "not defined" in line)
     assert within.startswith("| `blend_user_auc` | not defined: no user has both answers | per-user AUC of")
     assert captured.startswith("| `gain_captured_20_learned` | not defined: the blend gains less than .001 | share")
@@ -256,7 +256,7 @@ def test_a_page_names_the_strongest_rivals(theirs: float, where: str) -> None:
         f"{where} it."
     ) in lines
     (said,) = (line for line in lines if "No settings were searched here" in line)
-    assert said.endswith("they are the defaults (with crm.id_dropout 0.8), and without counting features ids are")
+    assert said.endswith("they are the defaults (with crm.id_dropout 0.8), and without count features ids are")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_third_model_that_is_the_language_model_gives_its_blend(tiny_system: F
     run, model = tmp_path / "run", tiny_system
     save_ranking(model, run / "model")
     found = evaluate(model)
-    metrics = found.metrics
+    metrics = found.metrics.model_dump(mode="json")
     write_json(run / "metrics.json", metrics)
     found.predictions.write_parquet(run / "predictions.parquet")
     test = model.dataset.samples("test")

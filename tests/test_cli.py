@@ -21,7 +21,7 @@ import corella.runs.train
 from corella.config.loading import load_config
 from corella.data.dataset import Dataset
 from corella.evaluation.evaluate import Evaluated
-from corella.evaluation.rungs import Prices
+from corella.evaluation.results import read_metrics
 from corella.files import alone, read_json
 from corella.report.wording import recommendation
 
@@ -171,7 +171,7 @@ def test_interrupted(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corella.runs.train, "train_run", stops)
     code, _, err = call("train", "--run", "x", "--set", "data.source=ml-100k")
     assert code == 130
-    assert "interrupted; the same command goes on where it was" in err
+    assert "interrupted; the same command resumes" in err
 
 
 @pytest.mark.parametrize("command", ["train", "train-retrieval"])
@@ -282,7 +282,7 @@ def test_what_only_an_evaluation_reads_may_change(
     run, settings = tmp_path / "run", ("evaluation.lists=0", "evaluation.max_test=100", "evaluation.bootstrap=20")
     shutil.copytree(project / "run", run)
     before = (run / "model" / "manifest.json").read_bytes()
-    read, nothing = [], Evaluated({}, pl.DataFrame({"user_id": ["1"]}))
+    read, nothing = [], Evaluated(None, pl.DataFrame({"user_id": ["1"]}))
     monkeypatch.setattr(
         corella.runs.evaluate, "evaluate", lambda model, *_: read.append(model.config.evaluation) or nothing
     )
@@ -312,7 +312,7 @@ def test_each_half_has_settings_of_its_own(call: Call, project: Path, tmp_path: 
     shutil.copy(project / "run" / "config.yaml", run)
     code, _, err = call("train-retrieval", "--run", run, "--set", "retrieval.llm_weight=0.25")
     assert code == 0, err
-    for words in ([], ["-c", settings]):  # the command that trained the ranking still goes on where it was
+    for words in ([], ["-c", settings]):  # the command that trained the ranking still resumes
         assert call("train", "--run", run, *words)[0] == 0
         assert load_config(run / "config.yaml").retrieval.llm_weight == 0.25
     for command, word in (
@@ -337,7 +337,9 @@ def test_a_retrieval_alone_is_evaluated(call: Call, project: Path, tmp_path: Pat
     code, _, err = call("evaluate", "--run", run, "--set", "evaluation.lists=0")
     assert code == 2 and "no ranking, whose evaluation evaluation.lists=0 could change" in " ".join(err.split())
     metrics = read_json(run / "metrics.json")
-    assert metrics["retrieval"]["users"] > 0 and metrics["dataset"]["facts"]["users"] == 30
+    assert (
+        metrics["retrieval"]["users"] > 0 and metrics["ranking"] is None and metrics["dataset"]["facts"]["users"] == 30
+    )
     code, _, err = call("report", "--run", run)
     assert code == 2 and "holds figures of a retrieval alone" in err
     code, _, err = call("evaluate", "--run", run, "--outside", project / "log.csv")
@@ -350,10 +352,11 @@ def test_evaluate_in_another_process_than_train(call: Call, project: Path) -> No
     code, out, err = call("evaluate", "--run", project / "run")
     assert code == 0, err
     assert "lightgbm" in out
-    metrics = read_json(project / "run" / "metrics.json")
-    said = recommendation(Prices.from_json(metrics["rungs"]))
+    metrics = read_metrics(project / "run" / "metrics.json")
+    assert metrics.ranking is not None
+    said = recommendation(metrics.ranking.rungs)
     assert said in out and "(test rows)" in said
-    assert metrics["dataset"]["dropped"]
+    assert metrics.dataset.dropped
     assert {"metrics.json", "predictions.parquet", "report.html", "config.yaml", "log.jsonl"} <= {
         p.name for p in (project / "run").iterdir()
     }

@@ -10,7 +10,7 @@ import torch
 
 from corella.checkpoint import load_tensors
 from corella.config.loading import load_config
-from corella.files import read_json
+from corella.evaluation.results import read_metrics
 from corella.llm.backbone import load_backbone
 from corella.llm.scoring import answer_logits
 from corella.llm.timeline import timeline_prompts
@@ -32,15 +32,17 @@ def test_real_model(tmp_path: Path) -> None:
         }
     )
     model = train_run(tmp_path / "run", config, Reporter(tmp_path / "run" / "log.jsonl", quiet=True))
-    metrics = evaluate_run(tmp_path / "run", model, Reporter(quiet=True))
+    ranking = evaluate_run(tmp_path / "run", model, Reporter(quiet=True)).ranking
+    assert ranking is not None
 
     table = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
-    systems = [row["system"] for row in metrics["systems"]]
+    systems = [row.system for row in ranking.systems]
     assert np.isfinite(table.select(systems).to_numpy()).all()
     logits = load_tensors(tmp_path / "run" / "checkpoints" / "test.safetensors")[0]["logits"].numpy()
     assert np.isfinite(logits).all()
     assert len(np.unique(logits)) > 100
-    assert read_json(tmp_path / "run" / "metrics.json")["samples"]["test"] == table.height >= 200
+    assert read_metrics(tmp_path / "run" / "metrics.json").ranking == ranking
+    assert ranking.samples.test == table.height >= 200
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
     steps = pl.read_ndjson(tmp_path / "run" / "log.jsonl", infer_schema_length=None).filter(event="step")

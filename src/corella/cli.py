@@ -5,7 +5,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.table import Table
 from corella.config import Config, Section
 from corella.config.loading import build_config, describe, given_settings, load_config, to_yaml
 from corella.errors import UserError
+
+if TYPE_CHECKING:
+    from corella.evaluation.results import Metrics
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
@@ -112,7 +115,7 @@ def prepare(
 
 @app.command()
 def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
-    """Train into a run folder. Killed at any moment, the same command goes on where it was."""
+    """Train into a run folder. Killed at any moment, the same command resumes."""
     from corella.runs.train import train_run
 
     train_run(run, _run_config(run, config, overrides))
@@ -267,27 +270,26 @@ def _named_config(config: Path | None, overrides: list[str] | None) -> Config:
     return build_config(given)
 
 
-def _summary(metrics: dict[str, Any]) -> None:
-    if "final" in metrics:
-        from corella.evaluation.rungs import Prices
-        from corella.report.wording import recommendation
+def _summary(metrics: "Metrics") -> None:
+    from corella.evaluation.retrieval import MEASURES
+    from corella.report.recommendations import retrieval_rows
+    from corella.report.wording import recommendation
 
-        count = f"{metrics['samples']['test']:,}"
-        table = Table("test samples: " + count, "AUC", "95 % interval", "log loss", "accuracy")
-        final = {"system": f"final, {metrics['final']['share_routed']:.0%} routed", **metrics["final"]}
-        for row in [*metrics["systems"], final]:
-            span = f"{row['auc_low']:.3f} to {row['auc_high']:.3f}"
-            table.add_row(row["system"], f"{row['auc']:.4f}", span, f"{row['logloss']:.4f}", f"{row['accuracy']:.4f}")
+    ranking, retrieval = metrics.ranking, metrics.retrieval
+    if ranking is not None:
+        table = Table(f"test samples: {ranking.samples.test:,}", "AUC", "95 % interval", "log loss", "accuracy")
+        final = (f"final, {ranking.final.share_routed:.0%} routed", ranking.final)
+        for name, row in [*((row.system, row) for row in ranking.systems), final]:
+            span = f"{row.auc_low:.3f} to {row.auc_high:.3f}"
+            table.add_row(name, f"{row.auc:.4f}", span, f"{row.logloss:.4f}", f"{row.accuracy:.4f}")
         _out.print(table)
-        _out.print(recommendation(Prices.from_json(metrics["rungs"])), markup=False, soft_wrap=True)
-    if metrics.get("retrieval"):
-        from corella.evaluation.retrieval import MEASURES, retrieval_rows
-
-        table = Table(f"retrieval, {metrics['retrieval']['users']:,} users", *MEASURES.values())
-        for cells in retrieval_rows(metrics["retrieval"]):
+        _out.print(recommendation(ranking.rungs), markup=False, soft_wrap=True)
+    if retrieval is not None:
+        table = Table(f"retrieval, {retrieval.users:,} users", *MEASURES.values())
+        for cells in retrieval_rows(retrieval):
             table.add_row(*map(escape, cells))
         _out.print(table)
-    elif "final" not in metrics:
+    elif ranking is None:
         _out.print("nobody has a like in test rows and one in the others: there is nothing to measure")
 
 
@@ -305,7 +307,7 @@ def main() -> None:
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
-        print("corella: interrupted; the same command goes on where it was", file=sys.stderr)
+        print("corella: interrupted; the same command resumes", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output wants no more
         sys.exit(1)

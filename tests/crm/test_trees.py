@@ -1,4 +1,4 @@
-"""LightGBM on counting features: deterministic, and it never reads an id."""
+"""LightGBM on count features: deterministic, and it never reads an id."""
 
 from dataclasses import replace
 

@@ -42,6 +42,6 @@ def test_table() -> None:
     inside = np.arange(90) < 50
     few, one_class = np.arange(90) < 19, label == 1
     table = group_table([("half", inside), ("few", few), ("one class", one_class)], label, {"a": a, "b": b})
-    assert [(row["group"], row["system"], row["samples"]) for row in table] == [("half", "a", 50), ("half", "b", 50)]
-    assert table[1]["auc"] == pytest.approx(roc_auc_score(label[:50], b[:50]))
-    assert (table[1]["auc_low"], table[1]["auc_high"]) == auc_interval(label[:50], b[:50])
+    assert [(row.group, row.system, row.samples) for row in table] == [("half", "a", 50), ("half", "b", 50)]
+    assert table[1].auc == pytest.approx(roc_auc_score(label[:50], b[:50]))
+    assert (table[1].auc_low, table[1].auc_high) == auc_interval(label[:50], b[:50])

@@ -13,10 +13,12 @@ from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.evaluation.lists import LONGEST, evaluate_lists, list_samples
 from corella.evaluation.metrics import user_auc
+from corella.evaluation.results import System
 from corella.llm.pointwise import PointwisePrompts
 from corella.progress import Reporter
 from corella.ranking.model import FittedRanking
 
+NEURAL, HALF = System(("dcnv2+counts",)), System(("half",))
 _QUIET = Reporter(quiet=True)
 
 
@@ -96,7 +98,7 @@ def test_runs_of_all_seeds_score_the_same_lists(tiny_system: FittedRanking, monk
     for seed in (1, 2):
         settings = {"seed": seed, "evaluation": tiny_system.config.evaluation.model_copy(update={"lists": 7})}
         model = replace(tiny_system, config=tiny_system.config.model_copy(update=settings))
-        assert evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET) is not None
+        assert evaluate_lists(model, test, NEURAL, HALF, Checkpoints(), _QUIET) is not None
     assert np.array_equal(*drawn)
 
 
@@ -107,42 +109,42 @@ def test_without_times_or_enough_users_there_are_no_lists(tiny_dataset: Dataset,
     assert list_samples(tiny_dataset, test, 4) is None  # an interval needs five
     likes = test.take(np.flatnonzero(test.label == 1))
     assert list_samples(tiny_dataset, likes, 100) is None
-    assert evaluate_lists(tiny_system, likes, "dcnv2+counts", "half", Checkpoints(), _QUIET) is None
+    assert evaluate_lists(tiny_system, likes, NEURAL, HALF, Checkpoints(), _QUIET) is None
 
 
 def test_the_order_within_lists(tiny_system: FittedRanking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, test = tiny_system, tiny_system.dataset.samples("test")
-    found = evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(tmp_path), _QUIET)
+    found = evaluate_lists(model, test, NEURAL, HALF, Checkpoints(tmp_path), _QUIET)
     lists = list_samples(model.dataset, test, 100)
     assert found is not None
     assert lists is not None
-    at = {row["system"]: row["user_auc"] for row in found["systems"]}
-    assert list(at) == ["lightgbm", "dcnv2+counts", "half", "llm", "half & llm", "final"]
+    at = {row.system: row.user_auc for row in found.systems}
+    assert list(at) == ["lightgbm", NEURAL.name, HALF.name, "llm", "half & llm", "final"]
     assert at["half"] == pytest.approx(user_auc(lists.label, model.conventional(lists)[0], lists.user))
     assert at["llm"] == pytest.approx(user_auc(lists.label, model.llm_logits(lists), lists.user))
     assert at["final"] == pytest.approx(user_auc(lists.label, model.predict(lists).logit, lists.user))
-    for d in found["differences"]:
-        assert d["mean"] == pytest.approx(at[d["b"]] - at["half"])
-        assert d["low"] <= d["mean"] <= d["high"]
-    assert found["share_routed"] == model.predict(lists).routed.mean()
-    assert (found["users"], found["samples"]) == (len(np.unique(lists.user)), len(lists))
+    for d in found.differences:
+        assert d.mean == pytest.approx(at[d.b] - at["half"])
+        assert d.low <= d.mean <= d.high
+    assert found.share_routed == model.predict(lists).routed.mean()
+    assert (found.users, found.samples) == (len(np.unique(lists.user)), len(lists))
 
     # What the language model has read is kept.
     monkeypatch.setattr(FittedRanking, "llm_logits", lambda *_: pytest.fail("read twice"))
-    assert evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(tmp_path), _QUIET) == found
+    assert evaluate_lists(model, test, NEURAL, HALF, Checkpoints(tmp_path), _QUIET) == found
 
 
 def test_lists_with_a_prompt_an_item(tiny_system: FittedRanking, tiny_system_config: Callable[..., Config]) -> None:
     model, test = tiny_system, tiny_system.dataset.samples("test")
-    with_timelines = evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET)
+    with_timelines = evaluate_lists(model, test, NEURAL, HALF, Checkpoints(), _QUIET)
     prompts = PointwisePrompts(model.dataset, model.llm.backbone, tiny_system_config(llm={"prompt": "pointwise"}).llm)
     model = replace(model, llm=replace(model.llm, prompts=prompts))
-    found = evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET)
+    found = evaluate_lists(model, test, NEURAL, HALF, Checkpoints(), _QUIET)
     lists = list_samples(model.dataset, test, 100)
     assert found is not None
     assert with_timelines is not None
     assert lists is not None
-    auc, of_timelines = (at["systems"][3]["user_auc"] for at in (found, with_timelines))
+    auc, of_timelines = (at.systems[3].user_auc for at in (found, with_timelines))
     assert auc == pytest.approx(user_auc(lists.label, model.llm_logits(lists), lists.user))
     assert auc != of_timelines
 
@@ -150,4 +152,4 @@ def test_lists_with_a_prompt_an_item(tiny_system: FittedRanking, tiny_system_con
 def test_no_lists_are_asked_for(tiny_system_config: Callable[..., Config], tiny_system: FittedRanking) -> None:
     model = replace(tiny_system, config=tiny_system_config(evaluation={"lists": 0}))
     test = model.dataset.samples("test")
-    assert evaluate_lists(model, test, "dcnv2+counts", "half", Checkpoints(), _QUIET) is None
+    assert evaluate_lists(model, test, NEURAL, HALF, Checkpoints(), _QUIET) is None

@@ -61,7 +61,7 @@ def test_ndcg_is_sklearns(seed: int, n: int, k: int) -> None:
 def test_undefined_figures_are_null() -> None:
     """Every user has one sample (leave-last-out): there is no AUC within a user, and JSON has no nan."""
     rng = np.random.default_rng(0)
-    row = quality(np.r_[0, 1, rng.integers(0, 2, 48)], rng.normal(size=50), np.arange(50)).row()
+    row = quality(np.r_[0, 1, rng.integers(0, 2, 48)], rng.normal(size=50), np.arange(50)).model_dump()
     assert (row["user_auc"], row["ndcg10"]) == (None, None)
     assert json.loads(json.dumps(row, allow_nan=False)) == row
 

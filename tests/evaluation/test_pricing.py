@@ -14,7 +14,7 @@ from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.pricing import validation_prices
-from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Prices
+from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM
 from corella.ranking.fit import fit_ranking
 from corella.ranking.model import FittedRanking
 from corella.report.wording import recommendation
@@ -70,13 +70,13 @@ def test_prices_of_the_rungs(system: FittedRanking) -> None:
 
 def test_evaluation_tells_them_of_test_rows(system: FittedRanking, evaluated: Evaluated) -> None:
     metrics, run = evaluated
-    prices = Prices.from_json(metrics["rungs"])
+    prices = metrics.rungs
     assert (prices.part, prices.served, len(prices.rungs)) == ("test", system.decision.rung, 3)
     test, table = system.dataset.samples("test"), pl.read_parquet(run / "predictions.parquet")
     base = roc_auc_score(test.label, system.base_logits(test, system.served_rung))
     two = prices.rungs[2].groups[ALL]
-    assert two.auc == pytest.approx(metrics["final"]["auc"])
-    assert two.gain is not None and two.gain.mean == pytest.approx(metrics["final"]["auc"] - base)
+    assert two.auc == pytest.approx(metrics.final.auc)
+    assert two.gain is not None and two.gain.mean == pytest.approx(metrics.final.auc - base)
     groups = prices.rungs[1].groups
     assert groups.keys() == {ALL, COLD_ITEMS, COLD_USERS, WARM}
     assert groups[COLD_ITEMS].samples == (test.popularity[:, 0] < 5).sum()

@@ -1,11 +1,11 @@
 """Gains and prices of the three rungs, by hand; and the sentence that follows from them."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from sklearn.metrics import roc_auc_score
 
 from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Measured, Price, Prices, Rows, Rung, measure
@@ -124,7 +124,8 @@ def test_how_to_have_it_otherwise() -> None:
 
 def test_comes_back_from_json() -> None:
     prices = _prices()
-    assert Prices.from_json(json.loads(json.dumps(prices.to_json()))) == prices
+    adapter = TypeAdapter(Prices)
+    assert adapter.validate_json(adapter.dump_json(prices)) == prices
 
 
 def test_auc_is_of_the_group() -> None:

@@ -1,4 +1,4 @@
-"""Counting features: a case by hand, both ways to the same numbers, and what a query sees."""
+"""Count features: a case by hand, both ways to the same numbers, and what a query sees."""
 
 from collections.abc import Callable
 from typing import Any

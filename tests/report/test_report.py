@@ -2,7 +2,7 @@
 
 import copy
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import unescape
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 pytest.importorskip("vl_convert")
 
 from corella.config import Config
+from corella.evaluation.results import FINAL, LIGHTGBM, LLM, Metrics, System
 from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Measured, Price, Prices, Rung
 from corella.intervals import Difference, paired_bootstrap
-from corella.report.charts import POLICIES, kind
+from corella.report.charts import POLICIES
 from corella.report.markup import captured
 from corella.report.numbers import percent, signed
 from corella.report.page import render_report
@@ -48,9 +49,9 @@ def synthetic_metrics(low: float = 0.004, high: float = 0.012) -> dict[str, Any]
             "confidence of dcnv2": _group(_THIRDS, ["dcnv2", "llm", "dcnv2 & llm"]),
             "confidence of dcnv2+counts": _group(_THIRDS, ["dcnv2+counts", "llm", "dcnv2+counts & llm"]),
             "item popularity": _group(
-                ["0-4 answers", "5-19 answers"], ["lightgbm", "dcnv2+counts", "llm", "dcnv2+counts & llm"]
+                ["0-4 interactions", "5-19 interactions"], ["lightgbm", "dcnv2+counts", "llm", "dcnv2+counts & llm"]
             ),
-            "history length": _group(["0-4 answers"], ["lightgbm", "dcnv2+counts", "llm", "dcnv2+counts & llm"]),
+            "history length": _group(["0-4 interactions"], ["lightgbm", "dcnv2+counts", "llm", "dcnv2+counts & llm"]),
         },
         "cost": {
             "test_seconds": 3.0, "test_samples": 600.0, "crm_rows_per_second": 9000.0, "llm_targets": 2500,
@@ -65,7 +66,7 @@ def synthetic_metrics(low: float = 0.004, high: float = 0.012) -> dict[str, Any]
             {"a": a, "b": b, "resampled": unit, "mean": m, "low": lo, "high": hi, "p_value": 0.1}
             for (a, b), (m, lo, hi) in pairs.items() for unit in ("rows", "users")
         ],
-        "rungs": synthetic_prices().to_json(),
+        "rungs": asdict(synthetic_prices()),
         "machine": {"processor": "abacus", "threads": 2, "gpu": False},
         "seed": 1,
         "dataset": {
@@ -75,6 +76,41 @@ def synthetic_metrics(low: float = 0.004, high: float = 0.012) -> dict[str, Any]
             "warnings": ["mind the gap"],
         },
     }  # fmt: skip
+
+
+def typed(flat: dict[str, Any]) -> Metrics:
+    """The same as `evaluate_run` returns them; what a test left out is nothing."""
+    flat = copy.deepcopy(flat)
+    own = {
+        name: flat.pop(name) for name in ("machine", "seed", "dataset", "retrieval", "recommendations") if name in flat
+    }
+    for row in flat["systems"]:
+        models = tuple(part for part in row["system"].split(" & ") if part != "llm")
+        row["made_of"] = asdict(System(models, llm="llm" in row["system"]))
+    nothing = {
+        "version": "0", "date": "2026-01-01", "neural_crm": "dcnv2+counts", "conventional": [], "lists": None,
+        "user_auc_differences": [],
+    }  # fmt: skip
+    flat = {**nothing, **flat}
+    flat["cost"].setdefault("crm_milliseconds_per_sample", 0.1)
+    apart = [
+        *flat["differences"],
+        *flat["user_auc_differences"],
+        *(flat["lists"] or {"differences": []})["differences"],
+    ]
+    for d in apart:
+        d.setdefault("p_value", 0.1)
+    for d in flat["user_auc_differences"]:
+        d.setdefault("users", 40)
+    machine = {"processor": "", "threads": 1, "gpu": False, "python": "3", "torch": "2", **own["machine"]}
+    return Metrics.model_validate({**own, "machine": machine, "ranking": flat})
+
+
+def verdict_of(flat: dict[str, Any], predictions: pl.DataFrame) -> str:
+    """The verdict of these metrics."""
+    ranking = typed(flat).ranking
+    assert ranking is not None
+    return render_verdict(ranking, predictions)
 
 
 def synthetic_prices() -> Prices:
@@ -104,7 +140,7 @@ def _curve(base: float, full: float) -> list[dict[str, Any]]:
     return [
         {
             "policy": p, "combine": how, "share": i / 20, "auc": base + (full - base) * i / 20, "logloss": 0.6,
-            "captured": i / 20,
+            "captured": i / 20, "auc_low": base - 0.02, "auc_high": full + 0.02, "accuracy": 0.7,
         }
         for p in POLICIES for how in ("blend", "replace") for i in range(21)
     ]  # fmt: skip
@@ -135,7 +171,7 @@ def predictions() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def page(config: Config, predictions: pl.DataFrame) -> str:
-    return render_report(synthetic_metrics(), config, predictions)
+    return render_report(typed(synthetic_metrics()), config, predictions)
 
 
 def _verdict(page: str) -> str:
@@ -165,7 +201,7 @@ def test_a_correction_is_not_called_a_language_model_alone(
     config: Config, predictions: pl.DataFrame, page: str
 ) -> None:
     residual = config.model_copy(update={"joint": config.joint.model_copy(update={"target": "residual"})})
-    corrected = render_report(synthetic_metrics(), residual, predictions)
+    corrected = render_report(typed(synthetic_metrics()), residual, predictions)
     assert "Language model alone, AUC" in page
     assert "Language model alone, AUC" not in corrected
     assert "CRM as the language model corrects it, AUC" in corrected
@@ -208,8 +244,8 @@ def test_a_page_without_any_gain(config: Config, predictions: pl.DataFrame) -> N
     """One rung only, and too few samples to judge it."""
     prices = synthetic_prices()
     lowest = replace(prices.rungs[0], groups={n: Measured(3, None, None, None, None) for n in prices.rungs[0].groups})
-    metrics = {**synthetic_metrics(), "rungs": replace(prices, rungs=(lowest,), served=0).to_json()}
-    page = render_report(metrics, config, predictions)
+    metrics = {**synthetic_metrics(), "rungs": asdict(replace(prices, rungs=(lowest,), served=0))}
+    page = render_report(typed(metrics), config, predictions)
     assert "too few users or samples to measure a gain" in page
     assert page.split('id="prices"')[1].split("</section>")[0].count("<svg") == 0
 
@@ -226,7 +262,7 @@ def test_every_text_is_escaped(config: Config, predictions: pl.DataFrame) -> Non
     for curve in metrics["curves"].values():
         curve.extend([{**r, "policy": evil} for r in curve if r["policy"] == "random"])
     metrics["groups"]["item popularity"] += _group([evil], ["dcnv2+counts", "dcnv2+counts & llm"])
-    page = render_report(metrics, config, predictions)
+    page = render_report(typed(metrics), config, predictions)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
 
@@ -236,7 +272,7 @@ def test_recommendations_are_shown_and_escaped(config: Config, predictions: pl.D
     opinions = {"probability": 0.912, "crm_probability": 0.5, "llm_probability": None}
     item = {"item_id": "i1", "text": evil, "retrieved_at": 7, **opinions}
     user = {"user_id": "u1", "user": evil, "trained": False, "liked": ["Heat"], "disliked": [], "items": [item]}
-    page = render_report({**synthetic_metrics(), "recommendations": [user]}, config, predictions)
+    page = render_report(typed({**synthetic_metrics(), "recommendations": [user]}), config, predictions)
     assert "<script" not in page
     section = unescape(page.split('<section id="recommendations"')[1].split("</section>")[0])
     assert "new since training" in section
@@ -244,17 +280,22 @@ def test_recommendations_are_shown_and_escaped(config: Config, predictions: pl.D
     assert cells == ["7", ".91", ".50", "not asked"]
     assert "<li>Heat</li>" in section
     assert "Disliked" not in section
-    assert 'id="recommendations"' not in render_report(synthetic_metrics(), config, predictions)
+    assert 'id="recommendations"' not in render_report(typed(synthetic_metrics()), config, predictions)
 
 
 def test_how_well_the_retrieval_finds_is_shown(config: Config, predictions: pl.DataFrame) -> None:
     each = {m: {"mean": 0.25, "low": 0.2, "high": 0.3} for m in ("recall20", "recall40", "ndcg100")}
-    found = {"users": 1234, "systems": {"retrieval": each, "the most liked items": each, "difference": each}}
+    found = {
+        "users": 1234,
+        "systems": {"retrieval": each, "the most liked items": each, "difference, user by user": each},
+    }
     opinions = {"probability": 0.9, "crm_probability": 0.5, "llm_probability": None}
     item = {"item_id": "i1", "text": "Heat", "retrieved_at": 7, **opinions}
     user = {"user_id": "u1", "user": "Ann", "trained": True, "liked": ["Heat"], "disliked": [], "items": [item]}
     page = unescape(
-        render_report({**synthetic_metrics(), "recommendations": [user], "retrieval": found}, config, predictions)
+        render_report(
+            typed({**synthetic_metrics(), "recommendations": [user], "retrieval": found}), config, predictions
+        )
     )
     section = page.split('<section id="recommendations"')[1].split("</section>")[0]
     assert "Of 1,234 users with a like in test rows and one in the others" in section
@@ -273,7 +314,7 @@ def test_how_well_the_retrieval_finds_is_shown(config: Config, predictions: pl.D
 def test_verdict_follows_the_interval(
     predictions: pl.DataFrame, low: float, high: float, state: str, words: str
 ) -> None:
-    verdict = unescape(render_verdict(synthetic_metrics(low, high), predictions))
+    verdict = unescape(verdict_of(synthetic_metrics(low, high), predictions))
     assert f'class="verdict {state}"' in verdict
     assert words in re.sub(r"</p><p>", " ", verdict)
     assert ("not significant" in verdict) == (low < 0 < high)
@@ -284,8 +325,8 @@ def test_verdict_says_where_the_full_gain_is_noise(config: Config, predictions: 
     for d in metrics["differences"]:
         if d["b"] == "dcnv2+counts & llm":
             d |= {"mean": 0.0004, "low": -0.001, "high": 0.002}
-    page = render_report(metrics, config, predictions)
-    assert "cannot be told from zero" in _verdict(page)
+    page = render_report(typed(metrics), config, predictions)
+    assert "not significant, so there is nothing to capture" in _verdict(page)
     assert "too little to read anything into the captured shares" in page
 
 
@@ -294,8 +335,8 @@ def test_verdict_names_a_stronger_lightgbm(predictions: pl.DataFrame) -> None:
     metrics["differences"].append(
         {"a": "lightgbm", "b": "final", "resampled": "users", "mean": -0.002, "low": -0.003, "high": -0.001}
     )
-    verdict = unescape(render_verdict(metrics, predictions))
-    assert "LightGBM on counting features alone has .7600: without any language model it beats the routed" in verdict
+    verdict = unescape(verdict_of(metrics, predictions))
+    assert "LightGBM on count features alone has .7600: without any language model it beats the routed" in verdict
 
 
 @pytest.mark.parametrize(
@@ -307,13 +348,13 @@ def test_verdict_tells_of_the_order_within_a_user(
 ) -> None:
     """Of the system that the verdict is about, and of the blend everywhere."""
     metrics = synthetic_metrics()
-    assert "per-user AUC), changes" not in render_verdict(metrics, predictions)
+    assert "Per-user AUC changes" not in verdict_of(metrics, predictions)
     full = {"a": "dcnv2+counts", "b": "dcnv2+counts & llm", "mean": 0.001, "low": -0.04, "high": 0.05}
     routed = {"a": "dcnv2+counts", "b": "final", "mean": (low + high) / 2, "low": low, "high": high}
     metrics["user_auc_differences"] = [full, routed]
-    page = render_report(metrics, config, predictions)
+    page = render_report(typed(metrics), config, predictions)
     said = unescape(_verdict(page))
-    assert re.search(f"per-user AUC\\), changes by {re.escape(signed(routed['mean']))}[^;]*{words};", said)
+    assert re.search(f"Per-user AUC changes by {re.escape(signed(routed['mean']))}[^;]*{words};", said)
     assert re.search(r"every sample, by \+\.0010 [^;]*not significant\.", said)
     row = unescape(page[page.index("final<small>minus dcnv2+counts") :].split("</tr>")[0])
     assert signed(low) in row and signed(high) in row
@@ -332,23 +373,20 @@ def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataF
         "users": 44, "samples": 1234, "longest": 20, "share_routed": 0.17, "systems": systems,
         "differences": [routed, full],
     }  # fmt: skip
-    page = unescape(render_report(metrics, config, predictions)).replace("\xa0", " ")
+    page = unescape(render_report(typed(metrics), config, predictions)).replace("\xa0", " ")
     said = _verdict(page)
-    assert (
-        "scored at one moment (44 lists), changes by +.0020 (95 % interval +.0010 to +.0030), a significant gain;"
-        in said
-    )
-    assert "different moments (per-user AUC), changes by \N{MINUS SIGN}.0200" in said
+    assert "within a slate (44 slates) changes by +.0020 (95 % interval +.0010 to +.0030), a significant gain;" in said
+    assert "Per-user AUC changes by \N{MINUS SIGN}.0200" in said
     section = page[page.index('id="lists"') :].split("</section>")[0]
-    assert "1,234 test items of 44 users, at most 20 each" in section
+    assert "up to 20 test items of one user" in section and "1,234 items of 44 users" in section
     assert "asks the language model about 17 % of them" in section
     assert section.count("<tr>") == 4
     row = next(part for part in section.split("</tr>") if "& llm" in part)
     assert all(text in row for text in (".7100", ".8300", "+.0040", "\N{MINUS SIGN}.0050", ">no<"))
     metrics["user_auc_differences"] = [d | {"high": 0.01} for d in metrics["user_auc_differences"]]
-    assert "different moments" not in _verdict(unescape(render_report(metrics, config, predictions)))
+    assert "Per-user AUC" not in _verdict(unescape(render_report(typed(metrics), config, predictions)))
     metrics["lists"] = None
-    assert 'id="lists"' not in render_report(metrics, config, predictions)
+    assert 'id="lists"' not in render_report(typed(metrics), config, predictions)
 
 
 def test_database_uris_are_hidden(page: str) -> None:
@@ -363,14 +401,14 @@ def test_one_crm_only_and_bare_predictions(predictions: pl.DataFrame) -> None:
     metrics["main_crm"] = metrics["best_conventional"] = "dcnv2"
     del metrics["curves"]["dcnv2+counts"], metrics["groups"]["confidence of dcnv2+counts"]
     metrics["groups"]["item popularity"] = metrics["groups"]["history length"] = []
-    metrics["dataset"], metrics["machine"] = {"facts": None, "splits": None, "dropped": None, "warnings": None}, {}
+    metrics["dataset"], metrics["machine"] = {}, {}
     bare = predictions.select("label", "routed", "dcnv2", "llm", "final")
-    page = render_report(metrics, Config(), bare)
+    page = render_report(typed(metrics), Config(), bare)
     assert "Too few users to judge the routing" in _verdict(page)
     assert "No rows were dropped." in page
 
 
-def test_a_rival_inside_the_conventional_half(predictions: pl.DataFrame) -> None:
+def test_a_rival_inside_the_base_ranker(predictions: pl.DataFrame) -> None:
     """What the trees themselves bring over LightGBM is not the router's merit, and the verdict says so."""
     metrics = synthetic_metrics()
     half = "lightgbm & dcnv2+counts"
@@ -379,8 +417,8 @@ def test_a_rival_inside_the_conventional_half(predictions: pl.DataFrame) -> None
         {"a": a, "b": b, "resampled": "users", "mean": m, "low": m - 0.001, "high": m + 0.001, "p_value": 0.01}
         for a, b, m in ((half, "final", 0.002), ("lightgbm", "final", 0.006), ("lightgbm", half, 0.004))
     ]
-    text = unescape(re.sub("<[^>]+>", " ", render_verdict(metrics, predictions)))
-    assert f"of which the conventional half, {half}, has +.0040" in text
+    text = unescape(re.sub("<[^>]+>", " ", verdict_of(metrics, predictions)))
+    assert f"of which the base ranker, {half}, has +.0040" in text
     assert "The best conventional system" not in text
 
 
@@ -388,9 +426,13 @@ def test_numbers() -> None:
     assert [signed(v) for v in (0.0123, -0.0123, 0.00001)] == ["+.0123", "−.0123", "±.0000"]
     assert [percent(v) for v in (0.19, 0.004, 0, -0.0001)] == ["19\xa0%", "0.4\xa0%", "0\xa0%", "0\xa0%"]
     assert [captured(v) for v in (0.5, -30.0, 9.0)] == ["50\xa0%", "< −100\xa0%", "> 200\xa0%"]
-    assert [kind(s) for s in ("lightgbm", "llm", "mean of a and llm", "a & llm")] == [
-        "conventional", "language model", "combined", "combined"
+    systems = (LIGHTGBM, LLM, System(("a", "b"), llm=True, how="mean"), System(("a",)).asked, FINAL)
+    assert [(system.kind, system.name) for system in systems] == [
+        ("conventional", "lightgbm"), ("language model", "llm"), ("combined", "mean of (a & b) and llm"),
+        ("combined", "a & llm"), ("combined", "final"),
     ]  # fmt: skip
+    fifth = System(("a", "b"), llm=True, how="routed", policy="random", share=0.2)
+    assert fifth.name == "a & b, random 20 %"
 
 
 def test_clustered_interval_agrees_with_resampling_users() -> None:
@@ -402,7 +444,7 @@ def test_clustered_interval_agrees_with_resampling_users() -> None:
     frame = pl.DataFrame({"user_id": user, "label": label, "a": a, "b": b})
     found, expected = clustered(frame, "a", "b"), paired_bootstrap(label, a, b, 1000, 0, user)
     assert found is not None
-    assert found["mean"] == pytest.approx(expected.mean, abs=1e-12)
+    assert found.mean == pytest.approx(expected.mean, abs=1e-12)
     width = expected.high - expected.low
-    assert found["low"] == pytest.approx(expected.low, abs=0.1 * width)
-    assert found["high"] == pytest.approx(expected.high, abs=0.1 * width)
+    assert found.low == pytest.approx(expected.low, abs=0.1 * width)
+    assert found.high == pytest.approx(expected.high, abs=0.1 * width)

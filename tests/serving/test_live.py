@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from corella.config import DataConfig
 from corella.data.dataset import Dataset, Samples, make_dataset
-from corella.data.scope import Newcomer
+from corella.data.scope import Described
 from corella.errors import UserError
 from corella.serving.live import Event, HistoryEntry, Live
 from small_tables import encoded_texts
@@ -134,7 +134,7 @@ def test_a_visitor_leaves_no_trace() -> None:
     rows = [(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]
     live, other = (Live(_dataset(rows, frozen=False)) for _ in range(2))
     before = live.scope("u0", ITEMS, now=NOW)[1]
-    profile, past = Newcomer("A young one.", {"age": "young"}), [HistoryEntry("i1", 1), HistoryEntry("i0", 0)]
+    profile, past = Described("A young one.", {"age": "young"}), [HistoryEntry("i1", 1), HistoryEntry("i0", 0)]
     scope, samples = live.scope(None, ["i2", "i5"], profile, past, now=NOW)
     assert scope.events.label.tolist() == [1, 0] and scope.new_user is profile
     names = live.dataset.count_names
@@ -170,7 +170,7 @@ def test_ratings_of_visitors_and_answers_without_one() -> None:
 
 def test_items_that_have_only_a_text() -> None:
     live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)], frozen=False))
-    new = Newcomer("red sky", {"genres": ["A"], "brand": "X"})
+    new = Described("red sky", {"genres": ["A"], "brand": "X"})
     scope, samples = live.scope("u0", ["i0", new, new], now=NOW)
     assert scope.items[samples.item].tolist() == [0, -1, -1]
     assert [scope.new_items[int(i)] for i in samples.item[1:]] == [new, new]

@@ -13,7 +13,7 @@ from spoken_for import ReallyAsked, SpokenFor
 
 from corella.config import Config
 from corella.data.dataset import Dataset, Samples
-from corella.data.scope import Newcomer
+from corella.data.scope import Described
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.llm.timeline import TimelinePrompts
@@ -145,7 +145,7 @@ def test_somebody_described(make_service: Make, tiny_system: FittedRanking) -> N
     found = _score(service, Asker(None, None, []), ITEMS, 1.0)
     unknown = _score(service, Asker("never seen"), ITEMS, 1.0)
     np.testing.assert_allclose(found.probability, unknown.probability, atol=1e-6)
-    man = Asker(None, Newcomer("M", {"gender": "M"}), [HistoryEntry("i00", 0), HistoryEntry("i01", 1)])
+    man = Asker(None, Described("M", {"gender": "M"}), [HistoryEntry("i00", 0), HistoryEntry("i01", 1)])
     told = _score(service, man, ITEMS, 0.0)
     assert not np.allclose(told.crm, found.crm)
 
@@ -153,7 +153,7 @@ def test_somebody_described(make_service: Make, tiny_system: FittedRanking) -> N
 def test_described_items(make_service: Make) -> None:
     engine = SpokenFor()
     service = make_service(engine)
-    new = Newcomer("Film: Yes\nFilm 1:No", {"genres": ["Action"]})
+    new = Described("Film: Yes\nFilm 1:No", {"genres": ["Action"]})
     found = _score(service, Asker("u03"), ["i00", new, "i01"], 1.0)
     text = service.model.llm.backbone.tokenizer.decode(engine.asked[0][1].branches[_place(found, 1)])
     assert text.endswith(" Film, Yes Film 1,No:") and text.count("\n") == 1 and text.startswith("\n")

@@ -63,8 +63,8 @@ class Config(Section):
     """The whole configuration of a run."""
 
     recipe: Literal["corella", "paper", "tallrec"] = "corella"
-    """Named settings under your own: `corella` is the defaults (timeline, counting features, learned router, blend);
-    `paper` is arXiv 2403.16378 (pointwise prompt, DCNv2 without counting features, entropy routing that replaces);
+    """Named settings under your own: `corella` is the defaults (timeline, count features, learned router, blend);
+    `paper` is arXiv 2403.16378 (pointwise prompt, DCNv2 without count features, entropy routing that replaces);
     `tallrec` is the language model alone, tuned on the pointwise prompt (stage 3 without stages 1 and 2)."""
     seed: int = 1
     """All randomness comes from it, but for the draw of lists: runs of different seeds score the same."""

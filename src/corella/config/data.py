@@ -1,4 +1,4 @@
-"""Settings of the data: tables, splits, counting features, and what a sample is."""
+"""Settings of the data: tables, splits, count features, and what a sample is."""
 
 import codecs
 import re
@@ -171,7 +171,7 @@ class SplitConfig(Section):
 
 
 class CountsConfig(Section):
-    """Counting features: what was known of a user, an item or a category before each sample."""
+    """Count features: what was known of a user, an item or a category before each sample."""
 
     advanced: ClassVar = frozenset({
         "last", "neighbours", "smoothing", "frozen",
@@ -259,7 +259,7 @@ class DataConfig(Section):
     """Hide answers of the same second from histories and counts (several answers may share a time). Unset: the log's
     order tells what came before."""
     counts: CountsConfig = CountsConfig()
-    """Counting features."""
+    """Count features."""
     text: TextConfig = TextConfig()
     """What reads the items' texts, once an item."""
     max_rows: int | None = Field(default=None, ge=1)

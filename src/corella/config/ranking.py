@@ -19,11 +19,11 @@ class CRMConfig(Section):
     model: Literal["dcnv2", "lr", "deepfm", "autoint", "fibinet", "xdeepfm", "din", "sasrec"] = "dcnv2"
     """Architecture. The paper's is DCNv2."""
     counts: bool = True
-    """Whether the counting features are inputs of the neural model: true gives `dcnv2+counts`, false the paper's
+    """Whether the count features are inputs of the neural model: true gives `dcnv2+counts`, false the paper's
     `dcnv2`."""
     trees: bool = True
     """Whether boosted trees (LightGBM) stand beside the neural model: the conventional logit is then a blend of both,
-    its weights fitted on validation rows. The trees read counting features and fields, whatever `counts` is. [ours]"""
+    its weights fitted on validation rows. The trees read count features and fields, whatever `counts` is. [ours]"""
     ids: bool = True
     """Whether the user's and the item's ids are inputs of their own (the history and its attention read item ids
     always).
@@ -176,10 +176,10 @@ class JointConfig(Section):
     stage3_targets: int = Field(default=20_000, ge=1)
     """Random training targets read in stage 3, none of them read in stage 2 while unread ones are left."""
     target: Literal["label", "residual"] = "label"
-    """What the language model learns: the label, from nothing [paper], or what the conventional half leaves open: its
+    """What the language model learns: the label, from nothing [paper], or what the ensemble leaves open: its
     logit is added to that half's fixed one. [ours]"""
     draw: Literal["uniform", "unsure"] = "uniform"
-    """Which targets are read first: any, or rather those that the conventional half is unsure of and those of items
+    """Which targets are read first: any, or rather those that the ensemble is unsure of and those of items
     with hardly any interactions. [ours]"""
     alpha: float = Field(default=1.0, ge=0)
     """Weight of the language model's loss in stages 2 and 3. [paper]"""

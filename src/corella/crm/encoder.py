@@ -11,7 +11,7 @@ from torch import Tensor
 from corella.columns import ITEM, USER
 from corella.crm.spec import CRMSpec
 from corella.data.dataset import Dataset, Events, Samples
-from corella.data.scope import Newcomer, Scope
+from corella.data.scope import Described, Scope
 from corella.data.world import World, check_world
 from corella.features.text.kernels import without_item
 
@@ -179,11 +179,11 @@ def _narrowed(spec: CRMSpec, tables: Tables, scope: Scope) -> Tables:
     item, lists = tables.item[items], tuple(index[items] for index in tables.lists)
     if scope.new_user is not None:
         user[0] = _coded(spec, scope.new_user, spec.user_columns)
-    for code, newcomer in scope.new_items.items():
-        item[code] = _coded(spec, newcomer, spec.item_columns)
+    for code, described in scope.new_items.items():
+        item[code] = _coded(spec, described, spec.item_columns)
         for index, name in zip(lists, spec.list_columns, strict=True):
             known = spec.vocabulary[name]
-            found = [known[str(v)] for v in _as_list(newcomer.fields.get(name)) if str(v) in known]
+            found = [known[str(v)] for v in _as_list(described.fields.get(name)) if str(v) in known]
             index[code, : len(found)] = torch.tensor(found[: index.shape[1]], dtype=torch.int64)
     content = torch.zeros(len(item), spec.content_size)
     if spec.content_size and scope.vectors is not None:
@@ -191,13 +191,13 @@ def _narrowed(spec: CRMSpec, tables: Tables, scope: Scope) -> Tables:
     return Tables(user, item, lists, content)
 
 
-def _coded(spec: CRMSpec, newcomer: Newcomer, columns: dict[str, list[str]]) -> Tensor:
-    """Indices of a newcomer's columns; the id's, and what is not given or not in the vocabulary, are unknown."""
+def _coded(spec: CRMSpec, described: Described, columns: dict[str, list[str]]) -> Tensor:
+    """Indices of a described user's or item's columns; the id's, and what is not given or not in the vocabulary, are
+    unknown."""
     row = []
     for name in columns:
-        unknown = spec.offsets[name]
-        value = str(newcomer.fields.get(name, ""))
-        row.append(unknown if name in (USER, ITEM) else spec.vocabulary[name].get(value, unknown))
+        nothing, value = spec.offsets[name], str(described.fields.get(name, ""))
+        row.append(nothing if name in (USER, ITEM) else spec.vocabulary[name].get(value, nothing))
     return torch.tensor(row, dtype=torch.int64)
 
 

@@ -1,6 +1,6 @@
-"""The conventional half: a neural recommender model, and boosted trees beside it; one logit of both. [ours]
+"""The ensemble: a neural recommender model, and boosted trees beside it; one logit of both. [ours]
 
-Trees on counting features are what an engineer would pick instead of the whole system, and they err elsewhere than the
+Trees on count features are what an engineer would pick instead of the whole system, and they err elsewhere than the
 neural model does. Both are blended before the router looks, so that the language model has to add to both.
 """
 

@@ -33,7 +33,7 @@ class Features:
     fields: Tensor
     """[B, F, d]: columns, means of list columns, the history four times (see `Embedder`); where asked, the counts."""
     flat: Tensor
-    """[B, D]: the same, concatenated, with the counting features as plain numbers."""
+    """[B, D]: the same, concatenated, with the count features as plain numbers."""
     attended: Tensor
     """[B, d]: the attended history."""
 
@@ -84,7 +84,7 @@ class Embedder(nn.Module):
     An item of the history is the sum of its columns' embeddings, as the target is for the attention. The history is
     four fields: its liked items, its disliked items and its answers, each summed and divided by the number of
     entries, and what attention to the target reads. `attention`: how a history is pooled for a target, `DotAttention`
-    if unset. `count_field`: whether a linear map of the counting features is a field too, so that they meet the
+    if unset. `count_field`: whether a linear map of the count features is a field too, so that they meet the
     other fields.
     """
 

@@ -19,7 +19,7 @@ from corella.data.dataset import Samples
 Floats = npt.NDArray[np.float32]
 
 PLAIN_ID_DROPOUTS = (0.0, 0.3)
-"""Tried for models without counting features: how much ids matter to them differs between datasets."""
+"""Tried for models without count features: how much ids matter to them differs between datasets."""
 _EVAL_BATCH = 8192
 
 
@@ -97,7 +97,7 @@ def train_crm(
 def plain_crm(
     name: str, encoder: CRMEncoder, train: Samples, valid: Samples, config: CRMConfig, seed: int
 ) -> nn.Module:
-    """Model `name` as the papers have it: trained without counting features, ids hidden as validation prefers it."""
+    """Model `name` as the papers have it: trained without count features, ids hidden as validation prefers it."""
     trained: list[tuple[float, nn.Module]] = []
     for share in PLAIN_ID_DROPOUTS:
         settings = config.model_copy(update={"model": name, "counts": False, "id_dropout": share})

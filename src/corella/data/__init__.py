@@ -1,1 +1,1 @@
-"""From raw tables to ordered, split samples with counting features and histories."""
+"""From raw tables to ordered, split samples with count features and histories."""

@@ -339,7 +339,7 @@ def make_dataset(
     manifest: dict[str, Any],
     texts: ItemTexts | None = None,
 ) -> Dataset:
-    """Add codes, counting features and popularity to an ordered, split log. `texts`: of `items`, row by row."""
+    """Add codes, count features and popularity to an ordered, split log. `texts`: of `items`, row by row."""
     log = log.with_columns(
         pl.Series(USER_CODE, _codes(log[USER], users[USER])),
         pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
@@ -369,7 +369,7 @@ def log_arrays(log: pl.DataFrame, config: DataConfig) -> Log:
 
 
 def group_keys(user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig) -> list[Keys]:
-    """The keys of every group of counting features, for rows with these user and item codes."""
+    """The keys of every group of count features, for rows with these user and item codes."""
     return [_keys(group, user, item, users, items, config) for group in config.counts.groups]
 
 

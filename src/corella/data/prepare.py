@@ -30,13 +30,14 @@ _MANY_TIES = 0.01
 
 
 def load_dataset(
-    config: Config | str | Path = "ml-100k", folder: Path | None = None, reporter: Reporter | None = None
+    config: Config | str | Path = "ml-100k", folder: Path | str | None = None, reporter: Reporter | None = None
 ) -> Dataset:
     """The prepared dataset of a configuration, a built-in name, or a YAML file; prepared on first use.
 
     `folder`: where to keep it; unset: a cache folder under `$CORELLA_CACHE` or `~/.cache/corella`. What lies there is
     prepared again where settings or files are no longer those it was made from.
     """
+    folder = None if folder is None else Path(folder)
     if isinstance(config, str) and not config.endswith((".yaml", ".yml")):
         config = load_config(settings={"data": {"source": config}})
     elif not isinstance(config, Config):

@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Newcomer:
+class Described:
     """A user or an item that the dataset does not know, as its request describes it."""
 
     text: str
@@ -40,8 +40,8 @@ class Scope:
     """The answers of the one user, 0; items and rows in this world's numbers."""
     popularity: Ints
     """[events, 2]: the item's answers and positive answers before each event."""
-    new_user: Newcomer | None = None
-    new_items: Mapping[int, Newcomer] = field(default_factory=dict)
+    new_user: Described | None = None
+    new_items: Mapping[int, Described] = field(default_factory=dict)
     """By this world's numbers."""
     vectors: Floats | None = None
     """[items, width]: where their texts lie, see `TextSpace`; None without an encoder."""

@@ -7,12 +7,14 @@ written as 0 where the blend everywhere gains nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from corella.evaluation.metrics import user_auc
+from corella.evaluation.results import CurvePoint
 from corella.intervals import auc_with_interval
 from corella.routing.budgets import route_top
 from corella.routing.policies import RouterInputs, priority
@@ -55,21 +57,22 @@ def policies(router: Router, data: RoutedSet) -> dict[str, list[npt.NDArray[np.f
     }
 
 
-def routing_curves(router: Router, data: RoutedSet) -> list[dict[str, float | str]]:
+def routing_curves(router: Router, data: RoutedSet) -> list[CurvePoint]:
     """One row for each policy, way of combining, and share: policy, combine, share, captured, and of the routed scores
     auc, auc_low, auc_high (DeLong), user_auc (left out where no user has both answers), logloss and accuracy; means
     over the draws of a random policy."""
     base = float(roc_auc_score(data.label, data.crm))
     full = float(roc_auc_score(data.label, data.blended))
-    rows: list[dict[str, float | str]] = []
+    rows: list[CurvePoint] = []
     for name, scores in policies(router, data).items():
-        for combine, other in (("blend", data.blended), ("replace", data.llm)):
+        ways: tuple[tuple[Literal["blend", "replace"], Floats], ...] = (("blend", data.blended), ("replace", data.llm))
+        for combine, other in ways:
             for share in SHARES:
                 mixed = [np.where(route_top(score, share), other, data.crm) for score in scores]
                 means = np.mean([_measures(data, z) for z in mixed], axis=0)
                 measures = {n: v for n, v in zip(_MEASURES, means.tolist(), strict=True) if np.isfinite(v)}
                 captured = (measures["auc"] - base) / (full - base) if full > base else 0.0
-                rows.append({"policy": name, "combine": combine, "share": share, "captured": captured, **measures})
+                rows.append(CurvePoint(policy=name, combine=combine, share=share, captured=captured, **measures))
     return rows
 
 

@@ -1,11 +1,9 @@
 """Recommendations for a few real users, for the report: what they liked, what was retrieved and ranked."""
 
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 
 from corella.data.dataset import Dataset
+from corella.evaluation.results import Example
 from corella.recommender import Recommender, texts_of
 from corella.retrieval.histories import training_likes
 
@@ -13,8 +11,8 @@ _LEAST_LIKED = 3
 _SHOWN, _RANKED = 8, 10
 
 
-def example_recommendations(recommender: Recommender, dataset: Dataset, known: int = 3) -> list[dict[str, Any]]:
-    """JSON-able examples: `known` users with training rows, from short histories to long ones, and a user without.
+def example_recommendations(recommender: Recommender, dataset: Dataset, known: int = 3) -> list[Example]:
+    """Examples: `known` users with training rows, from short histories to long ones, and a user without.
 
     Each has `user_id`, `user` (the user's text), `trained`, `liked` and `disliked` (texts, the newest first), and
     `items` (fields of `Recommendation`). Only users of test rows who liked three items at least.
@@ -33,15 +31,15 @@ def example_recommendations(recommender: Recommender, dataset: Dataset, known: i
     return [_example(recommender, dataset, user, bool(in_training[tested == user][0])) for user in chosen]
 
 
-def _example(recommender: Recommender, dataset: Dataset, user: int, trained: bool) -> dict[str, Any]:
+def _example(recommender: Recommender, dataset: Dataset, user: int, trained: bool) -> Example:
     events = dataset.events
     mine = slice(int(events.start[user]), int(events.start[user + 1]))
     item, label = events.item[mine][::-1], events.label[mine][::-1]
     ids = dataset.items["item_id"]
     person = dataset.users.row(user, named=True)
-    return {
-        "user_id": person["user_id"], "user": person["text"], "trained": trained,
-        "liked": texts_of(dataset, [ids[int(i)] for i in item[label == 1][:_SHOWN]]),
-        "disliked": texts_of(dataset, [ids[int(i)] for i in item[label == 0][: _SHOWN // 2]]),
-        "items": [asdict(row) for row in recommender.recommend(person["user_id"], _RANKED)],
-    }  # fmt: skip
+    return Example(
+        user_id=person["user_id"], user=person["text"], trained=trained,
+        liked=texts_of(dataset, [ids[int(i)] for i in item[label == 1][:_SHOWN]]),
+        disliked=texts_of(dataset, [ids[int(i)] for i in item[label == 0][: _SHOWN // 2]]),
+        items=recommender.recommend(person["user_id"], _RANKED),
+    )  # fmt: skip

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
-from corella.intervals import auc_interval
+from corella.evaluation.results import GroupResult
+from corella.intervals import auc_with_interval
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -39,17 +39,16 @@ def bins(value: Ints, edges: list[int], unit: str) -> list[tuple[str, npt.NDArra
 
 def group_table(
     groups: list[tuple[str, npt.NDArray[np.bool_]]], label: Ints, systems: Mapping[str, Floats]
-) -> list[dict[str, float | int | str]]:
+) -> list[GroupResult]:
     """One row a group and system: AUC with its interval; groups without both answers are left out."""
-    rows: list[dict[str, float | int | str]] = []
+    rows: list[GroupResult] = []
     for name, inside in groups:
         answers = label[inside]
         if len(answers) < 20 or answers.min() == answers.max():
             continue
         for system, logit in systems.items():
-            low, high = auc_interval(answers, logit[inside])
-            rows.append({
-                "group": name, "samples": int(inside.sum()), "system": system,
-                "auc": float(roc_auc_score(answers, logit[inside])), "auc_low": low, "auc_high": high,
-            })  # fmt: skip
+            auc, low, high = auc_with_interval(answers, logit[inside])
+            rows.append(GroupResult(
+                group=name, samples=int(inside.sum()), system=system, auc=auc, auc_low=low, auc_high=high
+            ))  # fmt: skip
     return rows

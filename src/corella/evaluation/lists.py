@@ -1,14 +1,12 @@
-"""One list a user: the order that each system gives a user's test items when all are scored at one moment.
+"""Slates: the order that each system gives a user's test items when all are scored at one moment.
 
-Test samples of one user are of different moments, and each knows his answers before it. Of a fixed set of answers,
-those before a like hold fewer likes than those before a dislike, as with cards that are drawn and not put back. So a
-model that follows a user's answers closely tends to lose AUC within users there, though it may order a list as well as
-any other: in a list all items know the same. It is no list that was ever served: its items are those that the user
-answered later, in his own time. [ours; the same bias in streaks: Miller and Sanjurjo, Econometrica 86 (2018)]
+Per-user AUC mixes samples from different times, which penalises models that react to recent feedback: interactions
+before a like hold fewer likes than those before a dislike. In a slate all items know the same. It is no slate that was
+ever served: its items are those that the user met later. [ours; the same bias in streaks: Miller and Sanjurjo,
+Econometrica 86 (2018)]
 """
 
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,7 @@ from corella.columns import ITEM, LABEL, TIME, USER
 from corella.crm.training import crm_logits
 from corella.data.dataset import Dataset, Samples
 from corella.evaluation.metrics import ndcg, user_aucs
+from corella.evaluation.results import FINAL, LIGHTGBM, LLM, Paired, Slates, SlateSystem, System
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.progress import Reporter
 from corella.ranking.model import FittedRanking
@@ -53,9 +52,9 @@ def list_samples(dataset: Dataset, test: Samples, users: int) -> Samples | None:
 
 
 def evaluate_lists(
-    model: FittedRanking, test: Samples, neural: str, main: str, checkpoints: Checkpoints, reporter: Reporter
-) -> dict[str, Any] | None:
-    """AUC and NDCG@10 within lists, means over users, and differences of the AUC from the conventional half's, users
+    model: FittedRanking, test: Samples, neural: System, main: System, checkpoints: Checkpoints, reporter: Reporter
+) -> Slates | None:
+    """AUC and NDCG@10 within lists, means over users, and differences of the AUC from the ensemble's, users
     resampled; None where there are no lists. `share_routed`: of their items, what `final` asks the language model
     about. `neural`, `main`: what the neural model and the half are called."""
     config = model.config
@@ -65,29 +64,30 @@ def evaluate_lists(
     z_llm = _read(model, lists, checkpoints, reporter)
     raw = model.conventional(lists)[0]
     crm, llm = model.router.crm(raw), model.router.llm(z_llm)
-    systems: dict[str, Floats] = {}
+    systems: dict[System, Floats] = {}
     if model.ensemble is not None:
-        systems["lightgbm"] = model.ensemble.trees.logits(model.encoder, lists)
+        systems[LIGHTGBM] = model.ensemble.trees.logits(model.encoder, lists)
     systems[neural] = crm_logits(model.neural, model.encoder, lists)
     systems[main] = crm
-    systems["llm"] = llm
-    systems[f"{main} & llm"] = model.router.blend(crm, llm)
+    systems[LLM] = llm
+    systems[main.asked] = model.router.blend(crm, llm)
     final = model.predict_from(raw, z_llm, lists, model.affordable)
-    systems["final"] = final.logit
+    systems[FINAL] = final.logit
     each = {name: user_aucs(lists.label, z, lists.user) for name, z in systems.items()}
     resamples, seed = config.evaluation.bootstrap, config.seed
-    return {
-        "users": len(each[main]), "samples": len(lists), "longest": LONGEST,
-        "share_routed": float(final.routed.mean()),
-        "systems": [
-            {"system": name, "user_auc": float(each[name].mean()), "ndcg10": ndcg(lists.label, z, lists.user, 10)}
-            for name, z in systems.items()
+    return Slates(
+        users=len(each[main]), samples=len(lists), longest=LONGEST, share_routed=float(final.routed.mean()),
+        systems=[
+            SlateSystem(
+                system=system.name, user_auc=float(each[system].mean()), ndcg10=ndcg(lists.label, z, lists.user, 10)
+            )
+            for system, z in systems.items()
         ],
-        "differences": [
-            {"a": main, "b": name, **asdict(bootstrap_mean(found - each[main], resamples, seed))}
-            for name, found in each.items() if name != main
+        differences=[
+            Paired(a=main.name, b=system.name, **asdict(bootstrap_mean(found - each[main], resamples, seed)))
+            for system, found in each.items() if system != main
         ],
-    }  # fmt: skip
+    )  # fmt: skip
 
 
 def _read(model: FittedRanking, lists: Samples, checkpoints: Checkpoints, reporter: Reporter) -> Floats:

@@ -4,41 +4,17 @@ All functions take arrays of one length: labels (0 or 1), scores (any order-pres
 said).
 """
 
-from dataclasses import asdict, dataclass
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
+from corella.evaluation.results import Quality
 from corella.intervals import auc_interval
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What one system reaches on one set of samples."""
-
-    auc: float
-    auc_low: float
-    """Lower end of the 95 % interval (DeLong)."""
-    auc_high: float
-    user_auc: float | None
-    """Mean over the users who have both answers of the AUC within the user; None where no user has."""
-    logloss: float
-    accuracy: float
-    """At probability 0.5."""
-    ece: float
-    """Expected calibration error, ten bins of equal size."""
-    ndcg10: float | None
-    """NDCG@10 of each user's samples ranked by score; mean over users with a positive and more than one sample."""
-
-    def row(self) -> dict[str, float | None]:
-        """As a flat mapping; None where a figure is not defined (JSON has no nan)."""
-        return asdict(self)
 
 
 def quality(label: Ints, logit: Floats, user: Ints) -> Quality:

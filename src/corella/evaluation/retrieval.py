@@ -1,12 +1,12 @@
 """How well a retrieval finds what users like next, beside a list of the most liked items."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from corella.columns import SPLIT
+from corella.evaluation.results import Interval, RetrievalMeasures, RetrievalResult
 from corella.progress import Reporter
 from corella.retrieval.histories import Reader, items_of, liked_items, top_items, training_likes
 from corella.retrieval.measures import ndcg_at, recall_at
@@ -20,9 +20,10 @@ _SCORES_AT_ONCE = 20_000_000
 _LONGEST = 100
 MEASURES = {"recall20": "Recall@20", "recall40": "Recall@40", "ndcg100": "NDCG@100"}
 """Key in metrics.json -> what it is called."""
+DIFFERENCE = "difference, user by user"
 
 
-def evaluate_retrieval(model: Retrieval, reporter: Reporter | None = None) -> dict[str, Any] | None:
+def evaluate_retrieval(model: Retrieval, reporter: Reporter | None = None) -> RetrievalResult | None:
     """Recall@20, Recall@40 and NDCG@100 (CLLM4Rec, section 4.1) of the retrieval and of the most liked items; None
     where nobody can be asked for.
 
@@ -57,9 +58,13 @@ def evaluate_retrieval(model: Retrieval, reporter: Reporter | None = None) -> di
     relevant = [wanted[u] for u in asked.tolist()]
     retrieval, most_liked = (_measured(lists, relevant) for lists in (found, liked_most))
     each = {"retrieval": retrieval, "the most liked items": most_liked}
-    systems = {name: {m: _interval(values, 0.0) for m, values in rows.items()} for name, rows in each.items()}
-    systems["difference"] = {m: _interval(retrieval[m] - most_liked[m], -1.0) for m in MEASURES}
-    return {"users": len(asked), "systems": systems}
+    systems = {name: _summed_up(rows, 0.0) for name, rows in each.items()}
+    systems[DIFFERENCE] = _summed_up({m: retrieval[m] - most_liked[m] for m in MEASURES}, -1.0)
+    return RetrievalResult(users=len(asked), systems=systems)
+
+
+def _summed_up(rows: Mapping[str, Floats], least: float) -> RetrievalMeasures:
+    return RetrievalMeasures(**{measure: _interval(values, least) for measure, values in rows.items()})
 
 
 def _measured(lists: Sequence[Ints], relevant: Sequence[Ints]) -> dict[str, Floats]:
@@ -67,20 +72,8 @@ def _measured(lists: Sequence[Ints], relevant: Sequence[Ints]) -> dict[str, Floa
     return dict(zip(MEASURES, values, strict=True))
 
 
-def _interval(values: Floats, least: float) -> dict[str, float]:
+def _interval(values: Floats, least: float) -> Interval:
     """Mean and interval of values between `least` and 1."""
     half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
     mean = float(values.mean())
-    return {"mean": mean, "low": max(mean - half, least), "high": min(mean + half, 1.0)}
-
-
-def retrieval_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """What `evaluate_retrieval` found as rows of text: the system, then every measure with its interval."""
-    cells = {"difference": "difference, user by user"}
-    return [
-        [
-            cells.get(name, name),
-            *(f"{row[m]['mean']:.4f} [{row[m]['low']:.4f}, {row[m]['high']:.4f}]" for m in MEASURES),
-        ]
-        for name, row in found["systems"].items()
-    ]
+    return Interval(mean=mean, low=max(mean - half, least), high=min(mean + half, 1.0))

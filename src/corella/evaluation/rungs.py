@@ -5,9 +5,7 @@ model per request, about the samples that the router picks within its budget; it
 served. Everything here is a pure function of logits and costs.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -97,24 +95,6 @@ class Prices:
     def rung(self, number: int) -> Rung | None:
         """The rung of this number, if it is there."""
         return next((rung for rung in self.rungs if rung.rung == number), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """As data that JSON can hold."""
-        return {**asdict(self), "rungs": [asdict(rung) for rung in self.rungs]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Prices":
-        """The rungs that `to_json` described."""
-        rungs = tuple(
-            Rung(r["rung"], r["below"], {n: _measured(m) for n, m in r["groups"].items()}, Price(**r["price"]))
-            for r in data["rungs"]
-        )
-        return cls(data["part"], rungs, data["served"], data["setting"])
-
-
-def _measured(data: Mapping[str, Any]) -> Measured:
-    gain = data["gain"]
-    return Measured(**{**data, "gain": Difference(**gain) if gain else None})
 
 
 def measure(rows: Rows, logits: Floats, below: Floats | None, resamples: int, seed: int) -> dict[str, Measured]:

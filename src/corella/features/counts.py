@@ -1,4 +1,4 @@
-"""Counting features: what was known of a key (user, item, user x genre) strictly before each row.
+"""Count features: what was known of a key (user, item, user x genre) strictly before each row.
 
 Two ways to the same numbers: `batch_counts` in one vectorised pass over the ordered log, and `CountState`,
 kept up to date one event at a time (serving), but for what it is given of neighbours. A property test holds them equal.

@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours as counting features: what a user's earlier answers say of an item, by how the same
+"""Item-based nearest neighbours as count features: what a user's earlier answers say of an item, by how the same
 users answered both items.
 
 The residual e of an answer is what neither the item's mean nor the user's bias explained at the time. For a pair of

@@ -1,6 +1,6 @@
-"""Residual training: the language model learns what the conventional half leaves open. [ours]
+"""Residual training: the language model learns what the ensemble leaves open. [ours]
 
-The loss of a target is the logistic loss of `z_base + z_llm`, where z_base, the conventional half's logit, is fixed and
+The loss of a target is the logistic loss of `z_base + z_llm`, where z_base, the ensemble's logit, is fixed and
 out of fold: models that have read a row's label are surer of it than they will ever be of a new row. So the language
 model is not taught again what counts know already, and what it says is a correction.
 """
@@ -37,7 +37,7 @@ class Correction:
     centre: float
 
     def __call__(self, base: Floats, raw: Floats) -> Floats:
-        """The corrected logit of the conventional half, float32 [n]; nan where `raw` is."""
+        """The corrected logit of the ensemble, float32 [n]; nan where `raw` is."""
         return np.asarray(base + self.scale * (raw - self.centre), dtype=np.float32)
 
 
@@ -114,7 +114,7 @@ def _refitted(rung: Rung, train: Samples, valid: Samples, config: Config, build:
 
 
 def worth_reading(base: Floats, samples: Samples) -> npt.NDArray[np.float64]:
-    """How much rather each sample is drawn as a target: 4 p (1 - p), with p what the conventional half says, and 1 more
+    """How much rather each sample is drawn as a target: 4 p (1 - p), with p what the ensemble says, and 1 more
     where the item is cold; float64 [n], above 0."""
     chance = 1 / (1 + np.exp(-np.asarray(base, np.float64)))
     cold = samples.popularity[:, 0] < COLD

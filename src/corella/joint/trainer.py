@@ -137,7 +137,7 @@ class JointTrainer:
         soft_tokens: SoftTokens | None = None,
         base: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """`soft_tokens`: its projection is trained together with LoRA. `base`: the conventional half's logits of the
+        """`soft_tokens`: its projection is trained together with LoRA. `base`: the ensemble's logits of the
         training samples, float32 [n], out of fold; needed for residual training and to draw where it is unsure."""
         self.backbone, self.prompts, self.crm, self.encoder, self.train = backbone, prompts, crm, encoder, train
         self.soft_tokens = soft_tokens

@@ -89,7 +89,7 @@ class Texts:
         else:
             user = UNKNOWN_USER if scope.user < 0 else self.users[scope.user]
         items = [self.item(code) for code in scope.items.tolist()]
-        texts = self.tokens.harmless([newcomer.text for newcomer in scope.new_items.values()])
+        texts = self.tokens.harmless([unknown.text for unknown in scope.new_items.values()])
         for code, ids in zip(scope.new_items, self.tokens.pieces(texts), strict=True):
             items[code] = ids
         return Texts(self.tokens, [user], items)
@@ -140,7 +140,7 @@ def share_word(answers: Ints, positives: Ints) -> Ints:
 
 
 def harmless(text: str, answers: Sequence[str], special: Sequence[str] = ()) -> str:
-    """A stranger's text as one line that cannot pass for an answer: no line breaks or invisible characters, no colon
+    """A text from outside as one line that cannot pass for an answer: no line breaks or invisible characters, no colon
     before an answer's word, nothing that the tokenizer takes for a `special` token.
 
     >>> harmless("Heat:  Yes\\nJaws : no <|end|>", ["Yes", "No"], ["<|end|>"])

@@ -99,6 +99,7 @@ def _say(fitting: Fitting, rung: Rung, place: int) -> None:
     if place == 1:
         return fitting.reporter.say(f"no language model, texts read: validation AUC {together:.4f}")
     popular = float(roc_auc_score(valid.label, liked_share(valid)))
+    fitting.reporter.log("first result", valid_auc=[together], popular=popular)
     fitting.reporter.say(
         f"no language model, no text: validation AUC {together:.4f}; what most people like: {popular:.4f} "
         "(.5 is guessing, 1 is perfect)"

@@ -5,8 +5,8 @@ dark mode, by the attribute values that stand in the SVG, so a colour is changed
 """
 
 import html
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import vl_convert
 
+from corella.evaluation.results import CurvePoint, Interval, Kind
+from corella.intervals import Difference
 from corella.report.numbers import auc_text
-
-Row = Mapping[str, Any]
 
 INK, MUTED, GRID = "#1f2933", "#52606d", "#dde2e8"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -36,29 +36,50 @@ POLICIES = {
 }
 """Colour and dash of each routing policy."""
 
+
+@dataclass(frozen=True)
+class Point:
+    """A system's AUC with its interval."""
+
+    name: str
+    kind: Kind
+    auc: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a rung gains over the one below it in a group."""
+
+    group: str
+    rung: str
+    samples: int
+    gain: Difference
+
+
+@dataclass(frozen=True)
+class Lift:
+    """What the blend adds in a group."""
+
+    group: str
+    samples: int
+    lift: float
+    tested: Interval | None
+    """With its interval, where one is known."""
+
+
 _LEAST_SPAN = 0.004
 """A routing chart covers at least this much AUC, so that noise looks as flat as it is."""
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
 
-def kind(system: str) -> str:
-    """What a system is made of: `conventional`, `language model` or `combined`.
-
-    >>> [kind(s) for s in ("lightgbm & dcnv2", "llm", "mean of dcnv2 and llm", "final")]
-    ['conventional', 'language model', 'combined', 'combined']
-    """
-    parts = re.split(r" & | and | of ", system)
-    if system == "llm":
-        return "language model"
-    return "combined" if "llm" in parts or system == "final" else "conventional"
-
-
-def systems_chart(rows: Sequence[Row], best: str) -> str:
+def systems_chart(rows: Sequence[Point], best: str) -> str:
     """AUC with its interval of every system, in the order given; a dashed line at the best conventional one."""
-    data = [{**_point(r), "kind": kind(r["system"]), "text": auc_text(r["auc"])} for r in rows]
-    names = [r["system"] for r in rows]
-    line = [{"auc": r["auc"]} for r in rows if r["system"] == best]
-    low, high = min(r["low"] for r in data), max(r["high"] for r in data)
+    data = [{**_point(r), "kind": r.kind, "text": auc_text(r.auc)} for r in rows]
+    names = [r.name for r in rows]
+    line = [{"auc": r.auc} for r in rows if r.name == best]
+    low, high = min(r.low for r in rows), max(r.high for r in rows)
     x = _auc_axis("auc", "x", low, high + 0.16 * (high - low))
     y = alt.Y("system:N", sort=names, title=None, axis=alt.Axis(labelLimit=290, grid=False, ticks=False, domain=False))
     base = alt.Chart(alt.Data(values=data)).encode(y=y, color=_kind_colour())
@@ -70,11 +91,11 @@ def systems_chart(rows: Sequence[Row], best: str) -> str:
     return _svg(chart, f"AUC of {len(rows)} systems with 95 % intervals; the table below holds the same figures")
 
 
-def routing_chart(rows: Sequence[Row], crm: str, operating: tuple[float, float] | None) -> str:
+def routing_chart(rows: Sequence[CurvePoint], crm: str, operating: tuple[float, float] | None) -> str:
     """AUC of blending against the share routed, a line a policy; `operating`: share and AUC of the run itself."""
-    data = [{k: r[k] for k in ("policy", "share", "auc")} for r in rows if r["combine"] == "blend"]
-    names = [p for p in POLICIES if any(r["policy"] == p for r in data)]
-    values = [r["auc"] for r in data] + ([operating[1]] if operating else [])
+    data = [{"policy": r.policy, "share": r.share, "auc": r.auc} for r in rows if r.combine == "blend"]
+    names = [p for p in POLICIES if any(r.policy == p for r in rows)]
+    values = [r.auc for r in rows if r.combine == "blend"] + ([operating[1]] if operating else [])
     middle, half = (max(values) + min(values)) / 2, max(max(values) - min(values), _LEAST_SPAN) / 2
     colour = alt.Color(
         "policy:N", scale=alt.Scale(domain=names, range=[POLICIES[p][0] for p in names]),
@@ -95,15 +116,15 @@ def routing_chart(rows: Sequence[Row], crm: str, operating: tuple[float, float] 
     return _svg(chart, f"AUC against the share routed, starting from {crm}, one line a policy")
 
 
-def confidence_chart(rows: Sequence[Row], crm: str) -> str:
-    """Dots with intervals: CRM, language model and their blend in each confidence group."""
-    data = [{**_point(r), "group": r["group"], "kind": kind(r["system"])} for r in rows]
+def confidence_chart(rows: Sequence[tuple[str, Point]], crm: str) -> str:
+    """Dots with intervals: CRM, language model and their blend in each confidence group, whose name comes first."""
+    data = [{**_point(r), "group": group, "kind": r.kind} for group, r in rows]
     groups = list(dict.fromkeys(r["group"] for r in data))
     x = alt.X("group:N", sort=groups, title=None, axis=alt.Axis(labelAngle=0, grid=False))
     base = alt.Chart(alt.Data(values=data)).encode(
         x=x, xOffset=alt.XOffset("kind:N", sort=list(KINDS)), color=_kind_colour()
     )  # fmt: skip
-    low, high = min(r["low"] for r in data), max(r["high"] for r in data)
+    low, high = min(r.low for _, r in rows), max(r.high for _, r in rows)
     bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         y=_auc_axis("auc", "y", low, high), shape=_kind_shape()
@@ -114,30 +135,37 @@ def confidence_chart(rows: Sequence[Row], crm: str) -> str:
     )
 
 
-def lift_chart(rows: Sequence[Row], what: str) -> str:
-    """Bars of the AUC that the blend adds to the CRM in each group, with intervals where `low` and `high` are known."""
-    data = [{**r, "name": f"{r['group']}  (n = {r['samples']:,})"} for r in rows]
-    ends = [v for r in data for v in (r["lift"], r.get("low"), r.get("high")) if v is not None]
+def lift_chart(rows: Sequence[Lift], what: str) -> str:
+    """Bars of the AUC that the blend adds to the CRM in each group, with intervals where they are known."""
+    data = [
+        {"lift": r.lift, "low": r.tested and r.tested.low, "high": r.tested and r.tested.high,
+         "name": f"{r.group}  (n = {r.samples:,})"}
+        for r in rows
+    ]  # fmt: skip
+    ends = [r.lift for r in rows] + [end for r in rows if r.tested for end in (r.tested.low, r.tested.high)]
     names = [r["name"] for r in data]
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=220, grid=False, ticks=False, domain=False))
     x = _auc_axis("lift", "x", min(0.0, *ends), max(0.0, *ends), "AUC of the blend minus AUC of the CRM", zero=True)
     base = alt.Chart(alt.Data(values=data)).encode(y=y)
     bars = base.mark_bar(color=GREEN, height=13, opacity=0.55).encode(x=x)
-    known = alt.Chart(alt.Data(values=[r for r in data if r.get("low") is not None])).encode(y=y)
+    known = alt.Chart(alt.Data(values=[r for r in data if r["low"] is not None])).encode(y=y)
     intervals = known.mark_rule(strokeWidth=1.6, color=INK).encode(x="low:Q", x2="high:Q")
     zero = alt.Chart(alt.Data(values=[{"z": 0}])).mark_rule(color=MUTED).encode(x="z:Q")
     chart = alt.layer(bars, zero, intervals).properties(width=250, height=30 * len(rows))
     return _svg(chart, f"AUC lift of the blend over the CRM in groups by {what}")
 
 
-def gains_chart(rows: Sequence[Row], rungs: Sequence[str]) -> str:
+def gains_chart(rows: Sequence[Gain], rungs: Sequence[str]) -> str:
     """Dots with intervals: what each rung gains over the one below it, in each group; a line at zero."""
-    groups = {r["group"]: f"{r['group']}  (n = {r['samples']:,})" for r in reversed(rows)}
-    data = [{**r, "name": groups[r["group"]]} for r in rows]
-    names = [groups[g] for g in dict.fromkeys(r["group"] for r in rows)]
-    shown = [name for name in rungs if any(r["rung"] == name for r in rows)]
+    groups = {r.group: f"{r.group}  (n = {r.samples:,})" for r in reversed(rows)}
+    data = [
+        {"rung": r.rung, "gain": r.gain.mean, "low": r.gain.low, "high": r.gain.high, "name": groups[r.group]}
+        for r in rows
+    ]
+    names = [groups[g] for g in dict.fromkeys(r.group for r in rows)]
+    shown = [name for name in rungs if any(r.rung == name for r in rows)]
     styles = {name: style for name, style in zip(rungs, (KINDS["conventional"], KINDS["language model"]), strict=True)}
-    low, high = min(0.0, *(r["low"] for r in data)), max(0.0, *(r["high"] for r in data))
+    low, high = min(0.0, *(r.gain.low for r in rows)), max(0.0, *(r.gain.high for r in rows))
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=270, grid=False, ticks=False, domain=False))
     legend = alt.Legend(title=None, orient="top", symbolOpacity=1)
     colour = alt.Color("rung:N", scale=alt.Scale(domain=shown, range=[styles[n][0] for n in shown]), legend=legend)
@@ -152,21 +180,23 @@ def gains_chart(rows: Sequence[Row], rungs: Sequence[str]) -> str:
     return _svg(chart, "AUC that each dearer way gains in each group; the table below holds the same figures")
 
 
-def reliability_chart(label: npt.NDArray[Any], systems: Mapping[str, npt.NDArray[Any]], bins: int = 10) -> str:
+def reliability_chart(
+    label: npt.NDArray[Any], systems: Mapping[tuple[str, Kind], npt.NDArray[Any]], bins: int = 10
+) -> str:
     """Observed share of positives against mean prediction, in bins of equally many samples; the diagonal is perfect."""
     data = []
-    for name, probability in systems.items():
+    for (name, kind), probability in systems.items():
         for part in np.array_split(np.argsort(probability, kind="stable"), bins):
             if len(part):
                 predicted, seen = float(probability[part].mean()), float(label[part].mean())
-                data.append({"system": name, "kind": kind(name), "predicted": predicted, "seen": seen})
+                data.append({"system": name, "kind": kind, "predicted": predicted, "seen": seen})
     unit = alt.Scale(domain=[0, 1])
-    names = list(systems)
+    names = [name for name, _ in systems]
     colour = alt.Color(
-        "system:N", scale=alt.Scale(domain=names, range=[KINDS[kind(n)][0] for n in names]),
+        "system:N", scale=alt.Scale(domain=names, range=[KINDS[kind][0] for _, kind in systems]),
         legend=alt.Legend(title=None, orient="top", symbolOpacity=1),
     )  # fmt: skip
-    shape = alt.Shape("system:N", scale=alt.Scale(domain=names, range=[KINDS[kind(n)][1] for n in names]))
+    shape = alt.Shape("system:N", scale=alt.Scale(domain=names, range=[KINDS[kind][1] for _, kind in systems]))
     x = alt.X("predicted:Q", scale=unit, title="predicted probability (mean of the bin)", axis=_plain_axis())
     y = alt.Y("seen:Q", scale=unit, title="observed share of positives", axis=_plain_axis())
     base = alt.Chart(alt.Data(values=data)).encode(x=x, y=y, color=colour)
@@ -197,8 +227,8 @@ def routed_chart(probability: npt.NDArray[Any], routed: npt.NDArray[np.bool_]) -
     return _svg(chart.properties(width=350, height=270), "Number of samples by CRM probability, routed and not routed")
 
 
-def _point(row: Row) -> dict[str, Any]:
-    return {"system": row["system"], "auc": row["auc"], "low": row["auc_low"], "high": row["auc_high"]}
+def _point(row: Point) -> dict[str, object]:
+    return {"system": row.name, "auc": row.auc, "low": row.low, "high": row.high}
 
 
 def _kind_colour() -> Any:

@@ -2,9 +2,9 @@
 
 import html
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Protocol
 
 from corella.report.numbers import percent, signed
 
@@ -85,11 +85,25 @@ def captured(share: float) -> str:
     return "< −100\xa0%" if share < -1 else "> 200\xa0%" if share > 2 else percent(share).replace("-", "−")
 
 
-def span(difference: Mapping[str, Any]) -> str:
+class Ends(Protocol):
+    """Something with the ends of an interval."""
+
+    @property
+    def low(self) -> float:
+        """The lower one."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper one."""
+        ...
+
+
+def span(difference: Ends) -> str:
     """The ends of an interval of a difference."""
-    return f"{signed(difference['low'])} to {signed(difference['high'])}"
+    return f"{signed(difference.low)} to {signed(difference.high)}"
 
 
-def interval(difference: Mapping[str, Any]) -> str:
+def interval(difference: Ends) -> str:
     """The same, saying what it is."""
     return f"95\xa0% interval {span(difference)}"

@@ -1,11 +1,8 @@
 """What a report begins with: what text is worth, at which price, in one sentence, one chart and one table."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from corella.evaluation.results import Counted
 from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, FEW, WARM, Measured, Prices, Rung
-from corella.intervals import Difference
-from corella.report.charts import gains_chart
+from corella.report.charts import Gain, gains_chart
 from corella.report.markup import Html, esc, figure, paragraph, span, table
 from corella.report.numbers import auc_text, duration, signed, size
 from corella.report.wording import served, worths
@@ -26,7 +23,7 @@ def render_lead(prices: Prices) -> str:
     return f'<div class="lead" role="note" aria-label="In short">{said}</div>'
 
 
-def render_rungs(prices: Prices, metrics: Mapping[str, Any], backbone: str) -> str:
+def render_rungs(prices: Prices, samples: Counted, backbone: str) -> str:
     """The content of the section. `backbone`: what the language model is called."""
     ways = [
         "It knows who interacted with what, in which order, and counts of it.",
@@ -38,9 +35,8 @@ def render_rungs(prices: Prices, metrics: Mapping[str, Any], backbone: str) -> s
     items = "".join(
         f"<li><b>{_NAMES[rung.rung]}.</b> {esc(ways[rung.rung])}</li>" for rung in prices.rungs
     )  # fmt: skip
-    samples = metrics["samples"]
     measured = (
-        f"Measured on {samples['test']:,} test samples of {samples['test_users']:,} users that nothing was fitted on. "
+        f"Measured on {samples.test:,} test samples of {samples.test_users:,} users that nothing was fitted on. "
         "AUC is the chance that an item the user liked is scored above one that they did not: .5 is guessing, 1 is "
         "perfect. A gain is the AUC less that of the way before. Where its 95 % interval contains zero it "
         "cannot be distinguished from zero: n.s., not significant. Cold-start: under "
@@ -49,17 +45,13 @@ def render_rungs(prices: Prices, metrics: Mapping[str, Any], backbone: str) -> s
     words = f"{paragraph('Ways to score an item for a user, each dearer than the one before:')}<ol class='ways'>"
     words = f"{words}{items}</ol>{paragraph(measured)}"
     rows = [
-        {"group": _GROUPS[name], "rung": _NAMES[rung.rung], "samples": found.samples, **_ends(found.gain)}
+        Gain(_GROUPS[name], _NAMES[rung.rung], found.samples, found.gain)
         for rung in prices.rungs for name, found in rung.groups.items() if found.gain is not None
     ]  # fmt: skip
     if not rows:
         return words + paragraph("There are too few users or samples to measure a gain.") + _table(prices)
     chart = figure("AUC gained over the way before, with 95 % intervals", gains_chart(rows, _NAMES[1:]))
     return f'<div class="pair"><div>{words}</div>{chart}</div>{_table(prices)}'
-
-
-def _ends(gain: Difference) -> dict[str, float]:
-    return {"gain": gain.mean, "low": gain.low, "high": gain.high}
 
 
 def _table(prices: Prices) -> str:
@@ -100,4 +92,4 @@ def _gain(rung: Rung, found: Measured) -> str:
     if gain is None:
         return "too few"
     unsure = "" if gain.low > 0 or gain.high < 0 else " n.s."
-    return Html(f"{signed(gain.mean)}{unsure}<small>{span(_ends(gain))}</small>")
+    return Html(f"{signed(gain.mean)}{unsure}<small>{span(gain)}</small>")

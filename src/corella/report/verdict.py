@@ -1,6 +1,5 @@
 """What a run shows, in sentences that follow from its numbers alone; and the paired differences they rest on."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,35 +7,18 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import rankdata
 
+from corella.evaluation.results import LIGHTGBM, Interval, RankingMetrics, System
 from corella.intervals import LEAST_CLUSTERS
 from corella.report.markup import esc, interval
 from corella.report.numbers import auc_text, percent, signed
 
-Metrics = Mapping[str, Any]
-Row = Mapping[str, Any]
 
-
-def system(metrics: Metrics, name: str) -> Row:
-    """The figures of a system, `final` included."""
-    return metrics["final"] if name == "final" else next(r for r in metrics["systems"] if r["system"] == name)
-
-
-def sign(difference: Row) -> int:
-    """1 or -1 where the interval leaves zero out, else 0."""
-    return int(difference["low"] > 0) - int(difference["high"] < 0)
-
-
-def difference(metrics: Metrics, predictions: pl.DataFrame, a: str, b: str) -> Row | None:
+def difference(metrics: RankingMetrics, predictions: pl.DataFrame, a: str, b: str) -> Interval | None:
     """AUC of b minus AUC of a, its interval with users as units: from the metrics, or else from the predictions."""
-    return known_difference(metrics, a, b) or clustered(predictions, a, b)
+    return metrics.difference(a, b) or clustered(predictions, a, b)
 
 
-def known_difference(metrics: Metrics, a: str, b: str) -> Row | None:
-    """The difference that the evaluation has measured, users resampled; nothing where it has not."""
-    return next((d for d in metrics["differences"] if (d["a"], d["b"], d["resampled"]) == (a, b, "users")), None)
-
-
-def clustered(predictions: pl.DataFrame, a: str, b: str) -> dict[str, float] | None:
+def clustered(predictions: pl.DataFrame, a: str, b: str) -> Interval | None:
     """The difference from the predictions with users as units; nothing where they do not allow one.
 
     DeLong's components (see `auc_interval`) are summed within each user, whose sums are independent (Obuchowski
@@ -53,7 +35,7 @@ def clustered(predictions: pl.DataFrame, a: str, b: str) -> dict[str, float] | N
     sums = np.bincount(user, weights=second - first)
     half = 1.96 * float(np.sqrt(users / (users - 1) * np.sum(sums**2)))
     mean = auc_second - auc_first
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return Interval(mean=mean, low=mean - half, high=mean + half)
 
 
 def _components(score: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], float]:
@@ -68,21 +50,21 @@ def _components(score: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> tup
     return pull, auc
 
 
-def render_verdict(metrics: Metrics, predictions: pl.DataFrame) -> str:
+def render_verdict(metrics: RankingMetrics, predictions: pl.DataFrame) -> str:
     """The box at the top of the report."""
-    main, final = metrics["main_crm"], metrics["final"]
-    crm, routed = system(metrics, main)["auc"], difference(metrics, predictions, main, "final")
+    main, final = metrics.main_crm, metrics.final
+    crm, routed = metrics.system(main).auc, difference(metrics, predictions, main, "final")
     state, status, judged = "even", "Routing makes no significant difference", ": not significant."
     if routed is None:
         status, judged = "Too few users to judge the routing", "."
-    elif sign(routed) > 0:
+    elif routed.sign > 0:
         state, status, judged = "better", "Routing to the language model helps", ": a significant gain."
-    elif sign(routed) < 0:
+    elif routed.sign < 0:
         state, status, judged = "worse", "Routing to the language model hurts", ": significantly worse."
-    change = signed(final["auc"] - crm) + (f"; {interval(routed)}, resampling users" if routed else "")
+    change = signed(final.auc - crm) + (f"; {interval(routed)}, resampling users" if routed else "")
     first = (
-        f"Sending {percent(final['share_routed'])} of the test samples to the language model moves test AUC from "
-        f"{auc_text(crm)} to {auc_text(final['auc'])} ({change}){judged}"
+        f"Sending {percent(final.share_routed)} of the test samples to the language model moves test AUC from "
+        f"{auc_text(crm)} to {auc_text(final.auc)} ({change}){judged}"
     )
     said = (
         first,
@@ -96,94 +78,84 @@ def render_verdict(metrics: Metrics, predictions: pl.DataFrame) -> str:
     )
 
 
-def _against_full(routed: Row | None, full: Row | None) -> str:
+def _against_full(routed: Interval | None, full: Interval | None) -> str:
     """How much of what the language model could give at 100 % was captured, if there is anything to capture."""
     if routed is None or full is None:
         return ""
-    if full["mean"] <= 0:
+    if full.mean <= 0:
         return (
-            f"Blending it into every sample changes AUC by {signed(full['mean'])} ({interval(full)}): "
+            f"Blending it into every sample changes AUC by {signed(full.mean)} ({interval(full)}): "
             "there is no gain to capture."
         )
-    if sign(full) == 0:
+    if full.sign == 0:
         return (
-            f"Blending it into every sample would give {signed(full['mean'])} ({interval(full)}), which cannot be "
-            "told from zero: how much of that was captured says nothing."
+            f"Blending it into every sample would give {signed(full.mean)} ({interval(full)}): not significant, so "
+            "there is nothing to capture."
         )
-    if routed["mean"] <= 0:
+    if routed.mean <= 0:
         return (
-            f"Blending it into every sample gives {signed(full['mean'])} ({interval(full)}); "
+            f"Blending it into every sample gives {signed(full.mean)} ({interval(full)}); "
             "routing captures none of that."
         )
     return (
-        f"That is {percent(routed['mean'] / full['mean'])} of the {signed(full['mean'])} ({interval(full)}) that the "
+        f"That is {percent(routed.mean / full.mean)} of the {signed(full.mean)} ({interval(full)}) that the "
         "language model gives when it is blended into every sample."
     )
 
 
-def user_auc_difference(metrics: Metrics, a: str, b: str) -> Row | None:
-    """The difference of the mean AUC within users, where the evaluation has measured it."""
-    return _between(metrics.get("user_auc_differences", []), a, b)
-
-
-def _between(differences: Sequence[Row], a: str, b: str) -> Row | None:
-    return next((d for d in differences if (d["a"], d["b"]) == (a, b)), None)
-
-
-def _within_users(metrics: Metrics) -> str:
+def _within_users(metrics: RankingMetrics) -> str:
     """What asking the language model does to the order of one user's items, at the routed share and everywhere: the
     AUC of all samples also gains from telling users apart. Where lists are measured, the per-user AUC of all samples is
     told only where it is significant."""
-    main, lists = metrics["main_crm"], metrics.get("lists")
+    main, slates = metrics.main_crm, metrics.lists
     named = [(main, "final"), (main, f"{main} & llm")]
     said = []
-    if lists:
-        where = f"where all items of a user are scored at one moment ({lists['users']} lists)"
-        order = [_between(lists["differences"], *pair) for pair in named]
-        said.append(_order(f"The order within a list, {where},", *order))
-    across = [user_auc_difference(metrics, *pair) for pair in named]
-    if not lists or any(d and sign(d) for d in across):
-        said.append(
-            _order("The order of each user's own samples, which are of different moments (per-user AUC),", *across)
-        )
+    if slates:
+        order = [next((d for d in slates.differences if (d.a, d.b) == pair), None) for pair in named]
+        said.append(_order(f"The order within a slate ({slates.users} slates)", *order))
+    across = [metrics.user_auc_difference(*pair) for pair in named]
+    if not slates or any(d and d.sign for d in across):
+        said.append(_order("Per-user AUC", *across))
     return " ".join(said)
 
 
-def _order(what: str, routed: Row | None, full: Row | None) -> str:
+def _order(what: str, routed: Interval | None, full: Interval | None) -> str:
     if routed is None or full is None:
         return ""
     return f"{what} changes by {_judged(routed)}; blended into every sample, by {_judged(full)}."
 
 
-def _judged(d: Row) -> str:
-    words = ("significantly worse", "not significant", "a significant gain")[sign(d) + 1]
-    return f"{signed(d['mean'])} ({interval(d)}), {words}"
+def _judged(d: Interval) -> str:
+    words = ("significantly worse", "not significant", "a significant gain")[d.sign + 1]
+    return f"{signed(d.mean)} ({interval(d)}), {words}"
 
 
-def _against_conventional(metrics: Metrics, predictions: pl.DataFrame) -> str:
+def _against_conventional(metrics: RankingMetrics, predictions: pl.DataFrame) -> str:
     """Plain words where something without a language model does as well."""
-    there = {r["system"] for r in metrics["systems"]} - {metrics["main_crm"]}
-    rivals = dict.fromkeys(n for n in ("lightgbm", metrics["best_conventional"]) if n in there)
-    return " ".join(_against(metrics, predictions, name) for name in rivals)
+    there = {row.system: row.made_of for row in metrics.systems if row.system != metrics.main_crm}
+    rivals = dict.fromkeys(name for name in (LIGHTGBM.name, metrics.best_conventional) if name in there)
+    return " ".join(_against(metrics, predictions, there[name]) for name in rivals)
 
 
-def _against(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
-    auc, final = system(metrics, name)["auc"], metrics["final"]["auc"]
-    tested = difference(metrics, predictions, name, "final")
+def _against(metrics: RankingMetrics, predictions: pl.DataFrame, rival: System) -> str:
+    name, final = rival.name, metrics.final.auc
+    auc, tested = metrics.system(name).auc, difference(metrics, predictions, name, "final")
     known = f" ({interval(tested)})" if tested else ""
-    if tested and sign(tested) == 0:
+    if tested and tested.sign == 0:
         outcome = f"the two cannot be told apart (routed system {signed(final - auc)}; {interval(tested)})"
     elif final > auc:
         outcome = f"the routed system is better by {auc_text(final - auc)}{known}"
     else:
         outcome = f"without any language model it beats the routed system by {auc_text(auc - final)}{known}"
-    subject = "LightGBM on counting features alone" if name == "lightgbm" else f"The best conventional system, {name},"
-    half = _share_of_half(metrics, predictions, name) if tested and sign(tested) else ""
-    return f"{subject} has {auc_text(auc)}: {outcome}{half}."
+    subject = "LightGBM on count features alone" if rival == LIGHTGBM else f"The best conventional system, {name},"
+    share = _share_of_base(metrics, predictions, rival) if tested and tested.sign else ""
+    return f"{subject} has {auc_text(auc)}: {outcome}{share}."
 
 
-def _share_of_half(metrics: Metrics, predictions: pl.DataFrame, name: str) -> str:
-    """Where the rival is a part of the conventional half: what that half has of the difference on its own."""
-    main = metrics["main_crm"]
-    own = difference(metrics, predictions, name, main) if name in main.split(" & ") else None
-    return f", of which the conventional half, {main}, has {signed(own['mean'])} ({interval(own)})" if own else ""
+def _share_of_base(metrics: RankingMetrics, predictions: pl.DataFrame, rival: System) -> str:
+    """Where the rival is a part of the base ranker: what that has of the difference on its own."""
+    main = next((row.made_of for row in metrics.systems if row.system == metrics.main_crm), rival)
+    if main == rival or not set(rival.models) <= set(main.models):
+        return ""
+    own = difference(metrics, predictions, rival.name, main.name)
+    return f", of which the base ranker, {main.name}, has {signed(own.mean)} ({interval(own)})" if own else ""

@@ -1,6 +1,6 @@
 """What is known of a sample before the language model runs, and a cheap guess of what it would say.
 
-Features: counting features, categorical fields, history length, the CRM's last hidden layer (principal components),
+Features: count features, categorical fields, history length, the CRM's last hidden layer (principal components),
 the item text's embedding (mean of the language model's own input embeddings, principal components), and how near
 the item's text is to what the user liked and disliked before. The *distilled head* is boosted trees that predict
 the language model's logit from the features that do not depend on the CRM; it learns from training rows, with the
@@ -68,7 +68,7 @@ class TextSignals:
         """The same signals for the small world of a request."""
         items = self.items[np.r_[scope.items, -1]]
         if scope.new_items:
-            texts = [newcomer.text for newcomer in scope.new_items.values()]
+            texts = [unknown.text for unknown in scope.new_items.values()]
             items[list(scope.new_items)] = _reduced(self.projection, embed_texts(texts, self.backbone))
         return _signals(self.backbone, self.projection, items, scope.events, scope.world)
 

@@ -51,7 +51,7 @@ class RouterInputs:
     crm: npt.NDArray[np.float64]
     """[n] calibrated CRM logits."""
     features: npt.NDArray[np.float32]
-    """[n, f]: counting features, history length, hidden layers, text, the distilled head (whatever there is)."""
+    """[n, f]: count features, history length, hidden layers, text, the distilled head (whatever there is)."""
     guess: npt.NDArray[np.float64]
     """[n]: what the sample's logit would be if it were routed, by the distilled head's guess; nan where there is
     none.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -11,8 +10,9 @@ from corella.config.loading import changed, load_config, to_yaml
 from corella.errors import UserError
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.examples import example_recommendations
+from corella.evaluation.results import DatasetFacts, Metrics, read_metrics, write_metrics
 from corella.evaluation.retrieval import evaluate_retrieval
-from corella.files import alone, atomic_path, read_json, write_json, write_text
+from corella.files import alone, atomic_path, write_text
 from corella.progress import Reporter
 from corella.ranking.model import FittedRanking
 from corella.recommender import Recommender
@@ -28,7 +28,7 @@ def evaluate_run(
     reporter: Reporter | None = None,
     outside: Path | None = None,
     overrides: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Metrics:
     """Evaluate; writes metrics.json and, where there is a ranking, predictions.parquet and report.html.
 
     `outside`: a table of probabilities of another conventional model, see `corella.evaluation.evaluate`. `overrides`
@@ -45,28 +45,29 @@ def evaluate_run(
     found = evaluate(model, folder.checkpoints, reporter, outside)
     with atomic_path(folder.predictions) as path:
         found.predictions.write_parquet(path)
-    metrics = {**found.metrics, **_about(model)}
-    write_json(folder.metrics, metrics)
+    metrics = _about(model).model_copy(update={"ranking": found.metrics})
+    write_metrics(metrics, folder.metrics)
     if folder.has_retrieval:
         retrieval = Retrieval.load(folder.retrieval)
-        metrics["retrieval"] = evaluate_retrieval(retrieval, reporter)
-        metrics["recommendations"] = example_recommendations(Recommender(retrieval, model), model.dataset)
-        write_json(folder.metrics, metrics)
+        examples = example_recommendations(Recommender(retrieval, model), model.dataset)
+        both = {"retrieval": evaluate_retrieval(retrieval, reporter), "recommendations": examples}
+        metrics = metrics.model_copy(update=both)
+        write_metrics(metrics, folder.metrics)
     write_report(run)
     return metrics
 
 
 def _evaluate_retrieval(
     folder: RunFolder, reporter: Reporter, outside: Path | None, overrides: Sequence[str]
-) -> dict[str, Any]:
+) -> Metrics:
     """Of a run that holds nothing else."""
     if outside is not None:
         raise UserError(f"{folder.path} holds a retrieval but no ranking, which {outside} could stand beside")
     if overrides:
         raise UserError(f"{folder.path} holds a retrieval but no ranking, whose evaluation {overrides[0]} could change")
     retrieval = Retrieval.load(folder.retrieval)
-    metrics = {"retrieval": evaluate_retrieval(retrieval, reporter), **_about(retrieval)}
-    write_json(folder.metrics, metrics)
+    metrics = _about(retrieval).model_copy(update={"retrieval": evaluate_retrieval(retrieval, reporter)})
+    write_metrics(metrics, folder.metrics)
     return metrics
 
 
@@ -83,10 +84,11 @@ def _set_evaluation(folder: RunFolder, overrides: Sequence[str]) -> None:
         write_text(folder.config, to_yaml(wanted))
 
 
-def _about(model: FittedRanking | Retrieval) -> dict[str, Any]:
-    """What the figures were measured on."""
-    facts = {k: model.dataset.manifest.get(k) for k in ("facts", "splits", "dropped", "warnings")}
-    return {"machine": machine(), "seed": model.config.seed, "dataset": facts}
+def _about(model: FittedRanking | Retrieval) -> Metrics:
+    """What figures were measured on, and none yet."""
+    manifest = model.dataset.manifest
+    facts = {name: manifest[name] for name in ("facts", "splits", "dropped", "warnings") if name in manifest}
+    return Metrics(seed=model.config.seed, machine=machine(), dataset=DatasetFacts.model_validate(facts))
 
 
 def write_report(run: Path) -> None:
@@ -96,7 +98,7 @@ def write_report(run: Path) -> None:
     except ImportError:
         raise UserError("the report needs: pip install 'corella-rec[report]'") from None
     folder = RunFolder(run)
-    metrics, config = read_json(folder.metrics), load_config(folder.config)
-    if "final" not in metrics:
+    metrics, config = read_metrics(folder.metrics), load_config(folder.config)
+    if metrics.ranking is None:
         raise UserError(f"{run} holds figures of a retrieval alone, and the report is about a ranking")
     write_text(folder.report, render_report(metrics, config, pl.read_parquet(folder.predictions)))

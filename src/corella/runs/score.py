@@ -71,7 +71,7 @@ def score_file(
         if unknown:
             reporter.say(
                 f"warning: {unknown:,} of {total:,} rows have no {name}, or one that the run does not know; it is "
-                "scored as a stranger"
+                "scored as an unknown id"
             )
     return total
 

@@ -36,7 +36,7 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Fi
             model = load_ranking(folder.model)
         else:
             dataset = load_dataset(config, reporter=reporter)
-            reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine())
+            reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine().model_dump())
             model = fit_ranking(config, dataset, folder.checkpoints, reporter)
             save_ranking(model, folder.model)
     prices = validation_prices(model)

@@ -100,7 +100,7 @@ def _note_fault(context: Context, reason: str) -> None:
 async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response:
     """Count answers, and add the headers that keep a browser safe."""
     try:
-        response: Response = _stranger(request) or await handle(request)
+        response: Response = _foreign(request) or await handle(request)
     except Exception:
         log.exception("%s %s", request.method, request.url.path)
         response = _problem(500, "an internal error; it is in the service's log")
@@ -111,7 +111,7 @@ async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response
     return response
 
 
-def _stranger(request: Request) -> Response | None:
+def _foreign(request: Request) -> Response | None:
     """Who has no key is turned away before anything reads the body, and only so often."""
     context: Context = request.app.state.context
     if not context.keys or not request.url.path.startswith("/v1/"):

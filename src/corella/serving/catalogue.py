@@ -9,7 +9,7 @@ import polars as pl
 
 from corella.columns import ITEM, USER
 from corella.data.dataset import Dataset
-from corella.data.scope import Newcomer
+from corella.data.scope import Described
 from corella.errors import UserError, suggest
 
 
@@ -41,7 +41,7 @@ class Catalogue:
         return [(self._ids[found[i]], self._texts[found[i]]) for i in order]
 
 
-def newcomer(text: str, fields: Mapping[str, Any], known: Mapping[str, bool]) -> Newcomer:
+def unknown(text: str, fields: Mapping[str, Any], known: Mapping[str, bool]) -> Described:
     """Somebody or something described. Raises `UserError` for a field that is not among the `known` ones, or that is a
     list where it has single values, or the other way round."""
     for name, value in fields.items():
@@ -51,7 +51,7 @@ def newcomer(text: str, fields: Mapping[str, Any], known: Mapping[str, bool]) ->
         if known[name] != isinstance(value, list):
             wanted = "a list of values" if known[name] else "a single value"
             raise UserError(f"fields: '{name}' is {wanted}, not {value!r}")
-    return Newcomer(text, fields)
+    return Described(text, fields)
 
 
 def _fields(table: pl.DataFrame) -> dict[str, bool]:

@@ -1,6 +1,6 @@
 """What is known now: the prepared log and the answers that came since, one at a time.
 
-Counting features and popularity are kept by `CountState`, which starts from the log's totals; histories are the log's
+Count features and popularity are kept by `CountState`, which starts from the log's totals; histories are the log's
 events and a list of newer ones. A request gets its `Scope` and `Samples` from here.
 """
 
@@ -17,7 +17,7 @@ import polars as pl
 
 from corella.columns import ITEM, TIME, USER
 from corella.data.dataset import Dataset, Events, Samples, log_arrays
-from corella.data.scope import Newcomer, Scope
+from corella.data.scope import Described, Scope
 from corella.errors import UserError
 from corella.features.counts import CountState, Log, above_expected, residuals
 from corella.features.text.space import Places
@@ -96,15 +96,15 @@ class Live:
     def scope(
         self,
         user_id: str | None,
-        items: Sequence[str | Newcomer],
-        profile: Newcomer | None = None,
+        items: Sequence[str | Described],
+        profile: Described | None = None,
         history: Sequence[HistoryEntry] = (),
         now: int | None = None,
     ) -> tuple[Scope, Samples]:
         """The world of a request, and the samples of its items in their order.
 
-        `user_id` None is somebody described by `profile` and `history`, oldest first. Items are ids or newcomers; an id
-        that the catalogue does not have is an unknown item. Raises `UserError` for such an id in the history.
+        `user_id` None is somebody described by `profile` and `history`, oldest first. Items are ids or descriptions; an
+        id that the catalogue does not have is an unknown item. Raises `UserError` for such an id in the history.
         """
         if user_id is None:
             seen = [self._item(answer.item_id) for answer in history]
@@ -180,7 +180,7 @@ class Live:
     def _popularity(self, code: int) -> tuple[int, int]:
         return (int(self._answers[code]), int(self._likes[code])) if code >= 0 else (0, 0)
 
-    def _places(self, codes: Ints, new_items: Mapping[int, Newcomer]) -> Places | None:
+    def _places(self, codes: Ints, new_items: Mapping[int, Described]) -> Places | None:
         """Where the texts of a request's items lie; those of new ones are read now. None without an encoder."""
         space, texts = self.dataset.space, self.dataset.texts
         if space is None or texts is None:
@@ -193,8 +193,8 @@ class Live:
         return places
 
     def _features(
-        self, user_id: str | None, user: int, asked: Sequence[int], items: Sequence[str | Newcomer],
-        profile: Newcomer | None, history: Sequence[HistoryEntry], now: int | None, places: Places | None,
+        self, user_id: str | None, user: int, asked: Sequence[int], items: Sequence[str | Described],
+        profile: Described | None, history: Sequence[HistoryEntry], now: int | None, places: Places | None,
     ) -> tuple[Floats, Floats]:  # fmt: skip
         """Count features and text features of a request's samples; its items lie at `places`."""
         state, text, key = self.counts, self.text, user_id or _UNKNOWN
@@ -346,9 +346,9 @@ def _values(table: pl.DataFrame, name: str) -> list[Key]:
     return [(value,) for value in table[name].cast(pl.String).fill_null("").to_list()]
 
 
-def _given(newcomer: Any, name: str, several: bool) -> Key:
-    """What a newcomer's description says of a column; `several`: it is a list column."""
-    value = newcomer.fields.get(name) if isinstance(newcomer, Newcomer) else None
+def _given(described: Any, name: str, several: bool) -> Key:
+    """What a unknown's description says of a column; `several`: it is a list column."""
+    value = described.fields.get(name) if isinstance(described, Described) else None
     if isinstance(value, list | tuple):
         return tuple(dict.fromkeys(str(v) for v in value)) if several else (_UNKNOWN,)
     return (_UNKNOWN if value is None else str(value),)

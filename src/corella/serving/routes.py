@@ -11,10 +11,10 @@ import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from corella.data.scope import Newcomer
+from corella.data.scope import Described
 from corella.errors import UserError
 from corella.features.ratings import answer_label
-from corella.serving.catalogue import Catalogue, newcomer
+from corella.serving.catalogue import Catalogue, unknown
 from corella.serving.keys import Key, find_key
 from corella.serving.limits import Lag, RateLimit
 from corella.serving.live import Event, HistoryEntry
@@ -118,7 +118,7 @@ async def score(asking: ScoreRequest, context: Shared) -> Response:
     if len(asking.items) > most:
         raise UserError(f"items: {len(asking.items)}; at most {most}")
     known = context.catalogue.item_fields
-    items = [item if isinstance(item, str) else newcomer(item.text, item.fields, known) for item in asking.items]
+    items = [item if isinstance(item, str) else unknown(item.text, item.fields, known) for item in asking.items]
     deadline = _deadline(context, asking, began)
     found = await _scored(context, asking, items, began, deadline)
     return _answered(context.catalogue, found, items, range(len(items)), began, deadline)
@@ -131,7 +131,7 @@ async def recommend(asking: RecommendRequest, context: Shared) -> Response:
     began = time.monotonic()
     wanted = min(max(asking.candidates, asking.k), context.service.settings.max_candidates)
     who, deadline = _who(context, asking), _deadline(context, asking, began)
-    items: list[str | Newcomer] = list(await context.service.candidates(who, wanted, deadline))
+    items: list[str | Described] = list(await context.service.candidates(who, wanted, deadline))
     if not items:  # there is nothing that the user has not answered
         waits = 1000 * (deadline - began)
         nothing = Timing(total=1000 * (time.monotonic() - began), crm=0.0, llm=None, deadline=waits)
@@ -236,7 +236,7 @@ async def prometheus(context: Shared) -> Response:
 
 
 async def _scored(
-    context: Context, asking: Asking, items: Sequence[str | Newcomer], began: float, deadline: float
+    context: Context, asking: Asking, items: Sequence[str | Described], began: float, deadline: float
 ) -> Scored:
     """Score, and count what happened."""
     found = await context.service.score(_who(context, asking), items, asking.share, deadline)
@@ -271,12 +271,12 @@ def _who(context: Context, asking: Asking) -> Asker:
             raise UserError(f"history, answer {place + 1}: {error}") from None
         past.append(HistoryEntry(said.item_id, label, said.rating))
     who = asking.profile
-    profile = None if who is None else newcomer(who.text, who.fields, context.catalogue.user_fields)
+    profile = None if who is None else unknown(who.text, who.fields, context.catalogue.user_fields)
     return Asker(asking.user_id, profile, past)
 
 
 def _answered(
-    catalogue: Catalogue, found: Scored, items: Sequence[str | Newcomer], order: Sequence[int], began: float,
+    catalogue: Catalogue, found: Scored, items: Sequence[str | Described], order: Sequence[int], began: float,
     deadline: float,
 ) -> Response:  # fmt: skip
     rows = []

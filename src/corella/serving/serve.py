@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from corella.errors import UserError
-from corella.files import read_json, verify_manifest
+from corella.evaluation.results import read_metrics
+from corella.files import verify_manifest
 from corella.llm.attention import takes_attention
 from corella.llm.backbone import transformer_blocks
 from corella.ranking.io import load_ranking
@@ -110,9 +111,9 @@ def read_curve(run: Path) -> list[dict[str, float]]:
     path = RunFolder(run).metrics
     if not path.is_file():
         return []
-    metrics = read_json(path)
-    if "final" not in metrics:  # of a retrieval alone
+    ranking = read_metrics(path).ranking
+    if ranking is None:
         return []
-    wanted = {"policy": metrics["final"]["policy"], "combine": metrics["final"]["combine"]}
-    points = [p for p in metrics["curves"].get(metrics["main_crm"], []) if wanted.items() <= p.items()]
-    return [{"share": p["share"], "auc": p["auc"]} for p in points]
+    ours = (ranking.final.policy, ranking.final.combine)
+    points = [point for point in ranking.curves.get(ranking.main_crm, []) if (point.policy, point.combine) == ours]
+    return [{"share": point.share, "auc": point.auc} for point in points]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from corella.calibration import probability
 from corella.data.dataset import Samples
-from corella.data.scope import Newcomer
+from corella.data.scope import Described
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.ranking.model import FittedRanking
@@ -39,7 +39,7 @@ class Asker:
     """Who asks: a user id, or a described somebody with a history."""
 
     user_id: str | None
-    profile: Newcomer | None = None
+    profile: Described | None = None
     history: Sequence[HistoryEntry] = ()
 
 
@@ -161,7 +161,7 @@ class Service:
         return [item for item in found if item in self.live.items] or self.live.most_liked(count, seen)
 
     async def score(
-        self, asker: Asker, items: Sequence[str | Newcomer], share: float | None = None, deadline: float | None = None
+        self, asker: Asker, items: Sequence[str | Described], share: float | None = None, deadline: float | None = None
     ) -> Scored:
         """Score items for somebody. `share`: see `ServingSettings.share`; `deadline`: in seconds of `time.monotonic`.
 
