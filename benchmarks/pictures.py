@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from corella.evaluation.results import CurvePoint, Kind
+from corella.evaluation.results import CurvePoint
+from corella.evaluation.systems import Kind
 from corella.report.charts import Point, routing_chart, systems_chart
 
 PLAIN = "dcnv2"

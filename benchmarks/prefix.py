@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.errors import UserError
 from corella.files import sha256
 from corella.llm.backbone import load_backbone

@@ -24,8 +24,9 @@ from corella.crm.models import build_crm
 from corella.crm.rungs import Rung, fresh_rungs
 from corella.crm.training import crm_logits, train_crm
 from corella.crm.trees import Trees, train_trees
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset
+from corella.data.samples import Samples
 from corella.files import read_json
 from corella.intervals import paired_bootstrap
 from corella.threads import set_threads

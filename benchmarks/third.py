@@ -16,7 +16,7 @@ from conventional import Measured, untitled
 from corella.calibration import fit_blend, fit_calibrator, probability
 from corella.columns import ITEM, LABEL, TIME, USER
 from corella.crm.outside import PROBABILITY, outside_logits
-from corella.data.dataset import sample_users
+from corella.data.samples import sample_users
 from corella.evaluation.metrics import quality
 from corella.runs.train import load_run
 from parts import OF_MAIN

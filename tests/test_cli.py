@@ -287,7 +287,7 @@ def test_what_only_an_evaluation_reads_may_change(
         corella.runs.evaluate, "evaluate", lambda model, *_: read.append(model.config.evaluation) or nothing
     )
     monkeypatch.setattr(corella.runs.evaluate, "write_report", lambda _: None)
-    monkeypatch.setattr(corella.cli, "_summary", lambda _: None)
+    monkeypatch.setattr("corella.report.terminal.print_metrics", lambda *_: None)
     assert call("evaluate", "--run", run, *(part for word in settings for part in ("--set", word)))[0] == 0
     assert call("train", "--run", run)[0] == 0  # the settings stay, and so does the model
     assert call("evaluate", "--run", run)[0] == 0

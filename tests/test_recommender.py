@@ -1,7 +1,5 @@
 """Retrieval and ranking together and each alone, in Python and on the command line."""
 
-import json
-
 import numpy as np
 import polars as pl
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.evaluation.examples import example_recommendations
+from corella.evaluation.results import Example
 from corella.ranking.model import FittedRanking
 from corella.recommender import Recommender, unanswered
 from corella.retrieval.system import Retrieval
@@ -49,19 +48,19 @@ def test_ranking_alone(tiny_system: FittedRanking, tiny_dataset: Dataset) -> Non
 def test_examples_for_the_report(tiny_retrieval: Retrieval, tiny_system: FittedRanking, tiny_dataset: Dataset) -> None:
     """Users of test rows, short histories before long ones; what they answered is not recommended."""
     examples = example_recommendations(Recommender(tiny_retrieval, tiny_system), tiny_dataset, known=2)
-    assert [e["trained"] for e in examples[:2]] == [True, True]
+    assert [e.trained for e in examples[:2]] == [True, True]
     tested = set(tiny_dataset.log.filter(split="test")["user_id"])
     likes = []
     for example in examples:
-        log = tiny_dataset.log.filter(user_id=example["user_id"])
+        log = tiny_dataset.log.filter(user_id=example.user_id)
         texts = dict(zip(tiny_dataset.items["item_id"], tiny_dataset.items["text"], strict=True))
         newest = [texts[i] for i in log.filter(label=1)["item_id"].reverse()]
-        assert example["liked"] == newest[:8]
-        assert not {row["item_id"] for row in example["items"]} & set(log["item_id"])
-        assert example["user_id"] in tested
+        assert example.liked == newest[:8]
+        assert not {row.item_id for row in example.items} & set(log["item_id"])
+        assert example.user_id in tested
         likes.append(log["label"].sum())
     assert likes[0] <= likes[1]
-    json.dumps(examples)
+    assert all(Example.model_validate_json(example.model_dump_json()) == example for example in examples)
 
 
 def test_mistakes(tiny_retrieval: Retrieval, tiny_system: FittedRanking) -> None:

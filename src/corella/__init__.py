@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from corella.config import Config
     from corella.config.loading import load_config
-    from corella.data.dataset import Dataset, Samples
+    from corella.data.dataset import Dataset
     from corella.data.prepare import load_dataset
+    from corella.data.samples import Samples
     from corella.errors import UserError
     from corella.ranking.corella import CoReLLa
     from corella.ranking.results import Predictions

@@ -5,7 +5,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,9 +15,6 @@ from rich.table import Table
 from corella.config import Config, Section
 from corella.config.loading import build_config, describe, given_settings, load_config, to_yaml
 from corella.errors import UserError
-
-if TYPE_CHECKING:
-    from corella.evaluation.results import Metrics
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
@@ -71,6 +68,7 @@ def doctor() -> None:
 def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> None:
     """Train, route, retrieve, evaluate and report on MovieLens-100K with SmolLM2-135M, in minutes on two cores."""
     from corella.progress import peak_gib
+    from corella.report.terminal import print_metrics
     from corella.runs.demo import demo_config
     from corella.runs.evaluate import evaluate_run
     from corella.runs.train import train_retrieval, train_run
@@ -78,7 +76,7 @@ def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> Non
     began, config = time.monotonic(), demo_config(overrides or ())
     train_run(run, config)  # each half is read again where it is needed: one language model in memory at a time
     train_retrieval(run, config)
-    _summary(evaluate_run(run))
+    print_metrics(_out, evaluate_run(run))
     _out.print(f"demo: {time.monotonic() - began:.0f} s, peak memory {peak_gib():.1f} GiB; open {run / 'report.html'}")
     _out.print(f"then try it in a browser: corella serve {run} --set clock=log", markup=False)
 
@@ -94,23 +92,10 @@ def prepare(
     """Read, check, order, split and count; say what was kept and dropped, and why."""
     from corella.data.prepare import load_dataset
     from corella.progress import Reporter
+    from corella.report.terminal import print_prepared
 
     dataset = load_dataset(_named_config(config, overrides), out, Reporter())
-    facts = dataset.manifest["facts"]
-    _out.print(", ".join(f"{name}: {value:,}" for name, value in facts.items()))
-    table = Table("split", "rows", "users", "items", "positive")
-    for part in dataset.manifest["splits"]:
-        table.add_row(part["split"], *(f"{part[k]:,}" for k in ("rows", "users", "items")), f"{part['positive']:.1%}")
-    _out.print(table)
-    for drop in dataset.manifest["dropped"]:
-        _out.print(f"dropped {drop['rows']:,} rows: {drop['reason']} (first: {drop['first']})", markup=False)
-    for warning in dataset.manifest["warnings"]:
-        _out.print(f"warning: {warning}", markup=False)
-    if not dataset.manifest["dropped"]:
-        _out.print("nothing was dropped")
-    for name, texts in (("items", dataset.items["text"]), ("users", dataset.users["text"])):
-        shown = " | ".join(texts.unique(maintain_order=True).head(3))
-        _out.print(f"the language model reads {name} as: {shown}", markup=False, soft_wrap=True)
+    print_prepared(_out, dataset)
 
 
 @app.command()
@@ -156,9 +141,10 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Evaluate a trained run on its test rows: metrics.json and, of a ranking, predictions.parquet and report.html."""
+    from corella.report.terminal import print_metrics
     from corella.runs.evaluate import evaluate_run
 
-    _summary(evaluate_run(run, outside=outside, overrides=overrides or ()))
+    print_metrics(_out, evaluate_run(run, outside=outside, overrides=overrides or ()))
 
 
 @app.command()
@@ -268,29 +254,6 @@ def _named_config(config: Path | None, overrides: list[str] | None) -> Config:
             "--set data.source=ml-100k for the built-in MovieLens-100K"
         )
     return build_config(given)
-
-
-def _summary(metrics: "Metrics") -> None:
-    from corella.evaluation.retrieval import MEASURES
-    from corella.report.recommendations import retrieval_rows
-    from corella.report.wording import recommendation
-
-    ranking, retrieval = metrics.ranking, metrics.retrieval
-    if ranking is not None:
-        table = Table(f"test samples: {ranking.samples.test:,}", "AUC", "95 % interval", "log loss", "accuracy")
-        final = (f"final, {ranking.final.share_routed:.0%} routed", ranking.final)
-        for name, row in [*((row.system, row) for row in ranking.systems), final]:
-            span = f"{row.auc_low:.3f} to {row.auc_high:.3f}"
-            table.add_row(name, f"{row.auc:.4f}", span, f"{row.logloss:.4f}", f"{row.accuracy:.4f}")
-        _out.print(table)
-        _out.print(recommendation(ranking.rungs), markup=False, soft_wrap=True)
-    if retrieval is not None:
-        table = Table(f"retrieval, {retrieval.users:,} users", *MEASURES.values())
-        for cells in retrieval_rows(retrieval):
-            table.add_row(*map(escape, cells))
-        _out.print(table)
-    elif ranking is None:
-        _out.print("nobody has a like in test rows and one in the others: there is nothing to measure")
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from corella.config import Config, DataConfig
 from corella.crm.encoder import CRMBatch, make_encoder
 from corella.crm.spec import CRMSpec, make_spec
-from corella.data.dataset import Dataset, Samples, make_dataset
+from corella.data.dataset import Dataset, make_dataset
+from corella.data.samples import Samples
 
 
 def _rebuilt(dataset: Dataset, log: pl.DataFrame, config: DataConfig | None = None) -> Dataset:

@@ -10,7 +10,8 @@ from corella.config import LightGBMConfig
 from corella.crm.encoder import CRMEncoder, make_encoder
 from corella.crm.spec import make_spec
 from corella.crm.trees import Trees, lightgbm_features, train_trees
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import pytest
 
 from corella.columns import RawTables, epoch_seconds, exact_seconds, long_texts
 from corella.config import DataConfig
-from corella.data.clean import Ledger, clean
+from corella.data.clean import clean
 from corella.data.dataset import Dataset
+from corella.data.ledger import Ledger
 from corella.data.split import tied_share
 from corella.errors import UserError
 

@@ -13,7 +13,7 @@ from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.evaluation.lists import LONGEST, evaluate_lists, list_samples
 from corella.evaluation.metrics import user_auc
-from corella.evaluation.results import System
+from corella.evaluation.systems import System
 from corella.llm.pointwise import PointwisePrompts
 from corella.progress import Reporter
 from corella.ranking.model import FittedRanking

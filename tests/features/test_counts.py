@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corella.config import CountsConfig, DataConfig
-from corella.data.dataset import Dataset, group_keys
+from corella.data.dataset import Dataset
+from corella.data.rows import group_keys
 from corella.errors import UserError
-from corella.features.counts import CountState, Log, batch_counts, feature_names, residuals
+from corella.features.count_state import CountState
+from corella.features.counts import Log, batch_counts, feature_names, residuals
 from corella.features.neighbours import pair_table
 from corella.features.ratings import answer_values, rating_scale
 

@@ -19,7 +19,8 @@ from corella.checkpoint import Checkpoints, load_tensors
 from corella.config import Config, JointConfig
 from corella.data.dataset import Dataset
 from corella.errors import UserError
-from corella.joint.trainer import JointProgress, JointTrainer, plan_steps
+from corella.joint.plan import plan_steps
+from corella.joint.trainer import JointProgress, JointTrainer
 from corella.llm.scoring import answer_logits
 from corella.ranking.fit import fit_ranking
 from corella.ranking.language import RequestLLM

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from corella.config import LLMConfig
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.llm.backbone import Backbone, load_backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.scoring import score_samples

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from corella.columns import DESCRIPTION
 from corella.config import LLMConfig
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import SHARE_WORDS, Prompt, share_word
 from corella.llm.scoring import answer_logits, group_by_tokens, score_samples

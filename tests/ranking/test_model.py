@@ -19,7 +19,8 @@ from corella.config import Config, CRMConfig
 from corella.crm.models import build_crm
 from corella.crm.spec import CRMSpec
 from corella.crm.training import crm_logits
-from corella.data.dataset import Dataset, make_dataset, sample_users
+from corella.data.dataset import Dataset, make_dataset
+from corella.data.samples import sample_users
 from corella.errors import UserError
 from corella.ranking import language
 from corella.ranking.fit import fit_ranking

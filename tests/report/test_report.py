@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("vl_convert")
 
 from corella.config import Config
-from corella.evaluation.results import FINAL, LIGHTGBM, LLM, Metrics, System
+from corella.evaluation.results import Metrics
 from corella.evaluation.rungs import ALL, COLD_ITEMS, COLD_USERS, WARM, Measured, Price, Prices, Rung
+from corella.evaluation.systems import FINAL, LIGHTGBM, LLM, System
 from corella.intervals import Difference, paired_bootstrap
 from corella.report.charts import POLICIES
 from corella.report.markup import captured

@@ -8,7 +8,7 @@ from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.prompts import Ints
 from corella.ranking.model import FittedRanking
-from corella.serving.engine import Answer
+from corella.serving.asking import Answer
 
 
 class SpokenFor:

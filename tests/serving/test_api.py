@@ -12,7 +12,7 @@ from spoken_for import SpokenFor
 from starlette.testclient import TestClient
 
 from corella.llm.prefix import SharedPrompt
-from corella.serving.engine import Answer
+from corella.serving.asking import Answer
 from corella.serving.keys import Key, _hash
 from corella.serving.limits import Lag
 

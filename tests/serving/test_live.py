@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corella.config import DataConfig
-from corella.data.dataset import Dataset, Samples, make_dataset
+from corella.data.dataset import Dataset, make_dataset
+from corella.data.samples import Samples
 from corella.data.scope import Described
 from corella.errors import UserError
 from corella.serving.live import Event, HistoryEntry, Live

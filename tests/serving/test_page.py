@@ -13,7 +13,7 @@ from spoken_for import SpokenFor
 
 from corella.llm.prefix import SharedPrompt
 from corella.serving.api import create_app
-from corella.serving.engine import Answer
+from corella.serving.asking import Answer
 from corella.serving.keys import Key, _hash
 from corella.serving.service import Service
 

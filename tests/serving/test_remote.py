@@ -20,7 +20,7 @@ from spoken_for import ReallyAsked
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.ranking.model import FittedRanking
-from corella.serving.engine import Answer
+from corella.serving.asking import Answer
 from corella.serving.remote import Endpoint, RemoteEngine
 from corella.serving.service import Asker, Service
 

@@ -12,7 +12,8 @@ import pytest
 from spoken_for import ReallyAsked, SpokenFor
 
 from corella.config import Config
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.data.scope import Described
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
@@ -20,7 +21,7 @@ from corella.llm.timeline import TimelinePrompts
 from corella.ranking.fit import fit_ranking
 from corella.ranking.model import FittedRanking
 from corella.serving import service as service_module
-from corella.serving.engine import Answer
+from corella.serving.asking import Answer
 from corella.serving.live import Event, HistoryEntry
 from corella.serving.service import Asker, Scored, Service
 from corella.serving.settings import ServingSettings

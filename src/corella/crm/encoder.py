@@ -10,7 +10,8 @@ from torch import Tensor
 
 from corella.columns import ITEM, USER
 from corella.crm.spec import CRMSpec
-from corella.data.dataset import Dataset, Events, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Events, Samples
 from corella.data.scope import Described, Scope
 from corella.data.world import World, check_world
 from corella.features.text.kernels import without_item

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from corella.calibration import Blend, fit_blend
 from corella.crm.encoder import CRMEncoder
 from corella.crm.trees import Trees
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 
 Floats = npt.NDArray[np.float32]
 

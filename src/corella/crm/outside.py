@@ -11,7 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.columns import FILE_ROW, ITEM, TIME, USER, epoch_seconds, id_text
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.data.sources import read_file
 from corella.errors import UserError, suggest
 

@@ -22,7 +22,8 @@ from corella.crm.ensemble import Ensemble, fit_ensemble
 from corella.crm.spec import CRMSpec, make_spec
 from corella.crm.training import crm_logits, crm_outputs
 from corella.crm.trees import Trees
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.files import read_json, write_json

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.columns import ITEM, SPLIT, USER
-from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset
+from corella.data.dataset import Dataset
+from corella.data.rows import ITEM_CODE, USER_CODE
 from corella.features.neighbours import NAMES as NEIGHBOURS
 from corella.features.text.kernels import NAMES as TEXT_NAMES
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from corella.config import CRMConfig
 from corella.crm.encoder import CRMEncoder
 from corella.crm.models import build_crm
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 
 Floats = npt.NDArray[np.float32]
 

@@ -16,7 +16,7 @@ import torch
 
 from corella.config import LightGBMConfig
 from corella.crm.encoder import CRMEncoder
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 
 _FEW_ROWS = 20_000
 

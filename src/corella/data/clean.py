@@ -4,13 +4,9 @@ Bad rows are dropped, counted and named by their first occurrence; what makes a 
 `UserError`.
 """
 
-import string
-from dataclasses import dataclass, field
-
 import polars as pl
 
 from corella.columns import (
-    DESCRIPTION,
     EXACT_TIME,
     FILE_ROW,
     ITEM,
@@ -25,31 +21,11 @@ from corella.columns import (
     id_text,
 )
 from corella.config import DataConfig
+from corella.data.ledger import Ledger, list_columns, require
 from corella.data.split import sort_log
-from corella.errors import UserError, suggest
+from corella.data.texts import _placeholders, with_texts
+from corella.errors import UserError
 from corella.features.ratings import LabelRule
-
-_MANY_MISSING = 0.2
-"""Share of the items from which on a column that item texts lack is worth a warning."""
-
-
-@dataclass
-class Ledger:
-    """What was read, kept and dropped, and why; printed by `corella prepare` and kept in the manifest."""
-
-    facts: dict[str, int] = field(default_factory=dict)
-    dropped: list[dict[str, str | int]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def drop(self, frame: pl.DataFrame, bad: pl.Expr, reason: str, table: str, column: str) -> pl.DataFrame:
-        """Return `frame` without the rows where `bad` holds; note their number and the first of them."""
-        marked = frame.filter(bad)
-        if marked.height == 0:
-            return frame
-        first = marked.row(0, named=True)
-        where = f"row {first[FILE_ROW]}, column {column}: {first.get(column)!r}"
-        self.dropped.append({"reason": reason, "rows": marked.height, "first": f"{table}, {where}"})
-        return frame.filter(~bad)
 
 
 def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]:
@@ -63,12 +39,12 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     table = raw.names.get("interactions", "interactions")
     log = raw.interactions
     ledger.facts["interactions read"] = log.height
-    _require(log, [USER, ITEM], table)
+    require(log, [USER, ITEM], table)
     log = _cast_ids(log, ledger, table)
     log = _label(log, config, ledger, table)
     log = _order_columns(log, config, ledger, table)
     if config.split.by == "column":
-        _require(log, [SPLIT], table)
+        require(log, [SPLIT], table)
         known = pl.col(SPLIT).is_in(list(SPLITS))
         log = ledger.drop(log, ~known.fill_null(False), f"split is not one of {', '.join(SPLITS)}", table, SPLIT)
     users = _entities(raw.users, USER, log, raw.names.get("users", "users"), ledger)
@@ -76,7 +52,7 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     if raw.items is None:
         raise UserError("no item table: the language model needs a text for every item; give `data.items`")
     items = _lists(items, config, raw.names.get("items", "items"))
-    items = _texts(items, config, ledger, raw.names.get("items", "items"))
+    items = with_texts(items, config, ledger, raw.names.get("items", "items"))
     log = ledger.drop(
         log,
         ~pl.col(ITEM).is_in(items[ITEM].implode()),
@@ -103,44 +79,9 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     return log, users.sort(USER), items.sort(ITEM), ledger
 
 
-def item_text(template: str, lists: list[str]) -> pl.Expr:
-    """The item text: the template filled with columns, lists joined by spaces, all white space collapsed."""
-    return _fill(template, lists)
-
-
-def fill_users(template: str) -> pl.Expr:
-    """The user text: the template filled with user columns."""
-    return _fill(template, [])
-
-
-def _fill(template: str, lists: list[str], missing: str = "unknown") -> pl.Expr:
-    parts: list[pl.Expr] = [pl.lit("")]
-    for literal, name, _, _ in string.Formatter().parse(template):
-        parts.append(pl.lit(literal))
-        if name:
-            column = pl.col(name).list.join(" ") if name in lists else pl.col(name).cast(pl.String)
-            parts.append(column.fill_null(missing))
-    text = pl.concat_str(parts).str.replace_all(r"\s+", " ").str.strip_chars()
-    return text.str.strip_chars(" ,")
-
-
-def _placeholders(template: str) -> list[str]:
-    try:
-        return [name for _, name, _, _ in string.Formatter().parse(template) if name]
-    except ValueError as error:
-        raise UserError(f"text template {template!r}: {error}; write names of columns in braces") from None
-
-
-def _require(frame: pl.DataFrame, columns: list[str], table: str) -> None:
-    for name in columns:
-        if name not in frame.columns:
-            shown = [c for c in frame.columns if c != FILE_ROW]
-            raise UserError(f"{table}: no column '{name}'; {suggest(name, shown)}")
-
-
 def _require_plain(frame: pl.DataFrame, columns: list[str], table: str) -> None:
     """Columns that are there and hold one value a row."""
-    _require(frame, columns, table)
+    require(frame, columns, table)
     for name in columns:
         if frame.schema[name].is_nested():
             raise UserError(
@@ -168,7 +109,7 @@ def _number(frame: pl.DataFrame, column: str, ledger: Ledger, table: str) -> pl.
 
 def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
     if config.label == LABEL:
-        _require(log, [LABEL], table)
+        require(log, [LABEL], table)
         log = _number(log, LABEL, ledger, table)
         log = ledger.drop(log, ~pl.col(LABEL).is_in([0.0, 1.0]), "label is neither 0 nor 1", table, LABEL)
         return _optional_rating(log).with_columns(pl.col(LABEL).cast(pl.Int8))
@@ -179,7 +120,7 @@ def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) ->
             f"{table}: no column '{column}', which data.label '{config.label}' needs; set data.label: {LABEL} to take "
             f"the answers from the column '{LABEL}'"
         )
-    _require(log, [column], table)
+    require(log, [column], table)
     log = _number(log, column, ledger, table)
     if LABEL in log.columns and column != LABEL:
         ledger.warnings.append(
@@ -228,7 +169,7 @@ def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: st
     ids = log.select(key).unique()
     if frame is None:
         return ids
-    _require(frame, [key], table)
+    require(frame, [key], table)
     frame = frame.with_columns(id_text(frame[key]))
     frame = ledger.drop(frame, pl.col(key).is_null() | (pl.col(key) == ""), "empty id", table, key)
     repeated = pl.col(key).is_duplicated() & ~pl.col(key).is_first_distinct()
@@ -247,36 +188,13 @@ def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: st
 
 def _lists(items: pl.DataFrame, config: DataConfig, table: str) -> pl.DataFrame:
     """Lists of any type become lists of strings; a list field that is none is an error."""
-    _require(items, config.list_fields, table)
+    require(items, config.list_fields, table)
     for name in config.list_fields:
         if not isinstance(items.schema[name], pl.List):
             raise UserError(f"{table}: column '{name}' is not a list; name its separator in data.items.lists")
     written = [*_placeholders(config.item_text), *_placeholders(config.item_description or "")]
     used = {*config.list_fields, *written, *(key for g in config.counts.groups for key in g)}
-    return items.with_columns(pl.col(n).cast(pl.List(pl.String)) for n in _list_columns(items) if n in used)
-
-
-def _list_columns(frame: pl.DataFrame) -> list[str]:
-    return [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)]
-
-
-def _texts(items: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
-    _require(items, [*_placeholders(config.item_text), *_placeholders(config.item_description or "")], table)
-    main = _placeholders(config.item_text)[:1]
-    lists = _list_columns(items)
-    if main and main[0] not in lists:
-        column = pl.col(main[0]).cast(pl.String).str.strip_chars()
-        items = ledger.drop(items, column.is_null() | (column == ""), "empty item text", table, main[0])
-    for name in _placeholders(config.item_text):
-        value = pl.col(name) if name in lists else pl.col(name).cast(pl.String).str.strip_chars()
-        blank = value.list.len() == 0 if name in lists else value == ""
-        for kind, said in ((value.is_null(), "their text says 'unknown' there"), (blank, "their text lacks it")):
-            missing = items.filter(kind).height / max(items.height, 1)
-            if missing > _MANY_MISSING:
-                ledger.warnings.append(f"{table}: {missing:.0%} of the items have no '{name}': {said}")
-    if config.item_description is not None:
-        items = items.with_columns(_fill(config.item_description, lists, missing="").alias(DESCRIPTION))
-    return items.with_columns(item_text(config.item_text, lists).alias("text"))
+    return items.with_columns(pl.col(n).cast(pl.List(pl.String)) for n in list_columns(items) if n in used)
 
 
 def _duplicates(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:

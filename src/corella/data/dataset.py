@@ -5,7 +5,6 @@ sample's history in the user-major `Events`. Rows of the log and new rows to sco
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,24 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.columns import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds, id_text
+from corella.columns import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds
 from corella.config import DataConfig
-from corella.data.world import WHOLE, World, check_world
+from corella.data.rows import (
+    ITEM_CODE,
+    USER_CODE,
+    codes_of,
+    group_keys,
+    known_rows,
+    learned_rows,
+    log_arrays,
+    popularity_of,
+    shared_rows,
+    times_of,
+)
+from corella.data.samples import Events, Ints, Samples
+from corella.data.world import WHOLE, World
 from corella.errors import UserError, suggest
-from corella.features.counts import Keys, Log, batch_counts, before, feature_names, residuals
+from corella.features.counts import Log, batch_counts, before, feature_names, residuals
 from corella.features.neighbours import PairTable, pair_table
 from corella.features.ratings import RatingScale, answer_values, rating_scale
 from corella.features.text.batch import batch_text
@@ -28,83 +40,10 @@ from corella.features.text.kernels import text_names
 from corella.features.text.space import TextSpace, fit_space
 from corella.files import verify_manifest
 
-Ints = npt.NDArray[np.int64]
-
 FORMAT = 5
 """Raised when the files of a prepared dataset change their meaning."""
 
 TEXTS, SPACE = "texts.safetensors", "space.safetensors"
-USER_CODE = "user"
-ITEM_CODE = "item"
-"""Row numbers in the tables of users and of items."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples of one dataset, all arrays of length n (counts and text [n, features])."""
-
-    user: Ints
-    item: Ints
-    history_end: Ints
-    """The sample's history is `Events[start of its user : history_end]`."""
-    counts: npt.NDArray[np.float32]
-    popularity: Ints
-    """[n, 2]: the item's answers and positive answers before the sample."""
-    label: Ints
-    """0 or 1; -1 where the answer is not known."""
-    row: Ints
-    """Row in the log; -1 for a new row."""
-    text: npt.NDArray[np.float32]
-    """Text features; no column without an encoder. Apart from `counts`, so that models with and without them learn from
-    the same samples."""
-    world: World = WHOLE
-    """What the codes mean."""
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, index: npt.NDArray[Any]) -> "Samples":
-        """The samples at `index` (positions or a mask)."""
-        return self._with(lambda name: getattr(self, name)[index])
-
-    def followed_by(self, other: "Samples") -> "Samples":
-        """These samples, then others of the same world."""
-        check_world(other, self.world)
-        return self._with(lambda name: np.concatenate([getattr(self, name), getattr(other, name)]))
-
-    def _with(self, column: Callable[[str], npt.NDArray[Any]]) -> "Samples":
-        names = ("user", "item", "history_end", "counts", "popularity", "label", "row", "text")
-        user, item, end, counts, popularity, label, row, text = map(column, names)
-        return Samples(user, item, end, counts, popularity, label, row, text, self.world)
-
-
-def sample_users(samples: Samples, most: int | None, seed: int) -> Ints:
-    """Positions of the samples of users drawn at random until `most` samples are reached (all, where it is None)."""
-    if most is None or most >= len(samples):
-        return np.arange(len(samples))
-    users, counts = np.unique(samples.user, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(users))
-    until = int(np.searchsorted(np.cumsum(counts[order]), most)) + 1
-    return np.flatnonzero(np.isin(samples.user, users[order[:until]]))
-
-
-def liked_share(samples: Samples) -> npt.NDArray[np.float64]:
-    """Popularity as a score, float64 [n]: the share of the item's earlier interactions that were positive, as if five
-    more had been average."""
-    answers, positives = samples.popularity.astype(np.float64).T
-    average = (positives.sum() + 1) / (answers.sum() + 2)
-    share: npt.NDArray[np.float64] = (positives + 5 * average) / (answers + 5)
-    return share
-
-
-@dataclass(frozen=True)
-class Events:
-    """All known answers, user by user, in order. `start[u] : start[u + 1]` are the events of user u."""
-
-    start: Ints
-    item: Ints
-    label: Ints
-    row: Ints
 
 
 @dataclass(frozen=True)
@@ -213,7 +152,7 @@ class Dataset:
             )
         end = np.arange(self.log.height)
         if self.config.strict_time:
-            time = _times(self.log)[self.events.row]
+            time = times_of(self.log)[self.events.row]
             user = self.user[self.events.row]
             new = np.r_[True, (np.diff(time) != 0) | (np.diff(user) != 0)][: len(end)]
             end = np.maximum.accumulate(np.where(new, end, 0))
@@ -250,8 +189,8 @@ class Dataset:
         for name in (USER, ITEM):
             if name not in frame.columns:
                 raise UserError(f"the rows to score have no column '{name}'; {suggest(name, frame.columns)}")
-        user = _codes(frame[USER], self.users[USER])
-        item = _codes(frame[ITEM], self.items[ITEM])
+        user = codes_of(frame[USER], self.users[USER])
+        item = codes_of(frame[ITEM], self.items[ITEM])
         end_of_time = np.iinfo(np.int64).max // 4
         now = np.full(len(user), end_of_time)
         if TIME in frame.columns and self.in_time_order:
@@ -260,7 +199,7 @@ class Dataset:
                 row = int((seconds.is_null() & frame[TIME].is_not_null()).arg_max() or 0)
                 raise UserError(f"the rows to score: row {row + 1}, column {TIME}: {frame[TIME][row]!r} is not a time")
             now = seconds.fill_null(end_of_time).to_numpy().astype(np.int64)
-        log_time = _times(self.log)
+        log_time = times_of(self.log)
         shown = np.where(now == end_of_time, log_time.max(initial=0), now)
         order = _insert(log_time, now)
         none = np.zeros_like(user)
@@ -275,7 +214,7 @@ class Dataset:
         new = np.flatnonzero(order >= len(self.user))
         late = not len(learned) or not len(new) or int(learned[-1]) < int(new[0])
         counts = batch_counts(mixed, keys, self.config.counts, self.pairs if late else None)
-        popularity = _popularity(mixed)
+        popularity = popularity_of(mixed)
         text, back = _no_text(len(user)), np.argsort(order)[len(self.user) :]
         if self.space is not None:
             text = batch_text(mixed, self.space, self.config.counts, self.config.text, back)
@@ -341,8 +280,8 @@ def make_dataset(
 ) -> Dataset:
     """Add codes, count features and popularity to an ordered, split log. `texts`: of `items`, row by row."""
     log = log.with_columns(
-        pl.Series(USER_CODE, _codes(log[USER], users[USER])),
-        pl.Series(ITEM_CODE, _codes(log[ITEM], items[ITEM])),
+        pl.Series(USER_CODE, codes_of(log[USER], users[USER])),
+        pl.Series(ITEM_CODE, codes_of(log[ITEM], items[ITEM])),
     )
     space = None if texts is None else fit_space(texts.vectors, config.text.width, config.text.neighbours)
     nothing = Dataset(
@@ -356,111 +295,6 @@ def make_dataset(
         return replace(nothing, counts=asked.counts, popularity=asked.popularity, text=text)
     arrays = log_arrays(log, config)
     keys = group_keys(arrays.user, arrays.item, users, items, config)
-    counts, popularity = batch_counts(arrays, keys, config.counts), _popularity(arrays)
+    counts, popularity = batch_counts(arrays, keys, config.counts), popularity_of(arrays)
     text = None if space is None else batch_text(arrays, space, config.counts, config.text)
     return replace(nothing, counts=counts, popularity=popularity, text=text)
-
-
-def log_arrays(log: pl.DataFrame, config: DataConfig) -> Log:
-    """A log with codes as arrays."""
-    user, item = (log[name].to_numpy().astype(np.int64) for name in (USER_CODE, ITEM_CODE))
-    values = answer_values(log, rating_scale(log, config))
-    return Log(user, item, _times(log), values, known_rows(log, config), shared_rows(log, config), learned_rows(log))
-
-
-def group_keys(user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig) -> list[Keys]:
-    """The keys of every group of count features, for rows with these user and item codes."""
-    return [_keys(group, user, item, users, items, config) for group in config.counts.groups]
-
-
-def _keys(
-    group: list[str], user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig
-) -> Keys:
-    row = np.arange(len(user))
-    code = np.zeros(len(user), dtype=np.int64)
-    lists = [name for name in group if isinstance(items.schema.get(name), pl.List)]
-    if len(lists) > 1:
-        raise UserError(f"counts group {group}: at most one list column, here {', '.join(lists)}")
-    if lists:
-        exploded = (
-            items.select(pl.int_range(pl.len()).alias("i"), pl.col(lists[0]).list.unique().alias("v"))
-            .explode("v")
-            .drop_nulls()
-        )
-        values = _rank(exploded["v"])
-        start = np.searchsorted(exploded["i"].to_numpy(), np.arange(items.height + 1))
-        length = np.where(item >= 0, np.diff(start)[np.maximum(item, 0)], 0)
-        row = np.repeat(row, length)
-        offset = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-        code = values[start[item[row]] + offset].astype(np.int64)
-    for name in group:
-        if name in lists:
-            continue
-        if name in ("user", "item"):
-            value = (user if name == "user" else item)[row]
-        elif name in items.columns:
-            value = np.r_[_rank(items[name]), -1][item[row]]
-        elif name in users.columns:
-            value = np.r_[_rank(users[name]), -1][user[row]]
-        else:
-            valid = ["user", "item", *users.columns, *items.columns]
-            raise UserError(f"counts group {group}: no column '{name}'; {suggest(name, valid)}")
-        size = int(value.max(initial=0)) + 2
-        code = code * size + (value + 1)
-    return Keys("_x_".join(group), row, code, by_user="user" in group)
-
-
-def _rank(column: pl.Series) -> Ints:
-    return column.cast(pl.String).fill_null("").rank("dense").to_numpy().astype(np.int64)
-
-
-def _popularity(log: Log) -> Ints:
-    return np.stack(before(log.item, log.values[:, 0], log.shared), axis=1).astype(np.int64)
-
-
-def shared_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
-    """1 for the rows that counts without the user may see.
-
-    All of them; or, where counts are frozen, those of `learned_rows`. Frozen is the default where the split is not in
-    the order of time, for there a test row can stand before a training row, and where it is by items.
-    """
-    frozen = config.counts.frozen
-    if frozen is None:
-        frozen = config.split.by in ("user", "each-user", "leave-last-out", "new-items") or not in_order(log)
-    if not frozen:
-        return np.ones(log.height, dtype=np.int64)
-    return learned_rows(log)
-
-
-def known_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
-    """1 for the rows that later rows of their own user may see: all of them; or, where the split is by items and counts
-    are not said to go on, those of training items, which stand first in the log."""
-    if config.split.by != "new-items" or config.counts.frozen is False:
-        return np.ones(log.height, dtype=np.int64)
-    return learned_rows(log)
-
-
-def learned_rows(log: pl.DataFrame) -> Ints:
-    """1 for training rows and the histories of users who have training rows."""
-    train = pl.col(SPLIT) == "train"
-    history = (pl.col(SPLIT) == "history") & train.any().over(USER)
-    return log.select(train | history).to_series().to_numpy().astype(np.int64)
-
-
-def in_order(log: pl.DataFrame) -> bool:
-    """Whether every training row stands before every validation and test row."""
-    train = np.flatnonzero((log[SPLIT] == "train").to_numpy())
-    later = np.flatnonzero(log[SPLIT].is_in(["valid", "test"]).to_numpy())
-    return not len(train) or not len(later) or bool(train[-1] < later[0])
-
-
-def _times(log: pl.DataFrame) -> Ints:
-    if TIME in log.columns:
-        return log[TIME].to_numpy().astype(np.int64)
-    return np.zeros(log.height, dtype=np.int64)
-
-
-def _codes(ids: pl.Series, table: pl.Series) -> Ints:
-    codes = pl.DataFrame({"id": table.cast(pl.String)}).with_row_index("code")
-    found = pl.DataFrame({"id": id_text(ids)}).join(codes, on="id", how="left", maintain_order="left")
-    return found["code"].cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64)

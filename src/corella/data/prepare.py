@@ -16,10 +16,13 @@ from corella.columns import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, 
 from corella.config import Config, DataConfig, TableConfig
 from corella.config.loading import load_config
 from corella.data.builtin import load_builtin
-from corella.data.clean import Ledger, clean, fill_users
-from corella.data.dataset import FORMAT, ITEM_CODE, SPACE, TEXTS, USER_CODE, Dataset, load_prepared, make_dataset
+from corella.data.clean import clean
+from corella.data.dataset import FORMAT, SPACE, TEXTS, Dataset, load_prepared, make_dataset
+from corella.data.ledger import Ledger
+from corella.data.rows import ITEM_CODE, USER_CODE
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log, tied_share
+from corella.data.texts import fill_users
 from corella.errors import UserError
 from corella.features.text.items import read_items
 from corella.files import atomic_path, cache_folder, read_json, write_manifest

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from corella.data.dataset import Events, Samples
+from corella.data.samples import Events, Samples
 from corella.data.world import World
 
 Floats = npt.NDArray[np.float32]

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from corella.crm.training import crm_outputs, plain_crm
 from corella.crm.trees import train_trees
-from corella.data.dataset import Samples
-from corella.evaluation.results import LIGHTGBM, System
+from corella.data.samples import Samples
+from corella.evaluation.systems import LIGHTGBM, System
 from corella.ranking.model import FittedRanking
 
 Floats = npt.NDArray[np.floating]

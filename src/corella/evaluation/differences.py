@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.config import Config
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.evaluation.metrics import user_aucs
-from corella.evaluation.results import AucDifference, System, UserAucDifference
+from corella.evaluation.results import AucDifference, UserAucDifference
+from corella.evaluation.systems import System
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean, paired_bootstrap
 
 Floats = npt.NDArray[np.floating]

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from corella.calibration import fit_calibrator, probability
 from corella.checkpoint import Checkpoints, Kept
 from corella.crm.outside import outside_logits
-from corella.data.dataset import Samples, sample_users
+from corella.data.samples import Samples, sample_users
 from corella.evaluation.baselines import OUTSIDE, PLAIN, Scores, conventional_scores, own_systems
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.differences import auc_differences, user_auc_differences
@@ -30,18 +30,15 @@ from corella.evaluation.lists import evaluate_lists
 from corella.evaluation.metrics import quality
 from corella.evaluation.pricing import Asked, prices_on_test
 from corella.evaluation.results import (
-    FINAL,
-    LIGHTGBM,
-    LLM,
     Cost,
     Counted,
     FinalResult,
     GroupResult,
     RankingMetrics,
-    System,
     SystemResult,
     confidence_of,
 )
+from corella.evaluation.systems import FINAL, LIGHTGBM, LLM, System
 from corella.progress import Reporter
 from corella.ranking.model import FittedRanking
 from corella.routing.features import HIDDEN_SIZE, fit_projection

@@ -16,9 +16,11 @@ import torch
 from corella.checkpoint import Checkpoints, Kept
 from corella.columns import ITEM, LABEL, TIME, USER
 from corella.crm.training import crm_logits
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.evaluation.metrics import ndcg, user_aucs
-from corella.evaluation.results import FINAL, LIGHTGBM, LLM, Paired, Slates, SlateSystem, System
+from corella.evaluation.results import Paired, Slates, SlateSystem
+from corella.evaluation.systems import FINAL, LIGHTGBM, LLM, System
 from corella.intervals import LEAST_CLUSTERS, bootstrap_mean
 from corella.progress import Reporter
 from corella.ranking.model import FittedRanking

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.evaluation.rungs import ALL, Price, Prices, Rows, Rung, measure
 from corella.ranking.decision import asked
 from corella.ranking.model import FittedRanking

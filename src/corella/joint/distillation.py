@@ -14,7 +14,9 @@ import polars as pl
 
 from corella.calibration import Calibrator, fit_calibrator, probability
 from corella.columns import ITEM, TIME, USER
-from corella.data.dataset import Dataset, Samples, in_order
+from corella.data.dataset import Dataset
+from corella.data.rows import in_order
+from corella.data.samples import Samples
 from corella.errors import UserError
 
 Floats = npt.NDArray[np.float32]

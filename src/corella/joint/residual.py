@@ -18,7 +18,7 @@ from corella.config import Config
 from corella.crm.rungs import Build, Rung
 from corella.crm.training import train_crm
 from corella.crm.trees import train_trees
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from corella.crm.encoder import CRMEncoder
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.llm.prompts import Prompt
 
 _FITTED_ON = 4096

@@ -5,10 +5,9 @@ and that number, so a run that was killed and resumed ends with the same weights
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +22,13 @@ from corella.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from corella.config import Config, JointConfig
+from corella.config import Config
 from corella.crm.encoder import CRMEncoder
 from corella.crm.training import crm_optimiser
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.errors import UserError
 from corella.joint.alignment import LayerAlignment, spread_blocks
+from corella.joint.plan import Step, plan_steps
 from corella.joint.residual import LearnedCorrection, worth_reading
 from corella.joint.soft_tokens import SoftTokens
 from corella.llm.backbone import Backbone, trainable
@@ -36,15 +36,6 @@ from corella.llm.prompts import Prompt
 from corella.llm.scoring import Prompts, answer_logits, group_by_tokens
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step: its stage and the planned prompts it reads."""
-
-    stage: int
-    prompts: list[Any]
-    targets: int
 
 
 @dataclass
@@ -71,52 +62,6 @@ class JointResult:
     it learned from it; nan where it was never read. An honest out-of-sample logit that costs nothing."""
     first_step: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """The step at which that was, -1 where never."""
-
-
-def plan_steps(
-    prompts: Prompts,
-    train: Samples,
-    config: JointConfig,
-    context_share: float,
-    seed: int,
-    worth: npt.NDArray[np.float64] | None = None,
-) -> list[Step]:
-    """All steps of stages 2 and 3. Prompts are drawn at random without replacement until none is left, then anew.
-
-    `worth`: of every sample, float64 [n], above 0; a prompt is drawn the sooner, the larger the mean of its targets'.
-    """
-    wanted = {2: config.stage2_targets, 3: config.stage3_targets}
-    stages = [s for s in (2, 3) if s in config.stages]
-    planned = list(prompts.plan(train, context_share))
-    each = None if worth is None else np.array([worth[p.sample].mean() for p in planned])
-    stream = _stream(planned, seed, each)
-    steps: list[Step] = []
-    for stage in stages:
-        left = wanted[stage]
-        while left > 0:
-            group, targets = [], 0
-            while targets < min(config.targets_per_step, left):
-                group.append(next(stream))
-                targets += _targets(group[-1])
-            steps.append(Step(stage, group, targets))
-            left -= targets
-    return steps
-
-
-def _stream(planned: list[Any], seed: int, worth: npt.NDArray[np.float64] | None) -> Iterator[Any]:
-    """Epoch after epoch; with `worth` in the order of draws without replacement in proportion to it (Efraimidis and
-    Spirakis, 2006)."""
-    for epoch in range(10_000):
-        rng = np.random.default_rng([seed, epoch])
-        order = (
-            rng.permutation(len(planned)) if worth is None else np.argsort(rng.exponential(size=len(planned)) / worth)
-        )
-        for i in order:
-            yield planned[i]
-
-
-def _targets(planned: Any) -> int:
-    return int(np.size(planned.sample))
 
 
 class JointTrainer:

@@ -9,7 +9,8 @@ import polars as pl
 
 from corella.columns import RATING
 from corella.config import LLMConfig
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.data.world import WHOLE, check_world
 from corella.llm.backbone import Backbone
 from corella.llm.prompts import Ints, Prompt, begin_ids, dataset_texts

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.llm.backbone import Backbone

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.config import LLMConfig
-from corella.data.dataset import Dataset, Events, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Events, Samples
 from corella.data.scope import Scope
 from corella.data.world import World, check_world
 from corella.errors import UserError

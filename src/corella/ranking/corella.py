@@ -10,7 +10,8 @@ from corella.config import Config
 from corella.config.loading import load_config
 from corella.crm.models import build_crm
 from corella.crm.rungs import Build
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.errors import UserError
 from corella.progress import Reporter
 from corella.ranking.fit import fit_ranking

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from corella.crm.encoder import CRMEncoder
 from corella.crm.training import CRMFit, crm_logits, train_crm
 from corella.crm.trees import Trees, train_trees
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.files import read_json, write_json
 from corella.joint.distillation import Lesson
 from corella.joint.soft_tokens import SoftTokens, older_and_newer

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.intervals import Difference, paired_bootstrap
 from corella.routing.router import Router
 

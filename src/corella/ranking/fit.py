@@ -10,7 +10,8 @@ from corella.config import RETRIEVAL_ONLY, Config
 from corella.config.loading import to_yaml
 from corella.crm.models import build_crm
 from corella.crm.rungs import Build, Rung, fresh_rungs, stacked, text_gain
-from corella.data.dataset import Dataset, liked_share
+from corella.data.dataset import Dataset
+from corella.data.samples import liked_share
 from corella.joint.soft_tokens import SoftTokens
 from corella.progress import Reporter
 from corella.ranking.crm_stages import CRMStages

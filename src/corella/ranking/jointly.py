@@ -10,7 +10,7 @@ import numpy.typing as npt
 from corella.calibration import probability
 from corella.crm.rungs import Rung
 from corella.crm.trees import Trees
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.joint.distillation import Lesson, draw_pairs, joined, lesson_of_training
 from corella.joint.residual import FOLDS, out_of_fold
 from corella.joint.trainer import JointProgress, JointResult, JointTrainer

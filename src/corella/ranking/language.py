@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from corella.config import Config, LLMConfig
 from corella.crm.rungs import Rung
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.data.scope import Scope
 from corella.joint.residual import Correction
 from corella.joint.soft_tokens import SoftTokens

@@ -11,7 +11,8 @@ from corella.crm.encoder import CRMEncoder
 from corella.crm.ensemble import Ensemble
 from corella.crm.rungs import Rung
 from corella.crm.training import crm_outputs
-from corella.data.dataset import Dataset, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples
 from corella.errors import UserError
 from corella.progress import Reporter
 from corella.ranking.decision import Decision

@@ -5,7 +5,8 @@ import polars as pl
 
 from corella.columns import ITEM, SPLIT, TIME, USER
 from corella.config import Config
-from corella.data.dataset import Dataset, Samples, sample_users
+from corella.data.dataset import Dataset
+from corella.data.samples import Samples, sample_users
 from corella.errors import UserError
 from corella.joint.distillation import check_pairs
 

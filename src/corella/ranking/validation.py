@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corella.crm.rungs import Rung
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.ranking.fitting import Fitting
 from corella.ranking.language import RequestLLM
 from corella.ranking.model import ReadValidation

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import vl_convert
 
-from corella.evaluation.results import CurvePoint, Interval, Kind
+from corella.evaluation.results import CurvePoint, Interval
+from corella.evaluation.systems import Kind
 from corella.intervals import Difference
 from corella.report.numbers import auc_text
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from corella.evaluation.groups import bins
-from corella.evaluation.results import LLM, GroupResult, Kind, RankingMetrics, System, confidence_of
+from corella.evaluation.results import GroupResult, RankingMetrics, confidence_of
+from corella.evaluation.systems import LLM, Kind, System
 from corella.report import charts, markup
 from corella.report.charts import Lift, Point
 from corella.report.markup import paragraph

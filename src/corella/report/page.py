@@ -7,7 +7,8 @@ import polars as pl
 
 from corella.config import Config
 from corella.errors import UserError
-from corella.evaluation.results import LLM, Metrics, RankingMetrics
+from corella.evaluation.results import Metrics, RankingMetrics
+from corella.evaluation.systems import LLM
 from corella.report import markup
 from corella.report.cost_section import render_cost
 from corella.report.data_section import render_data

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from corella.evaluation.results import Interval, Kind, Quality, RankingMetrics
+from corella.evaluation.results import Interval, Quality, RankingMetrics
+from corella.evaluation.systems import Kind
 from corella.report import charts, markup
 from corella.report.charts import KINDS, Point
 from corella.report.markup import Html, esc, paragraph, span, table

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import rankdata
 
-from corella.evaluation.results import LIGHTGBM, Interval, RankingMetrics, System
+from corella.evaluation.results import Interval, RankingMetrics
+from corella.evaluation.systems import LIGHTGBM, System
 from corella.intervals import LEAST_CLUSTERS
 from corella.report.markup import esc, interval
 from corella.report.numbers import auc_text, percent, signed

@@ -16,7 +16,8 @@ from sklearn.decomposition import PCA
 
 from corella.crm.encoder import CRMEncoder
 from corella.crm.trees import Trees, lightgbm_features
-from corella.data.dataset import Dataset, Events, Samples
+from corella.data.dataset import Dataset
+from corella.data.samples import Events, Samples
 from corella.data.scope import Scope
 from corella.data.world import World, check_world
 from corella.llm.backbone import Backbone, embed_texts

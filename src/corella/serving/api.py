@@ -17,10 +17,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from corella.errors import UserError
 from corella.serving.catalogue import Catalogue
+from corella.serving.context import Context
 from corella.serving.keys import Key
 from corella.serving.limits import BodyLimit, Lag, RateLimit
 from corella.serving.metrics import Metrics
-from corella.serving.routes import NO_KEY, Context, address, key_of, router, unguarded
+from corella.serving.routes import NO_KEY, address, key_of, router, unguarded
 from corella.serving.schema import Problem
 from corella.serving.service import Service
 from corella.serving.store import StoreError

@@ -5,8 +5,8 @@ events and a list of newer ones. A request gets its `Scope` and `Samples` from h
 """
 
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any
@@ -16,12 +16,14 @@ import numpy.typing as npt
 import polars as pl
 
 from corella.columns import ITEM, TIME, USER
-from corella.data.dataset import Dataset, Events, Samples, log_arrays
+from corella.data.dataset import Dataset
+from corella.data.rows import log_arrays
+from corella.data.samples import Events, Samples
 from corella.data.scope import Described, Scope
 from corella.errors import UserError
-from corella.features.counts import CountState, Log, above_expected, residuals
 from corella.features.text.space import Places
 from corella.features.text.state import TextState
+from corella.serving.totals import count_state
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -83,7 +85,7 @@ class Live:
         self._likes = np.bincount(dataset.item, weights=liked, minlength=dataset.items.height).astype(np.int64)
         self._known = np.bincount(dataset.user, weights=arrays.known, minlength=dataset.users.height).astype(np.int64)
         """For each user the number of interactions that histories may hold: the first ones."""
-        self.counts = self._start(arrays)
+        self.counts = count_state(dataset, arrays, self._groups, self._user_values, self._item_values)
         self.text: TextState | None = None
         if dataset.space is not None:
             self.text = TextState(dataset.space, dataset.config.counts, dataset.config.text, arrays, self.users)
@@ -273,66 +275,6 @@ class Live:
         if not self.counts.frozen:
             self._answers[code] += 1
             self._likes[code] += event.label
-
-    # The start.
-
-    def _start(self, arrays: Log) -> CountState:
-        """The log's totals, as if its rows had come one by one."""
-        dataset, config = self.dataset, self.dataset.config.counts
-        values, shared = arrays.values, arrays.shared
-        state = CountState(config, dataset.rating_scale is not None, dataset.pairs)
-        state.frozen = bool((shared == 0).any())
-        names = [f"value:{place}" for place in range(values.shape[1])]
-        log = dataset.log.select(
-            USER, ITEM, "user", "item", *(pl.Series(n, v) for n, v in zip(names, values.T, strict=True)),
-            shared=pl.Series(shared), time=pl.Series(arrays.time),
-            residual=pl.Series(residuals(arrays, config).residual),
-        ).filter(pl.Series(arrays.known) == 1)  # fmt: skip
-        for tally, group in zip(state.tallies, self._groups, strict=True):
-            rows = log if "user" in group else log.filter(pl.col("shared") == 1)
-            tally.update(self._tally(rows, group, names))
-        users = dataset.users[USER].cast(pl.String).to_list()
-        state.total = [float(shared.sum()), *(shared @ values).tolist()]
-        state.item.update(enumerate(_totals(dataset.item, shared, shared[:, None] * values, dataset.items.height)))
-        above = np.stack([above_expected(arrays, value, config) for value in values.T], axis=1)
-        state.bias.update(zip(users, _totals(dataset.user, arrays.known, above, len(users)), strict=True))
-        most = max(config.last, default=1)
-        last = log.group_by("user").agg(pl.col("time").last(), *(pl.col(name).tail(most) for name in names))
-        for code, moment, *newest in last.iter_rows():
-            state.user_time[users[code]] = moment
-            state.last[users[code]] = deque(zip(*newest, strict=True), maxlen=most)
-        if config.neighbours:
-            said = log.group_by("user").agg(pl.col("item", "residual").tail(config.neighbours))
-            for code, items, left in said.iter_rows():
-                state.said[users[code]].extend(zip(items, left, strict=True))
-        seen = log.filter(pl.col("shared") == 1)
-        state.item_time.update(seen.group_by("item").agg(pl.col("time").last()).iter_rows())
-        return state
-
-    def _tally(
-        self, rows: pl.DataFrame, group: Sequence[str], values: Sequence[str]
-    ) -> Iterable[tuple[Key, list[float]]]:
-        columns = []
-        for n, name in enumerate(group):
-            column = f"key:{n}"
-            columns.append(column)
-            if name in ("user", "item"):
-                rows = rows.with_columns(pl.col(USER if name == "user" else ITEM).cast(pl.String).alias(column))
-                continue
-            code, table_values = (
-                ("item", self._item_values) if name in self._item_values else ("user", self._user_values)
-            )
-            lists = pl.Series(column, [list(v) for v in table_values[name]], dtype=pl.List(pl.String))
-            table = pl.DataFrame({code: np.arange(len(lists)), column: lists})
-            rows = rows.join(table, on=code, how="left").explode(column).drop_nulls(column)
-        found = rows.group_by(columns).agg(pl.len(), pl.col(values).sum())
-        return ((tuple(row[: len(columns)]), list(row[len(columns) :])) for row in found.iter_rows())
-
-
-def _totals(code: Ints, known: Ints, values: npt.NDArray[np.float64], size: int) -> list[list[float]]:
-    """For each code the number of known answers and the totals of their values."""
-    columns = [np.bincount(code, weights=column, minlength=size) for column in (known, *values.T)]
-    return np.stack(columns, axis=1).tolist()
 
 
 def _codes(ids: pl.Series) -> dict[str, int]:

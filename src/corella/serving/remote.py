@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
-from corella.serving.engine import Answer
+from corella.serving.asking import Answer
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

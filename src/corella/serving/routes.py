@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any
 
@@ -14,11 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from corella.data.scope import Described
 from corella.errors import UserError
 from corella.features.ratings import answer_label
-from corella.serving.catalogue import Catalogue, unknown
+from corella.serving.answers import answer_of, asker_of, deadline_of
+from corella.serving.catalogue import unknown
+from corella.serving.context import Context
 from corella.serving.keys import Key, find_key
-from corella.serving.limits import Lag, RateLimit
-from corella.serving.live import Event, HistoryEntry
-from corella.serving.metrics import Metrics
+from corella.serving.live import Event
 from corella.serving.schema import (
     Accepted,
     Answered,
@@ -26,34 +25,16 @@ from corella.serving.schema import (
     FoundItem,
     NewEvent,
     RecommendRequest,
-    ScoredItem,
     ScoreRequest,
     Timing,
 )
-from corella.serving.service import Asker, Scored, Service
+from corella.serving.service import Scored
 from corella.serving.traffic import Request as Counted
-from corella.serving.traffic import Traffic
 
 router = APIRouter()
 """For everybody with a key."""
 unguarded = APIRouter(include_in_schema=False)
 """For machines that watch the service: no key."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the routes share; `app.state.context`."""
-
-    service: Service
-    keys: list[Key]
-    """Empty where none are asked for."""
-    curve: list[dict[str, float]]
-    """AUC by share routed, as evaluation found it."""
-    catalogue: Catalogue
-    metrics: Metrics
-    traffic: Traffic
-    lag: Lag
-    limit: RateLimit
 
 
 # Everything is `async`, dependencies too: what is not, would run on other threads, and live state is for one.
@@ -119,9 +100,9 @@ async def score(asking: ScoreRequest, context: Shared) -> Response:
         raise UserError(f"items: {len(asking.items)}; at most {most}")
     known = context.catalogue.item_fields
     items = [item if isinstance(item, str) else unknown(item.text, item.fields, known) for item in asking.items]
-    deadline = _deadline(context, asking, began)
+    deadline = deadline_of(context, asking, began)
     found = await _scored(context, asking, items, began, deadline)
-    return _answered(context.catalogue, found, items, range(len(items)), began, deadline)
+    return answer_of(context.catalogue, found, items, range(len(items)), began, deadline)
 
 
 @router.post("/v1/recommend", dependencies=READ, summary="The best items for somebody", response_model=Answered)
@@ -130,7 +111,7 @@ async def recommend(asking: RecommendRequest, context: Shared) -> Response:
     where the run has no retrieval or it has no time)."""
     began = time.monotonic()
     wanted = min(max(asking.candidates, asking.k), context.service.settings.max_candidates)
-    who, deadline = _who(context, asking), _deadline(context, asking, began)
+    who, deadline = asker_of(context, asking), deadline_of(context, asking, began)
     items: list[str | Described] = list(await context.service.candidates(who, wanted, deadline))
     if not items:  # there is nothing that the user has not answered
         waits = 1000 * (deadline - began)
@@ -139,7 +120,7 @@ async def recommend(asking: RecommendRequest, context: Shared) -> Response:
         return Response(body.model_dump_json(), media_type="application/json")
     found = await _scored(context, asking, items, began, deadline)
     order = np.argsort(-found.probability, kind="stable")[: asking.k]
-    return _answered(context.catalogue, found, items, order.tolist(), began, deadline)
+    return answer_of(context.catalogue, found, items, order.tolist(), began, deadline)
 
 
 @router.post("/v1/events", dependencies=WRITE, summary="Add an answer", status_code=201)
@@ -239,7 +220,7 @@ async def _scored(
     context: Context, asking: Asking, items: Sequence[str | Described], began: float, deadline: float
 ) -> Scored:
     """Score, and count what happened."""
-    found = await context.service.score(_who(context, asking), items, asking.share, deadline)
+    found = await context.service.score(asker_of(context, asking), items, asking.share, deadline)
     took = time.monotonic() - began
     answered = int((found.routed & ~np.isnan(found.llm)).sum())
     reasons = tuple(reason for reason in found.fallback if reason)
@@ -250,63 +231,3 @@ async def _scored(
     context.traffic.add(Counted(time.time(), 1000 * took, len(items), int(found.routed.sum()), answered, reasons))
     context.metrics.seconds.labels("llm" if found.routed.any() else "crm").observe(took)
     return found
-
-
-def _deadline(context: Context, asking: Asking, began: float) -> float:
-    """Until when the request may wait for the language model, in seconds of `time.monotonic`."""
-    settings = context.service.settings
-    most = max(settings.deadline_ms, settings.max_deadline_ms)
-    return began + min(asking.deadline_ms or settings.deadline_ms, most) / 1000
-
-
-def _who(context: Context, asking: Asking) -> Asker:
-    most = context.service.settings.max_history
-    if len(asking.history) > most:
-        raise UserError(f"history: {len(asking.history)} answers; at most {most}")
-    config, past = context.service.model.dataset.config, []
-    for place, said in enumerate(asking.history):
-        try:
-            label = answer_label(config, said.liked, said.rating)
-        except UserError as error:
-            raise UserError(f"history, answer {place + 1}: {error}") from None
-        past.append(HistoryEntry(said.item_id, label, said.rating))
-    who = asking.profile
-    profile = None if who is None else unknown(who.text, who.fields, context.catalogue.user_fields)
-    return Asker(asking.user_id, profile, past)
-
-
-def _answered(
-    catalogue: Catalogue, found: Scored, items: Sequence[str | Described], order: Sequence[int], began: float,
-    deadline: float,
-) -> Response:  # fmt: skip
-    rows = []
-    for i in order:
-        item, llm = items[i], float(found.llm[i])
-        item_id, text = (item, catalogue.text(item)) if isinstance(item, str) else (None, item.text)
-        rows.append(
-            ScoredItem.model_construct(
-                item_id=item_id, text=text, known=item_id is not None and item_id in catalogue,
-                probability=float(found.probability[i]), crm_probability=float(found.crm[i]),
-                crm_entropy=float(found.entropy[i]), routed=bool(found.routed[i]), why=_why(found, i),
-                llm_probability=None if np.isnan(llm) else llm, fallback=found.fallback[i],
-            )
-        )  # fmt: skip
-    llm_seconds = found.seconds.get("llm")
-    timing = Timing(
-        total=1000 * (time.monotonic() - began), crm=1000 * found.seconds["crm"],
-        llm=None if llm_seconds is None else 1000 * llm_seconds, deadline=1000 * (deadline - began),
-    )  # fmt: skip
-    share = float(found.routed.mean()) if len(items) else 0.0
-    body = Answered.model_construct(items=rows, share_routed=share, milliseconds=timing)
-    return Response(body.model_dump_json(), media_type="application/json")  # not validated once more: it is ours
-
-
-def _why(found: Scored, i: int) -> str:
-    if found.threshold == float("-inf"):
-        return "everything is routed"
-    if found.threshold == float("inf"):
-        return "the budget routes nothing"
-    if found.whole_requests:
-        return "all of the request is routed" if found.routed[i] else "nothing of the request is routed"
-    relation = "reaches" if found.routed[i] else "is below"
-    return f"expected gain {found.priority[i]:.2f} {relation} {found.threshold:.2f}"

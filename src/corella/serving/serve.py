@@ -18,7 +18,8 @@ from corella.ranking.io import load_ranking
 from corella.ranking.model import FittedRanking
 from corella.runs.folder import RunFolder
 from corella.serving.api import create_app
-from corella.serving.engine import Engine, ProcessEngine
+from corella.serving.asking import Engine
+from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key, read_keys
 from corella.serving.remote import Endpoint, RemoteEngine
 from corella.serving.service import Service

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.calibration import probability
-from corella.data.dataset import Samples
+from corella.data.samples import Samples
 from corella.data.scope import Described
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
 from corella.routing.policies import entropy
-from corella.serving.engine import Engine
+from corella.serving.asking import Engine
 from corella.serving.live import Event, HistoryEntry, Live
 from corella.serving.settings import ServingSettings
 from corella.serving.store import PAGE, Store, StoreError

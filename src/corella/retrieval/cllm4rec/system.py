@@ -12,7 +12,8 @@ from corella.checkpoint import Checkpoints, load_tensors, save_tensors
 from corella.columns import LABEL, REVIEW, SPLIT, long_texts
 from corella.config import RANKING_ONLY, Config
 from corella.config.loading import load_config, to_yaml
-from corella.data.dataset import ITEM_CODE, USER_CODE, Dataset
+from corella.data.dataset import Dataset
+from corella.data.rows import ITEM_CODE, USER_CODE
 from corella.errors import UserError
 from corella.files import new_folder, verify_manifest, write_manifest, write_text
 from corella.llm.backbone import Backbone, cut_layers, load_backbone, untrained

@@ -1,0 +1,42 @@
+"""What cleaning drops and warns of, row by row."""
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from corella.columns import (
+    FILE_ROW,
+)
+from corella.errors import UserError, suggest
+
+
+@dataclass
+class Ledger:
+    """What was read, kept and dropped, and why; printed by `corella prepare` and kept in the manifest."""
+
+    facts: dict[str, int] = field(default_factory=dict)
+    dropped: list[dict[str, str | int]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def drop(self, frame: pl.DataFrame, bad: pl.Expr, reason: str, table: str, column: str) -> pl.DataFrame:
+        """Return `frame` without the rows where `bad` holds; note their number and the first of them."""
+        marked = frame.filter(bad)
+        if marked.height == 0:
+            return frame
+        first = marked.row(0, named=True)
+        where = f"row {first[FILE_ROW]}, column {column}: {first.get(column)!r}"
+        self.dropped.append({"reason": reason, "rows": marked.height, "first": f"{table}, {where}"})
+        return frame.filter(~bad)
+
+
+def require(frame: pl.DataFrame, columns: list[str], table: str) -> None:
+    """Raise `UserError` where a table lacks one of the columns."""
+    for name in columns:
+        if name not in frame.columns:
+            shown = [c for c in frame.columns if c != FILE_ROW]
+            raise UserError(f"{table}: no column '{name}'; {suggest(name, shown)}")
+
+
+def list_columns(frame: pl.DataFrame) -> list[str]:
+    """Names of the columns that hold lists."""
+    return [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)]

@@ -1,0 +1,140 @@
+"""The count features of a moment: what the log said, and interactions since, one at a time. A property test holds them
+equal to those of a whole log."""
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from corella.config import CountsConfig
+from corella.features.neighbours import PairTable, on_grid
+
+Floats = npt.NDArray[np.float32]
+
+
+class CountState:
+    """The same features, one event at a time.
+
+    Keys are given by the caller as hashable values, a sequence for each group, in the order of `config.groups`; items
+    are numbers, None an unknown one. Where a number of answers and totals of the values are kept, they are a list
+    `[n, total, ...]`.
+    """
+
+    def __init__(self, config: CountsConfig, rated: bool, pairs: PairTable | None) -> None:
+        """`rated`: whether an answer's values are its label and its rating, or the label alone. `pairs`: what is known
+        of neighbours, by the numbers that stand for items here; None where `config.neighbours` is 0."""
+        self.config, self.rated, self.pairs = config, rated, pairs
+        none = [0.0] * (3 if rated else 2)
+        self.tallies: list[dict[object, list[float]]] = [defaultdict(none.copy) for _ in config.groups]
+        self.total = none.copy()
+        self.last: dict[object, deque[Sequence[float]]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
+        self.bias: dict[object, list[float]] = defaultdict(none.copy)
+        """Totals of what the values were above the item's mean at the time."""
+        self.item: dict[object, list[float]] = defaultdict(none.copy)
+        self.said: dict[object, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=config.neighbours))
+        """Items and residuals of the user's last answers."""
+        self.user_time: dict[object, int] = {}
+        self.item_time: dict[object, int] = {}
+        self.frozen = False
+        """When true, events still count for the user's own keys but for nothing else."""
+
+    def _average(self, place: int) -> float:
+        return (self.total[1 + place] + 1.0) / (self.total[0] + 2.0)
+
+    def with_visitor(self) -> "CountState":
+        """The same state with room for one more user, who leaves no trace in it: what shares this one's totals is read
+        only."""
+        other = CountState(self.config, self.rated, self.pairs)
+        groups = zip(self.tallies, other.tallies, self.config.groups, strict=True)
+        other.tallies = [new if "user" in columns else old for old, new, columns in groups]
+        other.total, other.item, other.item_time = self.total, self.item, self.item_time
+        other.frozen = True
+        return other
+
+    def features(
+        self, user: object, items: Sequence[int | None], time: int, keys: Sequence[Sequence[Sequence[object]]]
+    ) -> Floats:
+        """Features of samples of one user at `time`, float32 [items, features]; changes nothing. `keys`: for each item,
+        for each group its keys."""
+        smoothing = self.config.smoothing
+        none = [0.0] * len(self.total)
+        tallied = []
+        for groups in keys:
+            for tally, group in zip(self.tallies, groups, strict=True):
+                if len(group) == 1:
+                    tallied.append(tally.get(group[0], none))
+                else:
+                    all_keys = [tally.get(key, none) for key in set(group)]
+                    tallied.append([sum(column) for column in zip(none, *all_keys, strict=True)])
+        found = np.array(tallied).reshape(len(items), len(self.tallies), len(none))
+        answers = found[:, :, 0]
+        ages = [[_elapsed(self.item_time.get(item), time)] for item in items]
+        columns = []
+        for place in range(len(self.total) - 1):
+            average = self._average(place)
+            means = (found[:, :, 1 + place] + smoothing * average) / (answers + smoothing)
+            own = self._own(user, place, average)
+            if place == 0:
+                means = np.stack([np.log1p(answers), means], axis=2).reshape(len(items), 2 * len(self.tallies))
+                own.append(_elapsed(self.user_time.get(user), time))
+            columns += [means, np.tile(own, (len(items), 1))]
+            if place == 0:
+                columns.append(np.array(ages).reshape(-1, 1))
+        if self.pairs is not None:
+            columns.append(self.pairs.features(items, self.said.get(user, ()), smoothing))
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+    def _own(self, user: object, place: int, average: float) -> list[float]:
+        """Means of a value over the user's last answers, and its bias."""
+        recent = [values[place] for values in self.last.get(user, ())]
+        own = []
+        for k in self.config.last:
+            newest = recent[-k:]
+            own.append((sum(newest) + average) / (len(newest) + 1.0))
+        return [*own, self._bias(user, place)]
+
+    def _bias(self, user: object, place: int) -> float:
+        known = self.bias.get(user)
+        return 0.0 if known is None else known[1 + place] / (known[0] + self.config.smoothing)
+
+    def update(
+        self, user: object, item: int, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]
+    ) -> float:
+        """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1. Returns its
+        residual."""
+        one = (1, *values)
+        for tally, group, columns in zip(self.tallies, keys, self.config.groups, strict=True):
+            if self.frozen and "user" not in columns:
+                continue
+            for key in set(group):
+                _add(tally[key], one)
+        known = self.item.get(item, [0.0] * len(one))
+        smoothing = self.config.smoothing
+        expected = [
+            (known[1 + place] + smoothing * self._average(place)) / (known[0] + smoothing)
+            for place in range(len(values))
+        ]
+        above = [value - e for value, e in zip(values, expected, strict=True)]
+        left = float(on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1))))
+        if self.pairs is not None:
+            self.said[user].append((item, left))
+        _add(self.bias[user], (1, *above))
+        self.last[user].append(values)
+        self.user_time[user] = time
+        if not self.frozen:
+            _add(self.total, one)
+            _add(self.item[item], one)
+            self.item_time[item] = time
+        return left
+
+
+def _add(total: list[float], more: Sequence[float]) -> None:
+    for place, value in enumerate(more):
+        total[place] += value
+
+
+def _elapsed(last: int | None, now: int) -> float:
+    """log(1 + seconds since `last`); -1 where there is none."""
+    return -1.0 if last is None else math.log1p(max(now - last, 0))
