@@ -98,11 +98,19 @@ def test_budget_share(unit: str, budget: float, share: float) -> None:
         assert budget_share(config, 0.0, 50.0) == 1.0
 
 
+def test_a_policy_that_there_is_not_is_an_error() -> None:
+    inputs = RouterInputs(np.zeros(2), np.zeros((2, 1), np.float32), np.zeros(2), np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match="no routing policy 'hope'"):
+        priority("hope", inputs, None, 1)
+    with pytest.raises(ValueError, match="needs a learned router"):
+        priority("learned", inputs, None, 1)
+
+
 def test_threshold() -> None:
     score = np.array([0.4, 0.1, 0.3, 0.2])
-    assert [int((score >= threshold(score, s)).sum()) for s in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0, 1, 2, 3, 4]
-    assert (np.array([-1e300]) >= threshold(score, 1.0)).all()  # everything is routed, whatever comes
-    assert not (np.array([1e300]) >= threshold(score, 0.0)).any()
+    assert [int((score >= threshold(np.sort(score), s)).sum()) for s in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0, 1, 2, 3, 4]
+    assert (np.array([-1e300]) >= threshold(np.sort(score), 1.0)).all()  # everything is routed, whatever comes
+    assert not (np.array([1e300]) >= threshold(np.sort(score), 0.0)).any()
 
 
 def _problem(seed: int, n: int = 6000) -> tuple[Array, Array, Array, Array]:

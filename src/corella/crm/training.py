@@ -122,7 +122,8 @@ def crm_optimiser(model: nn.Module, config: CRMConfig, learning_rate: float) -> 
 @torch.inference_mode()
 def crm_outputs(model: nn.Module, encoder: CRMEncoder, samples: Samples) -> tuple[Floats, Floats]:
     """Logits of samples, float32 [n], and their last hidden layer, float32 [n, width]; dropout off."""
-    model.eval()
+    if model.training:  # walking through a model takes longer than a small batch
+        model.eval()
     found = [model(encoder.batch(part)) for part in batches(samples, _EVAL_BATCH)]
     if not found:
         return np.zeros(0, dtype=np.float32), np.zeros((0, _last_width(model)), dtype=np.float32)

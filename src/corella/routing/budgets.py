@@ -39,15 +39,16 @@ def budget_share(config: RoutingConfig, milliseconds_per_sample: float, samples_
     return min(config.budget / whole_request, 1.0) if whole_request > 0 else 1.0
 
 
-def threshold(score: Floats, share: float) -> float:
-    """The priority from which a sample is routed, so that `share` of the given (validation) samples are.
+def threshold(ascending: Floats, share: float) -> float:
+    """The priority from which a sample is routed, so that `share` of the given (validation) samples are; their
+    priorities ascend.
 
     >>> threshold(np.array([0.1, 0.2, 0.3, 0.4]), 0.5)
     0.3
     """
-    count = round(share * len(score))
+    count = round(share * len(ascending))
     if count == 0:
         return float("inf")
-    if count >= len(score):  # everything, also what lies below all of validation
+    if count >= len(ascending):  # everything, also what lies below all of validation
         return float("-inf")
-    return float(np.sort(score)[::-1][count - 1])
+    return float(ascending[len(ascending) - count])

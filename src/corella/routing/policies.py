@@ -114,16 +114,21 @@ def _design(inputs: RouterInputs) -> npt.NDArray[np.float32]:
 
 
 def priority(policy: str, inputs: RouterInputs, learned: LearnedRouter | None, seed: int) -> npt.NDArray[np.float64]:
-    """How much each sample should be routed under a policy; higher goes first."""
+    """How much each sample should be routed under a policy; higher goes first. Raises `ValueError` for a policy that
+    there is not, and for `learned` without a learned router."""
     if policy == "entropy":
         return entropy(expit(inputs.crm)).astype(np.float64)
     if policy == "cold":
         # The entropy, always below 1, only decides between items that were seen equally often.
         return entropy(expit(inputs.crm)) - np.asarray(inputs.seen, np.float64)
-    if policy == "learned" and learned is not None:
+    if policy == "learned":
+        if learned is None:
+            raise ValueError("the policy 'learned' needs a learned router")
         # The entropy, far below any gain, only decides between samples that the trees cannot tell apart.
         return learned(inputs) + 1e-6 * entropy(expit(inputs.crm))
-    return _noise(inputs.crm, seed)
+    if policy == "random":
+        return _noise(inputs.crm, seed)
+    raise ValueError(f"no routing policy '{policy}'")
 
 
 def _noise(crm: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:

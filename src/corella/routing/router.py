@@ -2,7 +2,8 @@
 to samples.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Router:
     """Decides who goes to the language model and what comes of both logits."""
 
@@ -52,9 +53,13 @@ class Router:
         """Priority under the configured policy, higher goes first."""
         return priority(self.config.policy, inputs, self.learned, self.seed)
 
+    @cached_property
+    def _ascending(self) -> npt.NDArray[np.float64]:
+        return np.sort(self.validation_priority)
+
     def threshold(self, share: float) -> float:
         """The priority from which on a sample is routed, so that `share` of validation rows would be."""
-        return threshold(self.validation_priority, share)
+        return threshold(self._ascending, share)
 
     def combine(self, z_crm: Floats, z_llm: Floats, how: str | None = None) -> npt.NDArray[np.float64]:
         """What a routed sample gets, from both calibrated logits: `blend` or `replace`."""
@@ -97,12 +102,11 @@ def fit_router(
     crm = fit_calibrator(z_crm, label, config.calibration)
     llm = fit_calibrator(z_llm, label, config.calibration)
     blend = fit_blend(crm(z_crm), llm(z_llm), label)
-    router = Router(config, seed, crm, llm, blend, None, np.zeros(0))
-    inputs = router.inputs(z_crm, features, guess, seen)
-    combined = router.combine(inputs.crm, llm(z_llm))
-    router.learned, held_out = fit_learned_router(inputs, combined, user, seed)
+    unasked = Router(config, seed, crm, llm, blend, None, np.zeros(0))
+    inputs = unasked.inputs(z_crm, features, guess, seen)
+    learned, held_out = fit_learned_router(inputs, unasked.combine(inputs.crm, llm(z_llm)), user, seed)
     held_out += 1e-6 * entropy(probability(inputs.crm))
-    router.validation_priority = held_out if config.policy == "learned" else router.priority(inputs)
+    found = held_out if config.policy == "learned" else unasked.priority(inputs)
     if config.budget_unit == "requests":
-        router.validation_priority = request_means(router.validation_priority, user)[0]
-    return router
+        found = request_means(found, user)[0]
+    return replace(unasked, learned=learned, validation_priority=found)
