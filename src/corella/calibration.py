@@ -82,4 +82,5 @@ def fit_blend(a: Floats, b: Floats, label: Ints) -> Blend:
 
 def probability(z: Floats) -> npt.NDArray[np.float64]:
     """Probability of a logit."""
-    return expit(np.asarray(z, dtype=np.float64))
+    found: npt.NDArray[np.float64] = expit(np.asarray(z, dtype=np.float64))
+    return found

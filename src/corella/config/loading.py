@@ -64,7 +64,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise UserError(f"{path} must hold a mapping of sections, not {type(value).__name__}")
-    return _named(value)
+    found: dict[str, Any] = _named(value)
+    return found
 
 
 def _named(value: Any) -> Any:
@@ -139,7 +140,8 @@ def hide_passwords(text: str) -> str:
 
 def to_yaml(config: Section) -> str:
     """The configuration as YAML, every value written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    found: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return found
 
 
 def _explain(error: ValidationError, kind: type[Section], title: str) -> str:

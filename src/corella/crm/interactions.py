@@ -70,7 +70,8 @@ class Squeeze(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """See the class."""
-        return fields * (2 * self.weight(fields.mean(2))).unsqueeze(-1)
+        found: Tensor = fields * (2 * self.weight(fields.mean(2))).unsqueeze(-1)
+        return found
 
 
 class Bilinear(nn.Module):

@@ -55,7 +55,8 @@ def outside_logits(table: pl.DataFrame | Path, dataset: Dataset, samples: Sample
             f"the first: {_show(missing, keys)}"
         )
     p = np.clip(found[PROBABILITY].to_numpy(), _CLIP, 1 - _CLIP)
-    return (np.log(p) - np.log1p(-p)).astype(np.float32)
+    result: npt.NDArray[np.float32] = (np.log(p) - np.log1p(-p)).astype(np.float32)
+    return result
 
 
 def _require(frame: pl.DataFrame, columns: list[str], source: str) -> None:

@@ -189,7 +189,8 @@ def _systems(
 def _stack(parts: Sequence[System], calibrated: Mapping[System, Scores], valid: Samples) -> Floats:
     """Logistic regression on calibrated validation logits, applied to test logits."""
     model = LogisticRegression(C=1.0).fit(np.stack([calibrated[n].valid for n in parts], axis=1), valid.label)
-    return model.decision_function(np.stack([calibrated[n].test for n in parts], axis=1))
+    found: Floats = model.decision_function(np.stack([calibrated[n].test for n in parts], axis=1))
+    return found
 
 
 def _route(model: FittedRanking, crm: Scores, llm: Scores, valid: Samples, test: Samples) -> tuple[Router, RoutedSet]:

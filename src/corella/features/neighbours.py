@@ -191,7 +191,8 @@ def group_start(ordered: Ints) -> Ints:
 
 def _changes(values: Ints) -> npt.NDArray[np.bool_]:
     """Where an entry is not the one before it."""
-    return np.r_[True, values[1:] != values[:-1]][: len(values)]
+    found: npt.NDArray[np.bool_] = np.r_[True, values[1:] != values[:-1]][: len(values)]
+    return found
 
 
 def _latest(marked: npt.NDArray[np.bool_]) -> Ints:

@@ -64,8 +64,10 @@ class Backbone:
         cap = getattr(config, "final_logit_softcapping", None)
         if cap:
             yes, no = (cap * torch.tanh(scale * (state @ weight.T + more.to(state.device)) / cap)).unbind(-1)
-            return yes - no
-        return scale * (state @ (weight[0] - weight[1]) + float(more[0] - more[1]))
+            found: Tensor = yes - no
+            return found
+        result: Tensor = scale * (state @ (weight[0] - weight[1]) + float(more[0] - more[1]))
+        return result
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""

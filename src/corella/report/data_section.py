@@ -45,7 +45,8 @@ def _fact(value: object) -> str:
 
 def _yaml(config: Config) -> str:
     """The configuration as it was, secrets hidden."""
-    return yaml.safe_dump(_masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    found: str = yaml.safe_dump(_masked(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    return found
 
 
 def _masked(value: Any) -> Any:

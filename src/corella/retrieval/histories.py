@@ -40,7 +40,8 @@ def likes_of(dataset: Dataset, user: int) -> Ints:
     """The items that a user liked in any split, in order."""
     start, end = dataset.events.start[user : user + 2]
     events = slice(int(start), int(end))
-    return dataset.events.item[events][dataset.events.label[events] == 1]
+    found: Ints = dataset.events.item[events][dataset.events.label[events] == 1]
+    return found
 
 
 def _likes(dataset: Dataset, rows: npt.NDArray[np.bool_]) -> list[Ints]:

@@ -139,7 +139,8 @@ def text_part(vectors: Floats, penalty: float = TEXT_PENALTY) -> TextPart:
 
 def _unit(vectors: Floats) -> Floats:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-9)
+    found: Floats = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-9)
+    return found
 
 
 @dataclass(frozen=True)

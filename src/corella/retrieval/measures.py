@@ -49,7 +49,8 @@ def ndcg_of_places(k: int, place: Ints, user: Ints, relevant: Sequence[int]) -> 
     """
     gain = np.where(place <= k, 1 / np.log2(place + 1.0), 0.0)
     best = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
-    return np.bincount(user, gain, minlength=len(relevant)) / best[np.minimum(relevant, k) - 1]
+    found: Floats = np.bincount(user, gain, minlength=len(relevant)) / best[np.minimum(relevant, k) - 1]
+    return found
 
 
 def _some(relevant: Sequence[Ints]) -> None:

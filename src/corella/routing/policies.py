@@ -41,7 +41,8 @@ def expected_gain(blended: Floats, crm: Floats, reference: Floats) -> npt.NDArra
     b, c = np.searchsorted(ranked, blended), np.searchsorted(ranked, crm)
     s = expit(blended)
     gain = s * (negatives[b] - negatives[c]) - (1 - s) * (positives[b] - positives[c])
-    return 1e6 * gain / (positives[-1] * negatives[-1])
+    found: npt.NDArray[np.float64] = 1e6 * gain / (positives[-1] * negatives[-1])
+    return found
 
 
 @dataclass(frozen=True)
@@ -137,4 +138,5 @@ def _noise(crm: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
     mixed = crm.view(np.uint64) ^ np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return (mixed ^ (mixed >> np.uint64(31))) / np.float64(2**64)
+    found: npt.NDArray[np.float64] = (mixed ^ (mixed >> np.uint64(31))) / np.float64(2**64)
+    return found

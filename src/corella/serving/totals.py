@@ -81,4 +81,5 @@ def _tally(
 def _totals(code: Ints, known: Ints, values: npt.NDArray[np.float64], size: int) -> list[list[float]]:
     """For each code the number of known answers and the totals of their values."""
     columns = [np.bincount(code, weights=column, minlength=size) for column in (known, *values.T)]
-    return np.stack(columns, axis=1).tolist()
+    found: list[list[float]] = np.stack(columns, axis=1).tolist()
+    return found

@@ -223,7 +223,8 @@ def _weighted(counted: Any, idf: Floats) -> Any:
 
 def _unit(vectors: Floats) -> Floats:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-9)
+    found: Floats = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-9)
+    return found
 
 
 def load_encoder(config: TextConfig) -> TransformerEncoder:

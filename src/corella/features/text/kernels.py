@@ -46,7 +46,10 @@ def text_names(width: int) -> list[str]:
 def cosines(one: Floats, others: Floats) -> Doubles:
     """Cosines of vectors of length 1: [B, d] and [B, H, d] (or [1, H, d]) -> [B, H]. Not by BLAS, whose last digits
     depend on the shape."""
-    return np.einsum("bd,bhd->bh", one, np.broadcast_to(others, (len(one), *others.shape[1:]))).astype(np.float64)
+    found: Doubles = np.einsum("bd,bhd->bh", one, np.broadcast_to(others, (len(one), *others.shape[1:]))).astype(
+        np.float64
+    )
+    return found
 
 
 def own_kernels(similarity: Doubles, label: Doubles, residual: Doubles, present: Booleans, average: Doubles) -> Doubles:

@@ -67,7 +67,8 @@ class TextState:
 
     def _last_ones(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The last ones, zeros before them where they are fewer."""
-        return np.r_[np.zeros(self._last, values.dtype), values][-self._last :]
+        found: npt.NDArray[Any] = np.r_[np.zeros(self._last, values.dtype), values][-self._last :]
+        return found
 
     def features(self, user: str, items: Ints, places: Places) -> Floats:
         """Features of samples of one user and items, which lie at `places`; -1 is an item that the catalogue does not

@@ -150,12 +150,14 @@ class CLLM(nn.Module):
         table = self.pooled(self.texts)
         told = (codes >= 0).unsqueeze(-1)
         total = (table[codes.clamp(min=0)] * told).cumsum(1)
-        return total / told.cumsum(1).clamp(min=1).sqrt()
+        found: Tensor = total / told.cumsum(1).clamp(min=1).sqrt()
+        return found
 
     def word_logits(self, state: Tensor) -> Tensor:
         """[..., width] -> [..., words] float32, by the backbone's own head."""
         weight = self.backbone.model.get_output_embeddings().weight
-        return (state @ weight.T.to(state.dtype)).float()
+        found: Tensor = (state @ weight.T.to(state.dtype)).float()
+        return found
 
     def item_loss(self, documents: Sequence[Document]) -> Tensor:
         """Sum of `-ln p(item_k | prompt, items before k)` (paper, the L-step)."""

@@ -63,4 +63,5 @@ def squared_distance(one: IdTokens, other: IdTokens, ids: Ints, told: npt.NDArra
     users, items = one.rows(ids)
     users = users[torch.from_numpy(told).to(users.device)[users]]
     apart = (one.item(items) - other.item.weight.detach()[items]).square().sum()
-    return apart + (one.user(users) - other.user.weight.detach()[users]).square().sum()
+    found: Tensor = apart + (one.user(users) - other.user.weight.detach()[users]).square().sum()
+    return found

@@ -189,7 +189,8 @@ class RetrievalTrainer:
         users, items = model.collaborative.rows(ids)
         prior = model.collaborative.user(users).square().sum() + model.collaborative.item(items).square().sum()
         apart = squared_distance(model.collaborative, model.content, ids, named)
-        return 0.5 * (lambda_c * apart + config.lambda_l * prior)
+        found: Tensor = 0.5 * (lambda_c * apart + config.lambda_l * prior)
+        return found
 
     def _example(self, step: Step, member: int) -> Example:
         if step.kind == "words":
