@@ -11,9 +11,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from corella.errors import UserError
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -90,6 +94,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given, numbers as they are."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_value(path: Path, value: object) -> None:
+    """Write a dataclass as JSON, atomically."""
+    write_text(path, TypeAdapter(type(value)).dump_json(value, indent=1).decode() + "\n")
+
+
+def read_value(path: Path, kind: type[T]) -> T:
+    """Read what `write_value` wrote. Raises `UserError` for a file that is missing or holds something else."""
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path} holds no {kind.__name__}: {error.errors()[0]['msg']}") from None
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,7 @@ from corella.crm.ensemble import Ensemble, fit_ensemble
 from corella.crm.training import crm_logits
 from corella.crm.trees import train_trees
 from corella.data.dataset import Dataset
+from corella.files import read_value, write_value
 from corella.ranking.fit import fit_ranking
 from corella.ranking.io import load_ranking, save_ranking
 from corella.ranking.model import FittedRanking
@@ -31,7 +32,7 @@ def test_the_better_half_leads(tiny_system: FittedRanking, tiny_dataset: Dataset
     assert fit_ensemble(trees, -knows, encoder, valid).blend.weight_a == 0
 
 
-def test_by_hand(tiny_system: FittedRanking, tiny_dataset: Dataset) -> None:
+def test_by_hand(tiny_system: FittedRanking, tiny_dataset: Dataset, tmp_path: Path) -> None:
     assert tiny_system.ensemble is not None
     test = tiny_dataset.samples("test")
     trees = tiny_system.ensemble.trees
@@ -39,7 +40,8 @@ def test_by_hand(tiny_system: FittedRanking, tiny_dataset: Dataset) -> None:
     neural = np.linspace(-1, 1, len(test)).astype(np.float32)
     expected = 2 * neural + 0.5 * trees.logits(tiny_system.encoder, test) + 1
     np.testing.assert_allclose(ours(neural, tiny_system.encoder, test), expected, rtol=1e-5, atol=1e-6)
-    assert Ensemble.from_state(ours.state()) == ours
+    write_value(tmp_path / "ensemble.json", ours)
+    assert read_value(tmp_path / "ensemble.json", Ensemble) == ours
 
 
 def test_with_and_without(

@@ -1,6 +1,6 @@
 """LightGBM on count features: deterministic, and it never reads an id."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_new_items_have_trees_of_their_own(tiny_dataset: Dataset, encoder: CRMEn
     new = encoder.unseen(valid)
     odd = replace(new, counts=new.counts + np.eye(new.counts.shape[1])[tiny_dataset.count_names.index("item_answers")])
     np.testing.assert_array_equal(both.logits(encoder, new), both.logits(encoder, odd.take(np.arange(len(odd)))))
-    assert both.new_items is not None and Trees(**both.state()) == both
+    assert both.new_items is not None and Trees(**asdict(both)) == both
 
 
 def test_where_being_the_first_tells_something_new_items_have_no_trees(

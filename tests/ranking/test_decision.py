@@ -1,7 +1,7 @@
 """What validation rows say of asking per request, and the rung that follows."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.errors import UserError
+from corella.files import read_value, write_value
 from corella.intervals import Difference
 from corella.ranking.decision import Decision, RungChoice, asking_gain, decide, standing
 from corella.ranking.fit import fit_ranking
@@ -101,9 +102,10 @@ def test_asked_by_default_only_where_that_is_served(
     assert load_ranking(tmp_path / "model").decision == decision
 
 
-def test_state() -> None:
+def test_it_comes_back_from_a_file(tmp_path: Path) -> None:
     for decision in (Decision(1, "auto", _GAIN, None), Decision(2, 2, None, _HARM)):
-        assert Decision.from_state(asdict(decision)) == decision
+        write_value(tmp_path / "decision.json", decision)
+        assert read_value(tmp_path / "decision.json", Decision) == decision
 
 
 def test_text_cannot_be_served_without_an_encoder(tiny_system_config: Configure, tiny_dataset: Dataset) -> None:

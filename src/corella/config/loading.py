@@ -17,9 +17,12 @@ from corella.config.presets import PRESETS, RECIPES
 from corella.errors import UserError, suggest
 
 S = TypeVar("S", bound=Section)
+Settings = dict[str, Any]
+"""Nested settings, as YAML gives them."""
+Nested = Mapping[str, Any]
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Nested, over: Nested) -> Settings:
     """Merge nested mappings; values of `over` win, lists are replaced whole.
 
     >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
@@ -32,7 +35,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parse_override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> Settings:
     """Turn `section.key=value` (value in YAML) into a nested mapping.
 
     >>> parse_override("crm.hidden=[64, 32]")
@@ -50,7 +53,7 @@ def parse_override(text: str) -> dict[str, Any]:
     return dict(nested)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Settings:
     """Read a YAML mapping; anything else is a `UserError` that names the file."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -64,7 +67,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise UserError(f"{path} must hold a mapping of sections, not {type(value).__name__}")
-    found: dict[str, Any] = _named(value)
+    found: Settings = _named(value)
     return found
 
 
@@ -76,7 +79,7 @@ def _named(value: Any) -> Any:
 
 
 def load_config(
-    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Nested | None = None
 ) -> Config:
     """Build the configuration: the dataset's preset and the recipe, then `settings`, the YAML file, and the overrides.
 
@@ -86,10 +89,10 @@ def load_config(
 
 
 def given_settings(
-    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    path: Path | str | None = None, overrides: Sequence[str] = (), settings: Nested | None = None
+) -> Settings:
     """What `settings`, the YAML file, and the overrides say, later ones over earlier ones."""
-    given: dict[str, Any] = dict(settings or {})
+    given: Settings = dict(settings or {})
     if path is not None:
         given = merge(given, read_yaml(Path(path)))
     for text in overrides:
@@ -97,7 +100,7 @@ def given_settings(
     return given
 
 
-def build_config(given: Mapping[str, Any]) -> Config:
+def build_config(given: Nested) -> Config:
     """The configuration of these settings over the dataset's preset and the recipe; see `load_config`."""
     data = given.get("data")
     source = data.get("source", "ml-100k") if isinstance(data, Mapping) else "ml-100k"
@@ -105,7 +108,7 @@ def build_config(given: Mapping[str, Any]) -> Config:
     return validated(Config, merged)
 
 
-def validated(kind: type[S], values: Mapping[str, Any], title: str = "configuration") -> S:
+def validated(kind: type[S], values: Nested, title: str = "configuration") -> S:
     """A section from its values. Raises `UserError` for what is not right; `title`: what the message begins with."""
     try:
         return kind.model_validate(values)

@@ -4,8 +4,7 @@ Trees on count features are what an engineer would pick instead of the whole sys
 neural model does. Both are blended before the router looks, so that the language model has to add to both.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +27,6 @@ class Ensemble:
     def __call__(self, z_neural: Floats, encoder: CRMEncoder, samples: Samples) -> Floats:
         """The conventional logits of samples from the neural model's, float32 [n]."""
         return self.blend(z_neural, self.trees.logits(encoder, samples)).astype(np.float32)
-
-    def state(self) -> dict[str, Any]:
-        """Everything as JSON-able data."""
-        return {"trees": self.trees.state(), "blend": asdict(self.blend)}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Ensemble":
-        """The ensemble that `state()` described."""
-        return cls(Trees(**state["trees"]), Blend(**state["blend"]))
 
 
 def fit_ensemble(trees: Trees, z_neural: Floats, encoder: CRMEncoder, valid: Samples) -> Ensemble:

@@ -6,7 +6,7 @@ fitted on validation rows, for models that also read text may know less of the r
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from corella.data.dataset import Dataset
 from corella.data.samples import Samples
 from corella.data.scope import Scope
 from corella.errors import UserError
-from corella.files import read_json, write_json
+from corella.files import read_value, write_value
 from corella.intervals import Difference, paired_bootstrap
 
 Floats = npt.NDArray[np.float32]
@@ -82,12 +82,12 @@ class Rung:
     def save(self, folder: Path, place: int) -> None:
         """Write its files into the folder of a model; `place`: which rung it is."""
         prefix = _PREFIX[place]
-        write_json(folder / f"{prefix}crm.json", asdict(self.encoder.spec))
+        write_value(folder / f"{prefix}crm.json", self.encoder.spec)
         save_tensors(folder / f"{prefix}crm.safetensors", self.neural.state_dict(), {})
         if self.ensemble is not None:
-            write_json(folder / f"{prefix}ensemble.json", self.ensemble.state())
+            write_value(folder / f"{prefix}ensemble.json", self.ensemble)
         if self.added is not None:
-            write_json(folder / f"{prefix}added.json", asdict(self.added))
+            write_value(folder / f"{prefix}added.json", self.added)
 
 
 def fresh_rungs(dataset: Dataset, config: CRMConfig, build: Build, seed: int) -> tuple[Rung, ...]:
@@ -114,7 +114,7 @@ def load_rungs(folder: Path, dataset: Dataset, config: CRMConfig, build: Build) 
     for prefix in _PREFIX:
         if not (folder / f"{prefix}crm.json").is_file():
             break
-        spec = CRMSpec(**read_json(folder / f"{prefix}crm.json"))
+        spec = read_value(folder / f"{prefix}crm.json", CRMSpec)
         neural = build(spec, config)
         try:
             neural.load_state_dict(load_tensors(folder / f"{prefix}crm.safetensors")[0])
@@ -124,8 +124,8 @@ def load_rungs(folder: Path, dataset: Dataset, config: CRMConfig, build: Build) 
                 "with"
             ) from None
         beside, below = folder / f"{prefix}ensemble.json", folder / f"{prefix}added.json"
-        ensemble = Ensemble.from_state(read_json(beside)) if beside.is_file() else None
-        added = Blend(**read_json(below)) if below.is_file() else None
+        ensemble = read_value(beside, Ensemble) if beside.is_file() else None
+        added = read_value(below, Blend) if below.is_file() else None
         rungs.append(Rung(make_encoder(spec, dataset), neural, ensemble, added=added))
     return stacked(rungs)
 

@@ -6,7 +6,7 @@ that being the first tells something of its own (an author votes for their own s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,18 +21,19 @@ from corella.data.samples import Samples
 _FEW_ROWS = 20_000
 
 
-@dataclass
+@dataclass(frozen=True)
 class Trees:
     """Boosted trees in LightGBM's own text format, so nothing is pickled."""
 
     text: str
     new_items: str | None = None
     """Those for items that nobody has interacted with; None: the same as for all."""
-    _booster: Any = field(default=None, repr=False, compare=False)
 
-    def state(self) -> dict[str, str | None]:
-        """Everything as JSON-able data, the keywords of its class."""
-        return {"text": self.text, "new_items": self.new_items}
+    @cached_property
+    def _booster(self) -> Any:
+        import lightgbm
+
+        return lightgbm.Booster(model_str=self.text)
 
     @cached_property
     def _for_new_items(self) -> "Trees | None":
@@ -40,10 +41,6 @@ class Trees:
 
     def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Raw scores of rows, float64 [n]. One thread: a request is small, and a server has others to answer."""
-        import lightgbm
-
-        if self._booster is None:
-            self._booster = lightgbm.Booster(model_str=self.text)
         return np.asarray(self._booster.predict(features, raw_score=True, num_threads=1), dtype=np.float64)
 
     def logits(self, encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:

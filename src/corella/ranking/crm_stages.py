@@ -63,7 +63,7 @@ class CRMStages:
 
     def trees(self) -> Trees:
         """Boosted trees on all training rows."""
-        return Trees(**self.fitting.checkpoints.json(self._named("trees"), lambda: self._grown().state()))
+        return Trees(**self.fitting.checkpoints.json(self._named("trees"), lambda: asdict(self._grown())))
 
     def _grown(self) -> Trees:
         run, title = self.fitting, self._named("trees")

@@ -4,9 +4,8 @@ Rung 0 asks no language model; rung 1 reads texts once an item; rung 2 asks a la
 of the others.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +32,10 @@ class Decision:
     asking: Difference | None
     """The router at its budget over the rung that it stands on; None where the budget buys nothing."""
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "Decision":
-        """The decision that `dataclasses.asdict` described."""
-        text, asking = (Difference(**state[name]) if state[name] else None for name in ("text", "asking"))
-        return cls(state["rung"], state["setting"], text, asking)
+    @property
+    def base(self) -> int:
+        """The rung, 0 or 1, that scores, and on which a language model is asked."""
+        return standing(self.setting, self.text)
 
 
 def decide(setting: RungChoice, text: Difference | None, asking: Difference | None) -> int:

@@ -13,7 +13,16 @@ from corella.crm.trees import Trees
 from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import write_dataset
 from corella.errors import UserError
-from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
+from corella.files import (
+    new_folder,
+    read_json,
+    read_value,
+    verify_manifest,
+    write_json,
+    write_manifest,
+    write_text,
+    write_value,
+)
 from corella.joint.residual import Correction
 from corella.joint.soft_tokens import SoftTokens
 from corella.llm.backbone import trainable
@@ -45,12 +54,12 @@ def save_ranking(ranking: FittedRanking, folder: Path | str) -> None:
         read = {"rows": torch.from_numpy(validation.rows), "logits": torch.from_numpy(validation.logits)}
         save_tensors(new / "valid.safetensors", read, {})
         write_json(new / "router.json", ranking.router.state())
-        write_json(new / "decision.json", {"served_rung": ranking.served_rung, **asdict(ranking.decision)})
+        write_value(new / "decision.json", ranking.decision)
         if llm.correction is not None:
-            write_json(new / "correction.json", asdict(llm.correction))
+            write_value(new / "correction.json", llm.correction)
         projections = {"hidden": asdict(features.projection), "text": asdict(features.text.projection)}
         write_json(new / "features.json", {**projections, "head": features.head.text if features.head else None})
-        write_json(new / "facts.json", asdict(ranking.facts))
+        write_value(new / "facts.json", ranking.facts)
         write_dataset(ranking.dataset, new / "dataset")
         write_manifest(new, {"format": FORMAT})
 
@@ -67,8 +76,8 @@ def load_ranking(folder: Path | str, dataset: Dataset | None = None, build: Buil
     config = load_config(folder / "config.yaml")
     dataset = dataset or load_prepared(folder / "dataset")
     rungs = load_rungs(folder, dataset, config.crm, build)
-    decision = read_json(folder / "decision.json")
-    served = int(decision.pop("served_rung"))
+    decision = read_value(folder / "decision.json", Decision)
+    served = decision.base
     llm = load_llm(config, dataset, load_language_model(folder, config))
     if config.llm.crm_tokens:
         encoder = rungs[served].encoder
@@ -76,14 +85,12 @@ def load_ranking(folder: Path | str, dataset: Dataset | None = None, build: Buil
         soft.load_state_dict(load_tensors(folder / "soft-tokens.safetensors")[0])
         llm = replace(llm, soft_tokens=soft)
     if (folder / "correction.json").is_file():
-        llm = replace(llm, correction=Correction(**read_json(folder / "correction.json")))
+        llm = replace(llm, correction=read_value(folder / "correction.json", Correction))
     kept = read_json(folder / "features.json")
     text = text_signals(dataset, llm.backbone, Projection(**kept["text"]))
     features = RouterFeatures(text, Trees(kept["head"]) if kept["head"] else None, Projection(**kept["hidden"]))
     router = Router.from_state(read_json(folder / "router.json"), config.routing, config.seed)
     valid = load_tensors(folder / "valid.safetensors")[0]
     validation = ReadValidation(valid["rows"].numpy(), valid["logits"].numpy())
-    facts = Facts(**read_json(folder / "facts.json"))
-    return FittedRanking(
-        config, dataset, rungs, served, Decision.from_state(decision), llm, features, router, validation, facts
-    )
+    facts = read_value(folder / "facts.json", Facts)
+    return FittedRanking(config, dataset, rungs, served, decision, llm, features, router, validation, facts)
