@@ -14,17 +14,18 @@ FOLDER = Path(__file__).with_name("reference")
 
 
 def settings(kind: type[Section], title: str, lead: str) -> str:
-    """A table of what everybody meets, and one of the rest."""
+    """What everybody meets, then the rest; section by section."""
     rows = describe(kind)
     lines = [f"# {title}", "", lead, ""]
-    for heading, advanced in (("Settings", False), ("Advanced", True)):
-        lines += [f"## {heading}", "", "| setting | default | what it does |", "|---|---|---|"]
-        lines += [
-            f"| `{row.name}` | {f'`{_cell(row.default)}`' if row.default else ''} | {_cell(row.text)} |"
-            for row in rows
-            if row.advanced == advanced
-        ]
-        lines.append("")
+    for heading, advanced in (("", False), ("Advanced: ", True)):
+        section = None
+        for row in (row for row in rows if row.advanced == advanced):
+            name = row.name.partition(".")[0] if "." in row.name else "general"
+            if name != section:
+                section = name
+                lines += [f"## {heading}{name}", ""]
+            default = f" = `{row.default}`" if row.default else ""
+            lines += [f"`{row.name}`{default}", f":   {row.text.replace('<', '&lt;')}", ""]
     return "\n".join(lines)
 
 
