@@ -93,10 +93,11 @@ def _usual(row: dict[str, Any]) -> list[str]:
 _NOTE = """\
 Every user's last item is the test, the one before it validation; all items are ranked but those that the user has had.
 Trained without both; a history at the test holds the validation item. All choices are made on validation rows. Test
-rows of Scientific and Beauty were looked at while the method was developed (docs/research/experiments.md). Seconds are
-of a machine busy with other work: upper bounds. `corella` is the product as installed: MiniLM reads every item once,
-a linear model in closed form learns from likes, their order and the texts, and boosted trees order its candidates where
-that gains more than noise. It reads no other side data. `linear without text` is the same without texts, `EASE` without
+rows of Scientific and Beauty were looked at while the method was developed (docs/research/experiments.md). Seconds of
+training are of two cores; that of CLLM4Rec was disturbed by other work. `corella` is the product as installed: MiniLM
+reads every item once, a linear model in closed form learns from likes, their order and the texts, and boosted trees
+order its candidates where that gains more than noise. `CLLM4Rec beside` lets it take part as one more source: it gained
+less than noise on validation rows, so the fusion left it out. It reads no other side data. `linear without text` is the same without texts, `EASE` without
 texts, order and recency, `SASRec` full cross-entropy over all items, tuned here (width, dropout, epochs). Cold: test
 items with 1 to 4 training interactions.
 
