@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: setup demo test lint types docs unit dist bench-ml-100k bench-ml-1m-collm bench-bookcrossing bench-speed \
 	bench-retrieval bench-peers bench-serving tune-ml-100k tune-ml-1m-collm tune-bookcrossing clean

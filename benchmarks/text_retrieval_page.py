@@ -96,10 +96,10 @@ Trained without both; a history at the test holds the validation item. All choic
 rows of Scientific and Beauty were looked at while the method was developed (docs/research/experiments.md). Seconds of
 training are of two cores; that of CLLM4Rec was disturbed by other work. `corella` is the product as installed: MiniLM
 reads every item once, a linear model in closed form learns from likes, their order and the texts, and boosted trees
-order its candidates where that gains more than noise. `CLLM4Rec beside` lets it take part as one more source: it gained
-less than noise on validation rows, so the fusion left it out. It reads no other side data. `linear without text` is the same without texts, `EASE` without
-texts, order and recency, `SASRec` full cross-entropy over all items, tuned here (width, dropout, epochs). Cold: test
-items with 1 to 4 training interactions.
+order its candidates where that gains more than noise. It reads no other side data. `CLLM4Rec beside` lets it take part
+as one more source: it gained less than noise on validation rows, so the fusion left it out. `linear without text` is
+the same without texts, `EASE` without texts, order and recency, `SASRec` full cross-entropy over all items, tuned here
+(width, dropout, epochs). Cold: test items with 1 to 4 training interactions.
 
 The files have no times, so nobody can say what the order within a day rests on. The row with histories in random order
 bounds what that can be worth: there nothing is known of the order but which item comes last. What published models read

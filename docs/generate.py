@@ -112,8 +112,8 @@ def python() -> str:
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     lead = (
-        "A YAML file of sections, `--set section.key=value`, or `load_config(settings=...)`. [paper] marks values of the "
-        "CoReLLa paper, [code] of its lab's code, [ours] of this project."
+        "A YAML file of sections, `--set section.key=value`, or `load_config(settings=...)`. [paper] marks values of "
+        "the CoReLLa paper, [code] of its lab's code, [ours] of this project."
     )
     pages = {
         "settings": settings(Config, "Settings", lead),
