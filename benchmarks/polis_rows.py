@@ -49,7 +49,7 @@ def polis_dataset(folder: Path, protocol: str, seed: int, fold: int) -> Dataset:
             "split": {"by": "column"}, "item_fields": ["conversation"],
         }
     )  # fmt: skip
-    return make_dataset(log, users, items, config, {}, read_items(items["text"].to_list(), config.text))
+    return make_dataset(log, users, items, config, read_items(items["text"].to_list(), config.text))
 
 
 def _votes(folder: Path) -> pl.DataFrame:

@@ -17,12 +17,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from common import DOCS, run
-from conventional import LIGHTGBM, titles
+from conventional import LIGHTGBM, PLAIN_ID_DROPOUTS, titles
 from corella.config import Config, CRMConfig
 from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
 from corella.crm.spec import make_spec
-from corella.crm.training import PLAIN_ID_DROPOUTS, train_crm
+from corella.crm.training import train_crm
 from corella.crm.trees import train_trees
 from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset

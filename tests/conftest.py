@@ -77,7 +77,7 @@ def tiny_dataset(tiny_config: Config) -> Dataset:
     )
     config = tiny_config.data
     log = split_log(order_log(log, config), config.split, seed=1, items=items)
-    return make_dataset(log, users.with_columns(text="gender"), items, config, {})
+    return make_dataset(log, users.with_columns(text="gender"), items, config)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def told(tiny_dataset: Dataset) -> Dataset:
     genre = pl.col("genres").list.first().fill_null("Action")
     items = tiny_dataset.items.with_columns(text=genre + pl.lit(" film"), genres=pl.lit([], dtype=pl.List(pl.String)))
     log = tiny_dataset.log.drop("user", "item")
-    return make_dataset(log, tiny_dataset.users, items, tiny_dataset.config, {}, encoded_texts(items))
+    return make_dataset(log, tiny_dataset.users, items, tiny_dataset.config, encoded_texts(items))
 
 
 @pytest.fixture(scope="session")

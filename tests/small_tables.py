@@ -70,9 +70,7 @@ def build(settings: Callable[..., DataConfig], raw_tables: Callable[..., RawTabl
         config = settings(**given)
         clean_log, clean_users, clean_items, _ = clean(raw_tables(log, items, users), config)
         ordered = split_log(order_log(clean_log, config), config.split, seed=1, items=clean_items)
-        return make_dataset(
-            ordered, clean_users, clean_items, config, {}, encoded_texts(clean_items) if encoded else None
-        )
+        return make_dataset(ordered, clean_users, clean_items, config, encoded_texts(clean_items) if encoded else None)
 
     return make
 

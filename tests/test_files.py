@@ -8,6 +8,7 @@ import pytest
 
 from corella.errors import UserError
 from corella.files import (
+    Manifest,
     atomic_path,
     new_folder,
     read_json,
@@ -66,19 +67,16 @@ def folder(tmp_path: Path) -> Path:
     write_text(tmp_path / "f" / "a.txt", "alpha")
     write_text(tmp_path / "f" / "sub" / "b.txt", "beta")
     (tmp_path / "f" / ".c.tmp").write_text("a write that never ended")
-    write_manifest(tmp_path / "f", {"format": 1})
+    write_manifest(tmp_path / "f", 1)
     return tmp_path / "f"
 
 
 def test_manifest(folder: Path) -> None:
     manifest = verify_manifest(folder)
-    assert manifest == {
-        "format": 1,
-        "files": {"a.txt": sha256(folder / "a.txt"), "sub/b.txt": sha256(folder / "sub" / "b.txt")},
-    }
-    assert manifest["files"]["a.txt"] == "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8"
-    write_manifest(folder, {"format": 2})  # made again, it does not name itself
-    assert verify_manifest(folder)["files"] == manifest["files"]
+    assert manifest == Manifest(1, {"a.txt": sha256(folder / "a.txt"), "sub/b.txt": sha256(folder / "sub" / "b.txt")})
+    assert manifest.files["a.txt"] == "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8"
+    write_manifest(folder, 2)  # made again, it does not name itself
+    assert verify_manifest(folder).files == manifest.files
 
 
 def test_a_changed_file(folder: Path) -> None:

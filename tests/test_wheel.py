@@ -84,8 +84,9 @@ def test_the_wheel_alone_prepares_trains_scores_and_loads(
 def test_what_an_older_version_saved_is_refused_with_the_way_out(tmp_path: Path) -> None:
     from corella import CoReLLa, UserError
     from corella.files import write_manifest
+    from corella.ranking.io import FORMAT
 
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    write_manifest(tmp_path, {"format": 7})
-    with pytest.raises(UserError, match="has format 7; this version reads 8: train the run again"):
+    write_manifest(tmp_path, FORMAT - 1)
+    with pytest.raises(UserError, match=f"has format {FORMAT - 1}; this version reads {FORMAT}: train the run again"):
         CoReLLa.load(tmp_path)

@@ -74,9 +74,9 @@ def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> Non
     from corella.runs.train import train_retrieval, train_run
 
     began, config = time.monotonic(), demo_config(overrides or ())
-    train_run(run, config)  # each half is read again where it is needed: one language model in memory at a time
+    model = train_run(run, config)
     train_retrieval(run, config)
-    print_metrics(_out, evaluate_run(run))
+    print_metrics(_out, evaluate_run(run, model))
     _out.print(f"demo: {time.monotonic() - began:.0f} s, peak memory {peak_gib():.1f} GiB; open {run / 'report.html'}")
     _out.print(f"then try it in a browser: corella serve {run} --set clock=log", markup=False)
 

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,21 +128,31 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write `manifest.json`: the given facts and the SHA-256 of every other file in the folder (recursively)."""
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` holds."""
+
+    format: int
+    """Raised when the files of such a folder change their meaning."""
+    files: dict[str, str]
+    """SHA-256 by path within the folder."""
+
+
+def write_manifest(folder: Path, form: int) -> None:
+    """Write `manifest.json`: the folder's format, and the SHA-256 of every other file in it (recursively)."""
     files = {
         str(p.relative_to(folder)): sha256(p)
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p != folder / "manifest.json" and not p.name.endswith(".tmp")
     }
-    write_json(folder / "manifest.json", {**facts, "files": files})
+    write_value(folder / "manifest.json", Manifest(form, files))
 
 
-def verify_manifest(folder: Path) -> dict[str, Any]:
+def verify_manifest(folder: Path) -> Manifest:
     """Return the manifest of `folder` after checking every hash in it; a mismatch is a `UserError`."""
-    manifest: dict[str, Any] = read_json(folder / "manifest.json")
+    manifest = read_value(folder / "manifest.json", Manifest)
     root = folder.resolve()
-    for name, expected in manifest.get("files", {}).items():
+    for name, expected in manifest.files.items():
         path = (folder / name).resolve()
         if not path.is_relative_to(root):
             raise UserError(f"{folder}/manifest.json names a file outside the folder: {name}")

@@ -19,7 +19,7 @@ from corella.data.samples import Samples
 def _rebuilt(dataset: Dataset, log: pl.DataFrame, config: DataConfig | None = None) -> Dataset:
     """The dataset made again from another log."""
     log = log.drop("user", "item", strict=False)
-    return make_dataset(log, dataset.users, dataset.items, config or dataset.config, {})
+    return make_dataset(log, dataset.users, dataset.items, config or dataset.config)
 
 
 def _same(one: CRMBatch, other: CRMBatch) -> bool:

@@ -87,7 +87,7 @@ def test_duplicates(table: pl.DataFrame, tiny_dataset: Dataset) -> None:
 def test_repeated_pairs_are_told_apart_by_their_time(table: pl.DataFrame, tiny_dataset: Dataset, kind: str) -> None:
     log = tiny_dataset.log.drop("user", "item")
     again = log.tail(1).with_columns(pl.col("timestamp") + 100)
-    dataset = make_dataset(pl.concat([log, again]), tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {})
+    dataset = make_dataset(pl.concat([log, again]), tiny_dataset.users, tiny_dataset.items, tiny_dataset.config)
     more = again.select("user_id", "item_id", "timestamp").with_columns(probability=pl.lit(0.25))
     both = pl.concat([more, table])
     if kind != "integer":

@@ -10,7 +10,7 @@ from corella.config import Config, CRMConfig
 from corella.crm.encoder import CRMEncoder, make_encoder
 from corella.crm.models import MODELS, build_crm
 from corella.crm.spec import make_spec
-from corella.crm.training import PLAIN_ID_DROPOUTS, CRMFit, batches, crm_logits, crm_outputs, plain_crm, train_crm
+from corella.crm.training import CRMFit, batches, crm_logits, crm_outputs, train_crm
 from corella.data.dataset import Dataset
 
 
@@ -90,18 +90,3 @@ def test_scores_and_hidden_layers_of_nothing(tiny_dataset: Dataset, encoder: CRM
     assert crm_logits(model, encoder, none).shape == (0,)
     assert crm_outputs(model, encoder, none)[1].shape == (0, model.hidden_sizes[-1])  # type: ignore[index]
     assert crm_outputs(model, encoder, some)[1].shape == (len(some), model.hidden_sizes[-1])  # type: ignore[index]
-
-
-def test_plain_models_hide_ids_as_validation_prefers(
-    tiny_dataset: Dataset, encoder: CRMEncoder, tiny_config: Config
-) -> None:
-    """The one kept is, to the bit, the better of those trained one by one."""
-    train, valid = tiny_dataset.samples("train"), tiny_dataset.samples("valid")
-    config = tiny_config.crm.model_copy(update={"counts": False, "epochs": 2})
-    each = [
-        _trained(tiny_dataset, encoder, config.model_copy(update={"id_dropout": share, "model": "dcnv2"}))
-        for share in PLAIN_ID_DROPOUTS
-    ]
-    wanted = max(each, key=lambda pair: max(pair[1].valid_auc))[0]
-    kept = plain_crm("dcnv2", encoder, train, valid, config, seed=1)
-    assert np.array_equal(crm_logits(kept, encoder, valid), crm_logits(wanted, encoder, valid))

@@ -16,6 +16,7 @@ from corella.config.loading import load_config
 from corella.config.presets import PRESETS
 from corella.data.builtin import amazon, amazon_books, amazon_files, bookcrossing, load_builtin, ml_1m
 from corella.data.dataset import Dataset
+from corella.data.preparation import Dropped
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
 
@@ -55,7 +56,7 @@ def test_ml_100k() -> None:
         pytest.skip("recbole is not installed")
     dataset = dataset_of("ml-100k")
     assert (dataset.users.height, dataset.items.height, dataset.log.height) == (943, 1682, 100_000)
-    assert [p["rows"] for p in dataset.manifest["splits"]] == [80_000, 10_000, 10_000]
+    assert [p.rows for p in dataset.preparation.splits] == [80_000, 10_000, 10_000]
     assert dataset.items.filter(pl.col("item_id") == "1")["text"].item() == "Toy Story, Animation Children's Comedy"
     user = dataset.users.filter(pl.col("user_id") == "1")["text"].item()
     assert user == "A 18-24 year old man, technician, rates movies. Likes it?"
@@ -82,7 +83,7 @@ def test_ml_1m(ml_1m_folder: Path) -> None:
     assert dataset.log["user_id"].to_list() == ["1", "2", "10"] * 20  # numeric: 2 before 10
     assert dataset.log["item_id"].to_list() == [str(m) for m in range(50, 70) for _ in range(3)]
     assert dataset.log["label"].to_list() == [(u + m) % 2 for m in range(50, 70) for u in (1, 2, 10)]
-    rows = {p["split"]: p["rows"] for p in dataset.manifest["splits"]}
+    rows = {p.split: p.rows for p in dataset.preparation.splits}
     assert rows == {"history": 15, "train": 36, "valid": 4, "test": 5}
     assert dataset.log["split"].head(16).to_list() == ["history"] * 15 + ["train"]
     users = dataset.users.select("user_id", "gender", "age_group", "occupation", "zip", "text").rows()
@@ -101,9 +102,7 @@ def test_ml_1m_messages_name_the_line_of_the_file(ml_1m_folder: Path) -> None:
     with (ml_1m_folder / "ratings.dat").open("a", encoding="latin-1") as file:
         file.write("1::1::bad::1\n")
     dataset = dataset_of("ml-1m", ml_1m_folder)
-    assert dataset.manifest["dropped"] == [
-        {"reason": "not a number", "rows": 1, "first": "ratings.dat, row 61, column rating: 'bad'"}
-    ]
+    assert dataset.preparation.dropped == [Dropped("not a number", 1, "ratings.dat, row 61, column rating: 'bad'")]
     (ml_1m_folder / "movies.dat").unlink()
     with pytest.raises(UserError, match=r"movies\.dat does not exist; data\.path must be the folder"):
         ml_1m.load(ml_1m_folder)
@@ -129,7 +128,7 @@ def write_collm(folder: Path, member: str = "collm_ml1m.csv") -> None:
 def test_ml_1m_collm(tmp_path: Path) -> None:
     write_collm(tmp_path / "collm")
     dataset = dataset_of("ml-1m-collm", tmp_path / "collm")
-    assert {p["split"]: p["rows"] for p in dataset.manifest["splits"]} == {"train": 6, "valid": 3, "test": 3}
+    assert {p.split: p.rows for p in dataset.preparation.splits} == {"train": 6, "valid": 3, "test": 3}
     assert dataset.log["item_id"].to_list() == [str(62 - n) for n in range(12)]  # ties keep the file's order
     assert dataset.log["user_id"].to_list() == ["1", "2", "10"] * 4
     assert dataset.log["label"].to_list() == [0, 1] * 6
@@ -222,7 +221,7 @@ def test_bookcrossing_prepared(books_folder: Path) -> None:
     users = {u["user_id"]: (u["country"], u["age_group"]) for u in dataset.users.to_dicts()}
     for user, fields in users.items():
         assert fields == ("usa" if int(user) % 2 else None, None if int(user) % 3 else "25-34")
-    assert dataset.manifest["dropped"] == []
+    assert dataset.preparation.dropped == []
     assert dataset.config.counts.frozen
     samples = dataset.samples("test")
     lengths = samples.history_end - dataset.events.start[samples.user]
@@ -289,7 +288,7 @@ def test_amazon_books_prepared(tmp_path: Path) -> None:
     rows = [review(f"u{u}", f"{b}", 60 * b + u, 4 + (u + b) % 2) for u in range(60) for b in range(60)]
     write_lines(tmp_path / "Books_5.json.gz", [*rows, review("more", "1", 5)])
     dataset = dataset_of("amazon-books", tmp_path)
-    rows_of = {p["split"]: p["rows"] for p in dataset.manifest["splits"]}
+    rows_of = {p.split: p.rows for p in dataset.preparation.splits}
     assert rows_of == {"history": 300, "train": 2640, "valid": 330, "test": 330}
     assert dataset.items["text"][0] == "T0 by X"
     assert dataset.users.height == 60

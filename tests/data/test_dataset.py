@@ -13,7 +13,7 @@ import corella.data.prepare as prepare_module
 from corella.config import Config, TableConfig
 from corella.config.loading import load_config
 from corella.data import sources
-from corella.data.dataset import SPACE, TEXTS, Dataset, load_prepared
+from corella.data.dataset import Dataset, load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.errors import UserError
 
@@ -91,8 +91,7 @@ def test_a_prepared_folder_comes_back_as_it_was(config: Config, tmp_path: Path) 
     assert read.users.equals(made.users)
     assert read.items.equals(made.items)
     assert read.config == made.config
-    assert read.manifest.pop("files").keys() == {"log.parquet", "users.parquet", "items.parquet", TEXTS, SPACE}
-    assert read.manifest == made.manifest
+    assert read.preparation == made.preparation
     np.testing.assert_array_equal(read.counts, made.counts)
     np.testing.assert_array_equal(read.popularity, made.popularity)
     assert read.text is not None and made.text is not None and read.text.shape == (8, len(read.text_names))
@@ -102,8 +101,8 @@ def test_a_prepared_folder_comes_back_as_it_was(config: Config, tmp_path: Path) 
     assert read.vectors.shape == (3, 384)
     assert read.items["text"].to_list() == ["A, X", "B, X Y", "C"]
     assert read.users["text"].to_list() == ["From Rome. Likes it?", *["From unknown. Likes it?"] * 2]
-    assert read.manifest["facts"] == {"interactions read": 8, "interactions kept": 8, "users": 3, "items": 3}
-    assert [(p["split"], p["rows"]) for p in read.manifest["splits"]] == [
+    assert read.preparation.facts == {"interactions read": 8, "interactions kept": 8, "users": 3, "items": 3}
+    assert [(p.split, p.rows) for p in read.preparation.splits] == [
         ("train", 3), ("valid", 2), ("test", 2), ("history", 1),
     ]  # fmt: skip
 
@@ -186,7 +185,7 @@ def test_a_folder_of_ones_own_follows_the_settings_and_the_files(config: Config,
 def test_ties_are_warned_of(config: Config, tmp_path: Path) -> None:
     def warnings(**given: object) -> list[str]:
         data = config.data.model_copy(update=given)
-        return list(prepare(data, 1, tmp_path / "out").manifest["warnings"])
+        return prepare(data, 1, tmp_path / "out").preparation.warnings
 
     log = pl.read_csv(config.data.interactions.path)  # type: ignore[union-attr, arg-type]
     log.with_columns(timestamp=pl.lit(5)).write_csv(tmp_path / "tied.csv")

@@ -165,9 +165,7 @@ def test_flipped_test_answers_change_no_probability(
     calibrator, blend, router or early stopping saw a test label, a probability would change.
     """
     dataset = tiny_system.dataset
-    twin = Dataset(
-        dataset.log, dataset.users, dataset.items, dataset.config, dataset.counts, dataset.popularity, dataset.manifest
-    )
+    twin = Dataset(dataset.log, dataset.users, dataset.items, dataset.config, dataset.counts, dataset.popularity)
     assert twin.events is not None  # made from the true labels, and kept
     flipped = dataset.label.copy()
     flipped[dataset.rows("test")] = 1 - flipped[dataset.rows("test")]
@@ -236,7 +234,7 @@ def test_leave_last_out_is_evaluated(
         pl.when(from_end < 1).then(pl.lit("test")).when(from_end < 3).then(pl.lit("valid")).otherwise(pl.lit("train"))
     )
     log = tiny_dataset.log.drop("user", "item").with_columns(split=part)
-    dataset = make_dataset(log, tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {})
+    dataset = make_dataset(log, tiny_dataset.users, tiny_dataset.items, tiny_dataset.config)
     metrics = evaluate(fit_ranking(tiny_system_config(), dataset)).metrics
     assert metrics.final.user_auc is None
     told = metrics.model_dump(mode="json")

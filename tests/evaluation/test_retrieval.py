@@ -31,7 +31,7 @@ class Oracle:
         )
         users = log.select("user_id").unique().sort("user_id").with_columns(text=pl.lit("A user."))
         items = pl.DataFrame({"item_id": ITEMS, "text": ITEMS})
-        self.dataset = make_dataset(log.drop("item"), users, items, config, {})
+        self.dataset = make_dataset(log.drop("item"), users, items, config)
         self.config, self.best, self.asked = SimpleNamespace(seed=1), best, []
 
     def token(self, user: int) -> int:

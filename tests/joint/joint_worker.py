@@ -42,7 +42,7 @@ def main(model: str, checkpoint: str, done: str) -> None:
     })  # fmt: skip
     users = pl.DataFrame({"user_id": [f"u{i}" for i in range(9)]}).with_columns(text=pl.lit("A user. Likes it?"))
     items = pl.DataFrame({"item_id": [f"i{i}" for i in range(12)]}).with_columns(text=pl.format("Film {}", "item_id"))
-    dataset = make_dataset(log, users, items, config.data, {})
+    dataset = make_dataset(log, users, items, config.data)
     spec = make_spec(dataset)
     torch.manual_seed(3)
     crm = build_crm(spec, config.crm)

@@ -62,7 +62,6 @@ def build() -> Build:
             pl.DataFrame({"user_id": list(users), "text": list(users.values())}),
             pl.DataFrame({"item_id": list(texts), "text": list(texts.values())}),
             config,
-            {},
         )
 
     return make

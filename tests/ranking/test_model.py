@@ -238,7 +238,7 @@ def test_test_labels_are_never_read(
     log = tiny_dataset.log.with_columns(
         pl.when(pl.col("split") == "test").then(1 - pl.col("label")).otherwise("label").alias("label")
     )
-    flipped = make_dataset(log.drop("user", "item"), tiny_dataset.users, tiny_dataset.items, tiny_dataset.config, {})
+    flipped = make_dataset(log.drop("user", "item"), tiny_dataset.users, tiny_dataset.items, tiny_dataset.config)
     assert not np.array_equal(flipped.label, tiny_dataset.label)
     other = fit_ranking(tiny_system_config(), flipped)
     assert other.router.state() == tiny_system.router.state()

@@ -228,7 +228,7 @@ def test_what_is_counted(serve: Serve) -> None:
         'corella_requests_total{path="none",status="404"} 1.0',
     ):  # fmt: skip
         assert line in text, line
-    traffic = client.get("/v1/traffic").json()
+    traffic = client.get("/v1/traffic").json()["window"]
     assert traffic["requests"] == 3 and traffic["items"] == 4 and traffic["fallbacks"] == {"deadline": 1}
     assert traffic["share_routed"] == 0.75 and traffic["share_answered"] == 0.5
     assert traffic["latency"]["llm"]["requests"] == 2 and sum(traffic["slots"]["crm"]) == 1

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from corella.ranking.model import FittedRanking
 from corella.retrieval.system import Retrieval
 from corella.serving import engine as engine_module
 from corella.serving.engine import ProcessEngine
-from corella.serving.worker import Job
+from corella.serving.messages import Found, Job, Late, Ready, Scored, pack, unpack
+from corella.serving.messages import Retrieval as AskRetrieval
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +65,17 @@ def _soon(seconds: float = 20.0) -> float:
 
 def test_jobs_survive_the_pipe() -> None:
     job = Job(7, "Zo\u00eb\n", 12.5, _prompt(1))
-    again = Job.unpack(job.pack())
+    again = unpack(pack(job))
+    assert isinstance(again, Job)
     assert (again.number, again.user, again.deadline) == (7, "Zo\u00eb\n", 12.5)
     np.testing.assert_array_equal(again.prompt.prefix, job.prompt.prefix)
     assert [b.tolist() for b in again.prompt.branches] == [b.tolist() for b in job.prompt.branches]
-    alone = Job.unpack(Job(8, "", 0.0, SharedPrompt(job.prompt.prefix, [], np.zeros(0, np.int64))).pack())
-    assert alone.prompt.branches == []
+    alone = unpack(pack(replace(job, prompt=SharedPrompt(job.prompt.prefix, [], np.zeros(0, np.int64)))))
+    assert isinstance(alone, Job) and alone.prompt.branches == []
+    scored = unpack(pack(Scored(7, "", 0.5, 12, 1, np.array([0.25, -3], np.float32))))
+    assert isinstance(scored, Scored) and scored.logits.tolist() == [0.25, -3] and scored.read == 12
+    for told in (AskRetrieval(1, "", 2.0, ["a"], [], 5), Ready(0.1, 0.2), Late(3), Found(4, "no room", [])):
+        assert unpack(pack(told)) == told
 
 
 def test_answers_and_what_is_kept(folder: Path, tiny_system: FittedRanking) -> None:

@@ -48,7 +48,7 @@ def _dataset(rows: list[tuple[int, ...]], split: dict[str, Any] | None = None, *
             "duplicates": "keep", "split": split or {},
         }
     )  # fmt: skip
-    return make_dataset(log, users, items, config, {}, encoded_texts(items))
+    return make_dataset(log, users, items, config, encoded_texts(items))
 
 
 def _same(live: Live, dataset: Dataset, user: str, ask: list[str]) -> None:

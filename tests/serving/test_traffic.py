@@ -22,16 +22,16 @@ def test_totals_and_slots() -> None:
     ):  # fmt: skip
         traffic.add(request)
     found = traffic.summary()
-    assert (found["requests"], found["items"]) == (4, 40)
-    assert (found["share_routed"], found["share_answered"]) == (0.25, 0.175)
-    assert found["fallbacks"] == {"deadline": 2, "overload": 1}
-    assert found["latency"]["llm"]["requests"] == 2
-    assert found["slots"]["crm"][-1] == 1 and found["slots"]["crm"][49] == 1 and sum(found["slots"]["llm"]) == 2
+    assert (found.requests, found.items) == (4, 40)
+    assert (found.share_routed, found.share_answered) == (0.25, 0.175)
+    assert found.fallbacks == {"deadline": 2, "overload": 1}
+    assert found.latency["llm"].requests == 2
+    assert found.slots["crm"][-1] == 1 and found.slots["crm"][49] == 1 and sum(found.slots["llm"]) == 2
 
 
 def test_nothing_yet() -> None:
     found = Traffic(clock=lambda: NOW).summary()
-    assert found["requests"] == 0 and found["latency"] == {} and found["share_routed"] == 0
+    assert found.requests == 0 and found.latency == {} and found.share_routed == 0
 
 
 @settings(deadline=None, max_examples=40)
@@ -40,17 +40,17 @@ def test_percentiles_are_right_to_five_percent(milliseconds: list[float]) -> Non
     traffic = Traffic(clock=lambda: NOW)
     for value in milliseconds:
         traffic.add(_request(NOW, value))
-    found = traffic.summary()["latency"]["crm"]
+    found = traffic.summary().latency["crm"]
     for q in (50, 95, 99):
         wanted = float(np.percentile(milliseconds, q, method="inverted_cdf"))
-        assert found[f"p{q}"] == pytest.approx(wanted, rel=0.05)
+        assert getattr(found, f"p{q}") == pytest.approx(wanted, rel=0.05)
 
 
 def test_much_traffic_is_all_counted_in_few_slots() -> None:
     traffic = Traffic(600.0, clock=lambda: NOW)
     for n in range(60_000):
         traffic.add(_request(NOW - 1500 + n / 40))
-    assert traffic.summary()["requests"] == pytest.approx(24_000, rel=0.02)
+    assert traffic.summary().requests == pytest.approx(24_000, rel=0.02)
     assert len(traffic._slots) <= 60
 
 
@@ -58,4 +58,4 @@ def test_a_clock_set_back() -> None:
     traffic = Traffic(600.0, clock=lambda: NOW - 5000)
     traffic.add(_request(NOW))
     traffic.add(_request(NOW - 5000))
-    assert traffic.summary()["requests"] == 1
+    assert traffic.summary().requests == 1

@@ -3,9 +3,9 @@
 A preset and a recipe stand under whatever the user gives.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, Mapping[str, object]] = {
     "ml-100k": {
         "source": "ml-100k",
         "label": "rating >= 4",
@@ -118,7 +118,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Built-in dataset -> its `data` settings."""
 
-RECIPES: dict[str, dict[str, Any]] = {
+RECIPES: dict[str, Mapping[str, object]] = {
     "corella": {},
     "paper": {
         "crm": {"counts": False, "trees": False, "text": False, "id_dropout": 0.0, "embedding_size": 32},

@@ -13,13 +13,10 @@ from torch import Tensor, nn
 
 from corella.config import CRMConfig
 from corella.crm.encoder import CRMEncoder
-from corella.crm.models import build_crm
 from corella.data.samples import Samples
 
 Floats = npt.NDArray[np.float32]
 
-PLAIN_ID_DROPOUTS = (0.0, 0.3)
-"""Tried for models without count features: how much ids matter to them differs between datasets."""
 _EVAL_BATCH = 8192
 
 
@@ -92,20 +89,6 @@ def train_crm(
     if best:
         model.load_state_dict(best)
     return CRMFit(history, int(np.argmax(history)) if history else -1, rows, time.perf_counter() - began)
-
-
-def plain_crm(
-    name: str, encoder: CRMEncoder, train: Samples, valid: Samples, config: CRMConfig, seed: int
-) -> nn.Module:
-    """Model `name` as the papers have it: trained without count features, ids hidden as validation prefers it."""
-    trained: list[tuple[float, nn.Module]] = []
-    for share in PLAIN_ID_DROPOUTS:
-        settings = config.model_copy(update={"model": name, "counts": False, "id_dropout": share})
-        torch.manual_seed(seed)
-        model = build_crm(encoder.spec, settings)
-        fit = train_crm(model, encoder, train, valid, settings, seed)
-        trained.append((max(fit.valid_auc), model))
-    return max(trained, key=lambda pair: pair[0])[1]
 
 
 def crm_optimiser(model: nn.Module, config: CRMConfig, learning_rate: float) -> torch.optim.Adam:

@@ -230,4 +230,4 @@ def _core(log: pl.DataFrame, least: int, ledger: Ledger, table: str) -> pl.DataF
 
 
 def _reasons(ledger: Ledger) -> str:
-    return "; ".join(f"{d['rows']} rows: {d['reason']} ({d['first']})" for d in ledger.dropped) or "the file is empty"
+    return "; ".join(f"{d.rows} rows: {d.reason} ({d.first})" for d in ledger.dropped) or "the file is empty"

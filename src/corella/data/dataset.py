@@ -5,10 +5,9 @@ sample's history in the user-major `Events`. Rows of the log and new rows to sco
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import polars as pl
 
 from corella.columns import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds
 from corella.config import DataConfig
+from corella.data.preparation import Preparation
 from corella.data.rows import (
     ITEM_CODE,
     USER_CODE,
@@ -38,12 +38,13 @@ from corella.features.text.batch import batch_text
 from corella.features.text.items import ItemTexts
 from corella.features.text.kernels import text_names
 from corella.features.text.space import TextSpace, fit_space
-from corella.files import verify_manifest
+from corella.files import read_value, verify_manifest
 
-FORMAT = 5
+FORMAT = 6
 """Raised when the files of a prepared dataset change their meaning."""
 
 TEXTS, SPACE = "texts.safetensors", "space.safetensors"
+SETTINGS, PREPARATION = "settings.json", "preparation.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Dataset:
     config: DataConfig
     counts: npt.NDArray[np.float32]
     popularity: Ints
-    manifest: dict[str, Any]
+    preparation: Preparation = field(default_factory=Preparation)
     texts: ItemTexts | None = None
     """What the encoder made of the items' texts; None where it is `none`."""
     space: TextSpace | None = None
@@ -244,13 +245,13 @@ def _insert(log_time: Ints, now: Ints) -> Ints:
 
 def load_prepared(folder: Path) -> Dataset:
     """Read a folder that `prepare` wrote, after checking its hashes."""
-    manifest = verify_manifest(folder)
-    if manifest.get("format") != FORMAT:
+    kept = verify_manifest(folder).format
+    if kept != FORMAT:
         raise UserError(
-            f"{folder} was prepared in format {manifest.get('format')}, this version reads {FORMAT}; prepare it again, "
+            f"{folder} was prepared in format {kept}, this version reads {FORMAT}; prepare it again, "
             "or train the model again that it belongs to"
         )
-    config = DataConfig.model_validate(manifest["config"])
+    config = read_value(folder / SETTINGS, DataConfig)
     log = pl.read_parquet(folder / "log.parquet")
     names = [c for c in log.columns if c.startswith("count:")]
     counts = log.select(names).to_numpy().astype(np.float32)
@@ -263,7 +264,7 @@ def load_prepared(folder: Path) -> Dataset:
         config,
         counts,
         popularity,
-        manifest,
+        read_value(folder / PREPARATION, Preparation),
         ItemTexts.load(folder / TEXTS, config.text) if texts else None,
         TextSpace.load(folder / SPACE) if texts else None,
         log.select(texts).to_numpy().astype(np.float32) if texts else None,
@@ -275,7 +276,6 @@ def make_dataset(
     users: pl.DataFrame,
     items: pl.DataFrame,
     config: DataConfig,
-    manifest: dict[str, Any],
     texts: ItemTexts | None = None,
 ) -> Dataset:
     """Add codes, count features and popularity to an ordered, split log. `texts`: of `items`, row by row."""
@@ -285,7 +285,7 @@ def make_dataset(
     )
     space = None if texts is None else fit_space(texts.vectors, config.text.width, config.text.neighbours)
     nothing = Dataset(
-        log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), manifest, texts, space
+        log, users, items, config, np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int64), texts=texts, space=space
     )
     if config.strict_time:
         if not nothing.in_time_order:

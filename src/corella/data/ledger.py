@@ -4,18 +4,17 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from corella.columns import (
-    FILE_ROW,
-)
+from corella.columns import FILE_ROW
+from corella.data.preparation import Dropped
 from corella.errors import UserError, suggest
 
 
 @dataclass
 class Ledger:
-    """What was read, kept and dropped, and why; printed by `corella prepare` and kept in the manifest."""
+    """What was read, kept and dropped, and why; printed by `corella prepare` and kept with the dataset."""
 
     facts: dict[str, int] = field(default_factory=dict)
-    dropped: list[dict[str, str | int]] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def drop(self, frame: pl.DataFrame, bad: pl.Expr, reason: str, table: str, column: str) -> pl.DataFrame:
@@ -25,7 +24,7 @@ class Ledger:
             return frame
         first = marked.row(0, named=True)
         where = f"row {first[FILE_ROW]}, column {column}: {first.get(column)!r}"
-        self.dropped.append({"reason": reason, "rows": marked.height, "first": f"{table}, {where}"})
+        self.dropped.append(Dropped(reason, marked.height, f"{table}, {where}"))
         return frame.filter(~bad)
 
 

@@ -17,15 +17,25 @@ from corella.config import Config, DataConfig, TableConfig
 from corella.config.loading import load_config
 from corella.data.builtin import load_builtin
 from corella.data.clean import clean
-from corella.data.dataset import FORMAT, SPACE, TEXTS, Dataset, load_prepared, make_dataset
+from corella.data.dataset import (
+    FORMAT,
+    PREPARATION,
+    SETTINGS,
+    SPACE,
+    TEXTS,
+    Dataset,
+    load_prepared,
+    make_dataset,
+)
 from corella.data.ledger import Ledger
+from corella.data.preparation import Preparation, SplitFacts
 from corella.data.rows import ITEM_CODE, USER_CODE
 from corella.data.sources import read_table
 from corella.data.split import order_log, split_log, tied_share
 from corella.data.texts import fill_users
 from corella.errors import UserError
 from corella.features.text.items import read_items
-from corella.files import atomic_path, cache_folder, read_json, write_manifest
+from corella.files import atomic_path, cache_folder, read_value, write_manifest, write_value
 from corella.progress import Reporter
 
 _MANY_TIES = 0.01
@@ -47,7 +57,8 @@ def load_dataset(
         config = load_config(Path(config))
     fingerprint = _fingerprint(config.data, config.seed)
     folder = folder or cache_folder() / "prepared" / f"{config.data.source}-{fingerprint}"
-    known = read_json(folder / "manifest.json").get("fingerprint") if (folder / "manifest.json").is_file() else None
+    whole = (folder / "manifest.json").is_file() and (folder / PREPARATION).is_file()
+    known = read_value(folder / PREPARATION, Preparation).fingerprint if whole else None
     # What a database holds cannot be part of the fingerprint, so it is read each time.
     if any(table.uri for table in _tables(config.data)) or known != fingerprint:
         prepare(config.data, config.seed, folder, reporter)
@@ -79,10 +90,10 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
     began = time.monotonic()
     texts = read_items(long_texts(items), config.text, reporter)
     seconds = time.monotonic() - began
-    dataset = make_dataset(log.select(keep), users, items, config, {}, texts)
-    facts = {**_facts(dataset, ledger), "fingerprint": _fingerprint(config, seed), "text_seconds": seconds}
-    _write(dataset, facts, folder)
-    return replace(dataset, manifest=facts)
+    dataset = make_dataset(log.select(keep), users, items, config, texts)
+    made = replace(dataset, preparation=_preparation(dataset, ledger, seconds, _fingerprint(config, seed)))
+    write_dataset(made, folder)
+    return made
 
 
 def read_raw(config: DataConfig) -> RawTables:
@@ -95,7 +106,7 @@ def read_raw(config: DataConfig) -> RawTables:
     return RawTables(frames["interactions"], frames.get("users"), frames.get("items"), names)
 
 
-def _facts(dataset: Dataset, ledger: Ledger) -> dict[str, object]:
+def _preparation(dataset: Dataset, ledger: Ledger, text_seconds: float, fingerprint: str) -> Preparation:
     log = dataset.log
     parts = log.group_by(SPLIT).agg(
         rows=pl.len(),
@@ -104,24 +115,15 @@ def _facts(dataset: Dataset, ledger: Ledger) -> dict[str, object]:
         positive=pl.col(LABEL).mean(),
     )
     order = {"train": 0, "valid": 1, "test": 2, "history": 3}
-    return {
-        "format": FORMAT,
-        "config": dataset.config.model_dump(mode="json"),
-        "facts": {**ledger.facts, "users": dataset.users.height, "items": dataset.items.height},
-        "splits": sorted(parts.to_dicts(), key=lambda part: order[part["split"]]),
-        "dropped": ledger.dropped,
-        "warnings": ledger.warnings,
-        "counts": dataset.count_names,
-    }
+    return Preparation(
+        {**ledger.facts, "users": dataset.users.height, "items": dataset.items.height},
+        sorted((SplitFacts(**part) for part in parts.to_dicts()), key=lambda part: order[part.split]),
+        ledger.dropped, ledger.warnings, text_seconds, fingerprint,
+    )  # fmt: skip
 
 
 def write_dataset(dataset: Dataset, folder: Path) -> None:
-    """Write a prepared dataset again, into another folder."""
-    facts = {name: value for name, value in dataset.manifest.items() if name != "files"}
-    _write(dataset, {"format": FORMAT, "config": dataset.config.model_dump(mode="json"), **facts}, folder)
-
-
-def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:
+    """Write a prepared dataset: Parquet, safetensors and JSON, the manifest last; replaces one that is there."""
     _make_room(folder)
     counts = pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names])
     popularity = pl.DataFrame(dataset.popularity, schema=["item_answers", "item_likes"])
@@ -135,13 +137,16 @@ def _write(dataset: Dataset, facts: dict[str, object], folder: Path) -> None:
     if dataset.texts is not None and dataset.space is not None:
         dataset.texts.save(folder / TEXTS)
         dataset.space.save(folder / SPACE)
-    write_manifest(folder, facts)
+    write_value(folder / SETTINGS, dataset.config)
+    write_value(folder / PREPARATION, dataset.preparation)
+    write_manifest(folder, FORMAT)
 
 
 def _make_room(folder: Path) -> None:
     """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = [folder / name for name in ("manifest.json", "log.parquet", "users.parquet", "items.parquet", TEXTS, SPACE)]
+    tables = ("log.parquet", "users.parquet", "items.parquet")
+    ours = [folder / name for name in ("manifest.json", *tables, TEXTS, SPACE, SETTINGS, PREPARATION)]
     other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
     if other:
         raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")

@@ -7,7 +7,6 @@ and the same code scores them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ class Described:
     """A user or an item that the dataset does not know, as its request describes it."""
 
     text: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     """Column -> value (a list for a list column); what is missing is unknown."""
 
 

@@ -22,7 +22,7 @@ from corella.calibration import fit_calibrator, probability
 from corella.checkpoint import Checkpoints, Kept
 from corella.crm.outside import outside_logits
 from corella.data.samples import Samples, sample_users
-from corella.evaluation.baselines import OUTSIDE, PLAIN, Scores, conventional_scores, own_systems
+from corella.evaluation.baselines import OUTSIDE, PLAIN, Scores, conventional_scores, own_systems, train_baselines
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.differences import auc_differences, user_auc_differences
 from corella.evaluation.groups import bins, confidence_groups, group_table
@@ -73,9 +73,13 @@ def evaluate(
     valid, test = model.dataset.samples(model.validation.rows), model.dataset.samples("test")
     test = test.take(sample_users(test, config.evaluation.max_test, config.seed))
     z_llm, spent = _read_test(model, test, checkpoints, reporter)
-    reporter.say("evaluation: conventional models, curves, intervals")
+    reporter.say("evaluation: curves, intervals")
     neural, main = own_systems(model)
-    raw = {**conventional_scores(model, valid, test, neural, main), LLM: Scores(model.validation.logits, z_llm)}
+    baselines = train_baselines(model, checkpoints, reporter)
+    raw = {
+        **conventional_scores(model, baselines, valid, test, neural, main),
+        LLM: Scores(model.validation.logits, z_llm),
+    }
     if outside is not None:
         raw[OUTSIDE] = Scores(*(outside_logits(outside, model.dataset, part) for part in (valid, test)))
     calibrated = {name: _calibrate(model, valid, scores) for name, scores in raw.items()}

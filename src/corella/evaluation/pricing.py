@@ -85,7 +85,7 @@ def _training_seconds(model: FittedRanking) -> tuple[float, float, float]:
     spent = model.facts.seconds
     plain = sum(spent.get(name, 0.0) for name in ("stage 1", "trees"))
     text = sum(seconds for name, seconds in spent.items() if name.endswith("with text"))
-    read = float(model.dataset.manifest.get("text_seconds", 0.0))
+    read = model.dataset.preparation.text_seconds
     return plain, text + read, sum(spent.values()) - plain - text
 
 

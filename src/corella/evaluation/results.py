@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from corella.data.preparation import Preparation
 from corella.errors import UserError
 from corella.evaluation.rungs import Prices
 from corella.evaluation.systems import Kind, System
@@ -163,33 +164,6 @@ class Cost(Result):
     crm_milliseconds_per_sample: float
 
 
-class SplitFacts(Result):
-    """A part of the log."""
-
-    split: str
-    rows: int
-    users: int
-    items: int
-    positive: float
-
-
-class Dropped(Result):
-    """Rows that were left out."""
-
-    reason: str
-    rows: int
-    first: str
-
-
-class DatasetFacts(Result):
-    """What the figures were measured on."""
-
-    facts: dict[str, int | float | str] = Field(default_factory=dict)
-    splits: list[SplitFacts] = Field(default_factory=list)
-    dropped: list[Dropped] = Field(default_factory=list)
-    warnings: list[str] = Field(default_factory=list)
-
-
 class Machine(Result):
     """Where they were measured."""
 
@@ -265,7 +239,7 @@ class Metrics(Result):
 
     seed: int
     machine: Machine
-    dataset: DatasetFacts
+    dataset: Preparation
     ranking: RankingMetrics | None = None
     retrieval: RetrievalResult | None = None
     recommendations: list[Example] = Field(default_factory=list)

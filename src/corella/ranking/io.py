@@ -32,9 +32,9 @@ from corella.ranking.language import load_llm
 from corella.ranking.model import FittedRanking, ReadValidation
 from corella.ranking.results import Facts
 from corella.routing.features import Projection, RouterFeatures, text_signals
-from corella.routing.router import Router
+from corella.routing.router import Router, RouterState
 
-FORMAT = 8
+FORMAT = 9
 """Raised when the files of a saved model change their meaning."""
 
 
@@ -53,7 +53,7 @@ def save_ranking(ranking: FittedRanking, folder: Path | str) -> None:
             save_tensors(new / "soft-tokens.safetensors", llm.soft_tokens.state_dict(), {})
         read = {"rows": torch.from_numpy(validation.rows), "logits": torch.from_numpy(validation.logits)}
         save_tensors(new / "valid.safetensors", read, {})
-        write_json(new / "router.json", ranking.router.state())
+        write_value(new / "router.json", ranking.router.state())
         write_value(new / "decision.json", ranking.decision)
         if llm.correction is not None:
             write_value(new / "correction.json", llm.correction)
@@ -61,18 +61,16 @@ def save_ranking(ranking: FittedRanking, folder: Path | str) -> None:
         write_json(new / "features.json", {**projections, "head": features.head.text if features.head else None})
         write_value(new / "facts.json", ranking.facts)
         write_dataset(ranking.dataset, new / "dataset")
-        write_manifest(new, {"format": FORMAT})
+        write_manifest(new, FORMAT)
 
 
 def load_ranking(folder: Path | str, dataset: Dataset | None = None, build: Build = build_crm) -> FittedRanking:
     """Read a saved ranking after checking its hashes, with the dataset that it was saved with or another one, and the
     `build` that it was made with. Raises `UserError` for a folder that is no such thing, or of another format."""
     folder = Path(folder)
-    manifest = verify_manifest(folder)
-    if manifest.get("format") != FORMAT:
-        raise UserError(
-            f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}: train the run again"
-        )
+    kept = verify_manifest(folder).format
+    if kept != FORMAT:
+        raise UserError(f"{folder} has format {kept}; this version reads {FORMAT}: train the run again")
     config = load_config(folder / "config.yaml")
     dataset = dataset or load_prepared(folder / "dataset")
     rungs = load_rungs(folder, dataset, config.crm, build)
@@ -89,7 +87,7 @@ def load_ranking(folder: Path | str, dataset: Dataset | None = None, build: Buil
     kept = read_json(folder / "features.json")
     text = text_signals(dataset, llm.backbone, Projection(**kept["text"]))
     features = RouterFeatures(text, Trees(kept["head"]) if kept["head"] else None, Projection(**kept["hidden"]))
-    router = Router.from_state(read_json(folder / "router.json"), config.routing, config.seed)
+    router = Router.from_state(read_value(folder / "router.json", RouterState), config.routing, config.seed)
     valid = load_tensors(folder / "valid.safetensors")[0]
     validation = ReadValidation(valid["rows"].numpy(), valid["logits"].numpy())
     facts = read_value(folder / "facts.json", Facts)

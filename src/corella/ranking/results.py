@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,7 @@ class Facts:
     samples_per_request: float = 1.0
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def restore(self, kept: Mapping[str, Any]) -> None:
+    def restore(self, kept: Mapping[str, object]) -> None:
         """Take the values that a checkpoint holds; of mappings, what is not there already."""
         for name, value in kept.items():
             setattr(self, name, {**value, **getattr(self, name)} if isinstance(value, dict) else value)

@@ -34,17 +34,17 @@ def print_metrics(out: Console, metrics: Metrics) -> None:
 
 def print_prepared(out: Console, dataset: Dataset) -> None:
     """What was kept and dropped, and how the language model reads it."""
-    facts = dataset.manifest["facts"]
-    out.print(", ".join(f"{name}: {value:,}" for name, value in facts.items()))
+    made = dataset.preparation
+    out.print(", ".join(f"{name}: {value:,}" for name, value in made.facts.items()))
     table = Table("split", "rows", "users", "items", "positive")
-    for part in dataset.manifest["splits"]:
-        table.add_row(part["split"], *(f"{part[k]:,}" for k in ("rows", "users", "items")), f"{part['positive']:.1%}")
+    for part in made.splits:
+        table.add_row(part.split, f"{part.rows:,}", f"{part.users:,}", f"{part.items:,}", f"{part.positive:.1%}")
     out.print(table)
-    for drop in dataset.manifest["dropped"]:
-        out.print(f"dropped {drop['rows']:,} rows: {drop['reason']} (first: {drop['first']})", markup=False)
-    for warning in dataset.manifest["warnings"]:
+    for drop in made.dropped:
+        out.print(f"dropped {drop.rows:,} rows: {drop.reason} (first: {drop.first})", markup=False)
+    for warning in made.warnings:
         out.print(f"warning: {warning}", markup=False)
-    if not dataset.manifest["dropped"]:
+    if not made.dropped:
         out.print("nothing was dropped")
     for name, texts in (("items", dataset.items["text"]), ("users", dataset.users["text"])):
         shown = " | ".join(texts.unique(maintain_order=True).head(3))

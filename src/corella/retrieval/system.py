@@ -192,14 +192,13 @@ class Retrieval:
             if self.language_model is not None:
                 self.language_model.save(new / CLLM_FOLDER)
             write_dataset(self.dataset, new / "dataset")
-            write_manifest(new, {"format": FORMAT})
+            write_manifest(new, FORMAT)
 
     @classmethod
     def load(cls, folder: Path | str) -> "Retrieval":
         """Read a saved model after checking its hashes."""
         folder = Path(folder)
-        manifest = verify_manifest(folder)
-        if manifest.get("format") != FORMAT or not (folder / "linear.safetensors").is_file():
+        if verify_manifest(folder).format != FORMAT or not (folder / "linear.safetensors").is_file():
             raise UserError(f"{folder} is no retrieval of format {FORMAT}, which this version reads; train it again")
         dataset = load_prepared(folder / "dataset")
         text = None if dataset.vectors is None else text_part(dataset.vectors)

@@ -2,9 +2,8 @@
 to samples.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,18 @@ from corella.routing.policies import (
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class RouterState:
+    """A fitted router as data."""
+
+    crm: Calibrator
+    llm: Calibrator
+    blend: Blend
+    learned: list[str]
+    """The folds of the learned policy, in LightGBM's text format; empty where it was not learned."""
+    validation_priority: list[float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +78,16 @@ class Router:
             return np.asarray(z_llm, dtype=np.float64)
         return self.blend(z_crm, z_llm)
 
-    def state(self) -> dict[str, Any]:
-        """Everything as JSON-able data."""
-        return {
-            "crm": asdict(self.crm), "llm": asdict(self.llm), "blend": asdict(self.blend),
-            "learned": [trees.text for trees in self.learned.folds] if self.learned else None,
-            "validation_priority": self.validation_priority.tolist(),
-        }  # fmt: skip
+    def state(self) -> RouterState:
+        """What was fitted, as it is kept on disk."""
+        learned = [trees.text for trees in self.learned.folds] if self.learned else []
+        return RouterState(self.crm, self.llm, self.blend, learned, self.validation_priority.tolist())
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], config: RoutingConfig, seed: int) -> "Router":
+    def from_state(cls, state: RouterState, config: RoutingConfig, seed: int) -> "Router":
         """The router that `state()` described."""
-        learned = LearnedRouter([Trees(text) for text in state["learned"]]) if state["learned"] else None
-        return cls(
-            config, seed, Calibrator(**state["crm"]), Calibrator(**state["llm"]), Blend(**state["blend"]), learned,
-            np.array(state["validation_priority"]),
-        )  # fmt: skip
+        learned = LearnedRouter([Trees(text) for text in state.learned]) if state.learned else None
+        return cls(config, seed, state.crm, state.llm, state.blend, learned, np.array(state.validation_priority))
 
 
 def fit_router(

@@ -10,7 +10,7 @@ from corella.config.loading import changed, load_config, to_yaml
 from corella.errors import UserError
 from corella.evaluation.evaluate import evaluate
 from corella.evaluation.examples import example_recommendations
-from corella.evaluation.results import DatasetFacts, Metrics, read_metrics, write_metrics
+from corella.evaluation.results import Metrics, read_metrics, write_metrics
 from corella.evaluation.retrieval import evaluate_retrieval
 from corella.files import alone, atomic_path, write_text
 from corella.progress import Reporter
@@ -86,9 +86,7 @@ def _set_evaluation(folder: RunFolder, overrides: Sequence[str]) -> None:
 
 def _about(model: FittedRanking | Retrieval) -> Metrics:
     """What figures were measured on, and none yet."""
-    manifest = model.dataset.manifest
-    facts = {name: manifest[name] for name in ("facts", "splits", "dropped", "warnings") if name in manifest}
-    return Metrics(seed=model.config.seed, machine=machine(), dataset=DatasetFacts.model_validate(facts))
+    return Metrics(seed=model.config.seed, machine=machine(), dataset=model.dataset.preparation)
 
 
 def write_report(run: Path) -> None:

@@ -7,6 +7,7 @@ from corella.config import RANKING_ONLY, RETRIEVAL_ONLY, Config
 from corella.config.loading import changed, load_config, to_yaml
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
+from corella.evaluation.baselines import train_baselines
 from corella.evaluation.pricing import validation_prices
 from corella.files import alone, write_text
 from corella.progress import Reporter
@@ -36,9 +37,10 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Fi
             model = load_ranking(folder.model)
         else:
             dataset = load_dataset(config, reporter=reporter)
-            reporter.log("start", dataset=dataset.manifest.get("facts"), machine=machine().model_dump())
+            reporter.log("start", dataset=dataset.preparation.facts, machine=machine().model_dump())
             model = fit_ranking(config, dataset, folder.checkpoints, reporter)
             save_ranking(model, folder.model)
+    train_baselines(model, folder.checkpoints, reporter)
     prices = validation_prices(model)
     reporter.say(f"{recommendation(prices)} {override(prices, model.affordable)}")
     return model

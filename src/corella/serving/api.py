@@ -22,7 +22,7 @@ from corella.serving.keys import Key
 from corella.serving.limits import BodyLimit, Lag, RateLimit
 from corella.serving.metrics import Metrics
 from corella.serving.routes import NO_KEY, address, key_of, router, unguarded
-from corella.serving.schema import Problem
+from corella.serving.schema import CurvePoint, Problem, Wrong
 from corella.serving.service import Service
 from corella.serving.store import StoreError
 from corella.serving.traffic import Traffic
@@ -35,7 +35,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+_PROBLEMS: dict[int | str, dict[str, object]] = {
     code: {"model": Problem, "description": text}
     for code, text in (
         (401, "No key, or an unknown one"), (403, "The key may not do this"), (413, "The body is too large"),
@@ -45,7 +45,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def create_app(service: Service, keys: list[Key], curve: list[dict[str, float]]) -> FastAPI:
+def create_app(service: Service, keys: list[Key], curve: list[CurvePoint]) -> FastAPI:
     """The application. `keys`: empty where none are asked for; `curve`: AUC by share routed, as evaluation found it."""
     settings = service.settings
     context = Context(
@@ -131,7 +131,7 @@ async def _refused(request: Request, error: Any) -> JSONResponse:
 
 async def _wrong(request: Request, error: Any) -> JSONResponse:
     # Not what was sent: it may be long, secret, or no text at all.
-    details = [{"where": [_safe(p) for p in e["loc"]], "what": _safe(e["msg"])} for e in error.errors()[:20]]
+    details = [Wrong(where=[_safe(p) for p in e["loc"]], what=_safe(e["msg"])) for e in error.errors()[:20]]
     return _problem(422, "the request is not right", details)
 
 
@@ -144,7 +144,7 @@ async def _unstored(request: Request, error: Any) -> JSONResponse:
 
 
 def _problem(
-    status: int, error: str, details: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None
+    status: int, error: str, details: list[Wrong] | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     body = Problem(error=error, details=details or [])
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)

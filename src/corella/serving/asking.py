@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 class Answer:
     """What came of a shared prompt: logits [branches], or why there are none."""
 
-    logits: Floats | None
+    logits: Floats | None = None
     reason: str = ""
     """`deadline`, `overload` or `fault`."""
     items: list[str] = field(default_factory=list)

@@ -1,7 +1,6 @@
 """Items by their text, and what the training data tell of items and users."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +40,7 @@ class Catalogue:
         return [(self._ids[found[i]], self._texts[found[i]]) for i in order]
 
 
-def unknown(text: str, fields: Mapping[str, Any], known: Mapping[str, bool]) -> Described:
+def unknown(text: str, fields: Mapping[str, object], known: Mapping[str, bool]) -> Described:
     """Somebody or something described. Raises `UserError` for a field that is not among the `known` ones, or that is a
     list where it has single values, or the other way round."""
     for name, value in fields.items():

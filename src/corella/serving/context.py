@@ -6,6 +6,7 @@ from corella.serving.catalogue import Catalogue
 from corella.serving.keys import Key
 from corella.serving.limits import Lag, RateLimit
 from corella.serving.metrics import Metrics
+from corella.serving.schema import CurvePoint
 from corella.serving.service import Service
 from corella.serving.traffic import Traffic
 
@@ -17,7 +18,7 @@ class Context:
     service: Service
     keys: list[Key]
     """Empty where none are asked for."""
-    curve: list[dict[str, float]]
+    curve: list[CurvePoint]
     """AUC by share routed, as evaluation found it."""
     catalogue: Catalogue
     metrics: Metrics

@@ -22,8 +22,9 @@ import numpy.typing as npt
 from corella.llm.prefix import SharedPrompt
 from corella.runs.folder import RunFolder
 from corella.serving.asking import Answer
+from corella.serving.messages import Found, Job, Late, Ready, Retrieval, Scored, answer_of, pack, unpack
 from corella.serving.speed import Speed
-from corella.serving.worker import Job, Retrieval, serve_language_model, unpack
+from corella.serving.worker import serve_language_model
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -173,7 +174,7 @@ class ProcessEngine:
             self._number += 1
             job = Job(self._number, user, deadline, prompt)
             tokens = self.unread(user, prompt.prefix) + sum(map(len, prompt.branches))
-            futures.append(self._send(job.number, job.pack(), tokens, deadline))
+            futures.append(self._send(job.number, pack(job), tokens, deadline))
         done, late = await asyncio.wait(futures, timeout=max(deadline - time.monotonic(), 0))
         if self._speed is not None and late and fair:
             self._speed.late()
@@ -194,7 +195,7 @@ class ProcessEngine:
         if not self._retrieves or self.room(deadline - time.monotonic()) < tokens:
             return []
         self._number += 1
-        message = Retrieval(self._number, user_id, deadline, liked, without, k).pack()
+        message = pack(Retrieval(self._number, user_id, deadline, liked, without, k))
         future = self._send(self._number, message, tokens, deadline)
         done, _ = await asyncio.wait([future], timeout=max(deadline - time.monotonic(), 0))
         return future.result().items if done else []
@@ -262,28 +263,22 @@ class ProcessEngine:
                 self.on_fault(f"the language model's process does not start: {error}")
 
     def _take(self, message: bytes) -> None:
-        head, logits = unpack(message, np.float32)
-        if "per_token" in head:
-            self._speed, self._backoff = Speed(head["fixed"], head["per_token"]), 1.0
+        told = unpack(message)
+        if isinstance(told, Ready):
+            self._speed, self._backoff = Speed(told.fixed, told.per_token), 1.0
             if self._loading is not None:
                 self._loading.cancel()
             self.on_ready()
-            return
-        future = self._waiting.pop(head["number"]).future
-        if head.get("error"):
-            self.on_fault(head["error"])
-        elif self._speed is not None and "keeps" in head:
-            self._keeps = head["keeps"]
-            if head["read"] > 0:
-                self._speed.passed(head["read"], head["seconds"])
-        if future.done():
-            return  # nobody waits any more
-        if head.get("late"):
-            future.set_result(Answer(None, "deadline"))
-        elif head.get("error"):
-            future.set_result(Answer(None, "fault"))
-        else:
-            future.set_result(Answer(logits, items=head.get("items", [])))
+        elif isinstance(told, Late | Scored | Found):
+            if isinstance(told, Scored) and not told.error:
+                self._keeps = told.keeps
+                if self._speed is not None and told.read > 0:
+                    self._speed.passed(told.read, told.seconds)
+            if not isinstance(told, Late) and told.error:
+                self.on_fault(told.error)
+            future = self._waiting.pop(told.number).future
+            if not future.done():  # else nobody waits any more
+                future.set_result(answer_of(told))
 
     def _close(self, reason: str) -> None:
         self._speed = None

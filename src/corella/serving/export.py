@@ -39,7 +39,7 @@ def export(run: Path, folder: Path) -> None:
             adapted = hasattr(backbone.model, "merge_and_unload")  # else all weights were trained
             merged = backbone.model.to(torch.float32).merge_and_unload().to(dtype) if adapted else backbone.model
             save_whole(replace(backbone, model=merged), model)
-        write_manifest(model, {"format": manifest["format"]})
+        write_manifest(model, manifest.format)
         _open(model)
         if held.has_retrieval:
             retrieval = both.enter_context(new_folder(folder.resolve() / "retrieval"))
@@ -84,5 +84,5 @@ def _export_retrieval(source: Path, folder: Path) -> None:
         if config.retrieval.layers is not None:
             cut_layers(backbone, config.retrieval.layers)
         save_whole(backbone, beside)
-        write_manifest(beside, {"format": verify_manifest(source / CLLM_FOLDER)["format"]})
-    write_manifest(folder, {"format": manifest["format"]})
+        write_manifest(beside, verify_manifest(source / CLLM_FOLDER).format)
+    write_manifest(folder, manifest.format)

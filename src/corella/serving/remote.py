@@ -9,7 +9,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -131,7 +131,7 @@ class RemoteEngine:
         least = min(top.values())
         return (least if yes is None else yes) - (least if no is None else no)
 
-    def _post(self, body: dict[str, Any], deadline: float) -> dict[str, Any]:
+    def _post(self, body: Mapping[str, object], deadline: float) -> Any:
         seconds = deadline - time.monotonic()
         if seconds <= 0:  # it has waited for a thread until nobody waited for it
             raise TimeoutError
@@ -142,15 +142,14 @@ class RemoteEngine:
         asked = urllib.request.Request(f"{self._endpoint.url.rstrip('/')}/completions", data, headers)  # noqa: S310
         try:
             with urllib.request.urlopen(asked, timeout=seconds) as answer:  # noqa: S310
-                found: dict[str, Any] = json.load(answer)
-                return found
+                return json.load(answer)
         except urllib.error.URLError as error:
             if isinstance(error.reason, TimeoutError):
                 raise TimeoutError from None
             raise
 
 
-def _likeliest(found: dict[str, Any]) -> dict[str, float]:
+def _likeliest(found: Any) -> dict[str, float]:
     """Log-probabilities of the first new token: as vLLM lists them, or as llama.cpp does."""
     if "top_logprobs" in found:
         top: dict[str, float] = found["top_logprobs"][0]

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -22,11 +22,16 @@ from corella.serving.schema import (
     Accepted,
     Answered,
     Asking,
+    Curve,
     FoundItem,
+    History,
+    HistoryRow,
     NewEvent,
+    Readiness,
     RecommendRequest,
     ScoreRequest,
     Timing,
+    TrafficNow,
 )
 from corella.serving.service import Scored
 from corella.serving.traffic import Request as Counted
@@ -161,34 +166,35 @@ async def users(
 
 
 @router.get("/v1/users/{user_id:path}/history", dependencies=READ, summary="What a user has answered")
-async def history(user_id: str, context: Shared, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
+async def history(user_id: str, context: Shared, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> History:
     """The newest answers first, and the user's text; empty for somebody unknown."""
     await context.service.sync()
     live = context.service.live
     past = live.answered(user_id)[::-1]
-    rows = [{"item_id": i, "text": context.catalogue.text(i), "liked": bool(label)} for i, label in past[:limit]]
-    return {"user_id": user_id, "text": live.user_text(user_id), "answers": len(past), "history": rows}
+    rows = [HistoryRow(item_id=i, text=context.catalogue.text(i), liked=bool(label)) for i, label in past[:limit]]
+    return History(user_id=user_id, text=live.user_text(user_id), answers=len(past), history=rows)
 
 
 @router.get("/v1/curve", dependencies=READ, summary="What the language model's budget buys")
-async def curve(context: Shared) -> dict[str, Any]:
+async def curve(context: Shared) -> Curve:
     """AUC on test rows by the share routed, as the run's evaluation measured it, and what an item costs."""
     service = context.service
     share = service.model.share if service.settings.share is None else service.settings.share
-    return {
-        "share": share, "deadline_ms": service.settings.deadline_ms,
-        "milliseconds_per_item": service.model.facts.milliseconds_per_sample, "curve": context.curve,
-    }  # fmt: skip
+    return Curve(
+        share=share, deadline_ms=service.settings.deadline_ms,
+        milliseconds_per_item=service.model.facts.milliseconds_per_sample, curve=context.curve,
+    )  # fmt: skip
 
 
 @router.get("/v1/traffic", dependencies=READ, summary="The last ten minutes")
-async def traffic(context: Shared) -> dict[str, Any]:
+async def traffic(context: Shared) -> TrafficNow:
     """Requests, latency by path, share routed, fallbacks."""
     engine = context.service.engine
     trust = None if engine is None else engine.trust
-    state = "off" if engine is None else "ready" if engine.ready else "not ready"
-    about = {"engine": state, "trust": trust, "store": context.service.healthy, "lag": context.lag.seconds}
-    return {**context.traffic.summary(), **about}
+    return TrafficNow(
+        window=context.traffic.summary(), engine="off" if engine is None else "ready" if engine.ready else "not ready",
+        trust=trust, store=context.service.healthy, lag=context.lag.seconds,
+    )  # fmt: skip
 
 
 @unguarded.get("/healthz")
@@ -198,12 +204,12 @@ async def healthy() -> dict[str, str]:
 
 
 @unguarded.get("/readyz")
-async def ready(response: Response, context: Shared) -> dict[str, Any]:
+async def ready(response: Response, context: Shared) -> Readiness:
     """Ready as soon as the conventional model can answer; the language model may still be loading."""
     service = context.service
     await service.sync()
     response.status_code = 200 if service.healthy else 503
-    return {"store": service.healthy, "language_model": service.engine is not None and service.engine.ready}
+    return Readiness(store=service.healthy, language_model=service.engine is not None and service.engine.ready)
 
 
 @unguarded.get("/metrics")

@@ -1,8 +1,10 @@
 """Requests and answers of the API, version 1."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+
+from corella.serving.traffic import Summary
 
 Identifier = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="As in the training data.")
@@ -153,8 +155,65 @@ class FoundItem(BaseModel):
     text: str
 
 
+class HistoryRow(BaseModel):
+    """What a user said of one item."""
+
+    item_id: str
+    text: str
+    liked: bool
+
+
+class History(BaseModel):
+    """A user's answers."""
+
+    user_id: str
+    text: str = Field(description="What is said of the user; empty for somebody unknown.")
+    answers: int = Field(description="How many are known; `history` may hold fewer.")
+    history: list[HistoryRow] = Field(description="The newest first.")
+
+
+class CurvePoint(BaseModel):
+    """What a share of language model is worth."""
+
+    share: float = Field(description="Of the items that are sent to it, 0 to 1.")
+    auc: float = Field(description="On test rows.")
+
+
+class Curve(BaseModel):
+    """What the language model's budget buys, as the run's evaluation measured it."""
+
+    share: float = Field(description="In force now, 0 to 1.")
+    deadline_ms: float
+    milliseconds_per_item: float = Field(description="Of the language model, for a new item, where training ran.")
+    curve: list[CurvePoint] = Field(description="Empty where the run was not evaluated.")
+
+
+class TrafficNow(BaseModel):
+    """The last ten minutes, and the state of the service's parts."""
+
+    window: Summary
+    engine: Literal["off", "ready", "not ready"] = Field(description="The language model's.")
+    trust: float | None = Field(description="Share of the promised speed that the engine is trusted with, 0 to 1.")
+    store: bool = Field(description="Whether it keeps events.")
+    lag: float = Field(description="Of the event loop, in seconds.")
+
+
+class Readiness(BaseModel):
+    """Whether requests can be answered."""
+
+    store: bool
+    language_model: bool = Field(description="Without it the conventional model answers.")
+
+
+class Wrong(BaseModel):
+    """One thing that was wrong."""
+
+    where: list[str] = Field(description="The path within the request.")
+    what: str
+
+
 class Problem(BaseModel):
     """What was wrong, and where."""
 
     error: str
-    details: list[dict[str, Any]] = Field(default_factory=list)
+    details: list[Wrong] = Field(default_factory=list)

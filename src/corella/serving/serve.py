@@ -22,6 +22,7 @@ from corella.serving.asking import Engine
 from corella.serving.engine import ProcessEngine
 from corella.serving.keys import Key, read_keys
 from corella.serving.remote import Endpoint, RemoteEngine
+from corella.serving.schema import CurvePoint
 from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
 from corella.serving.store import open_store
@@ -106,7 +107,7 @@ def drop_blocks(model: FittedRanking) -> None:
     setattr(model.llm.backbone.decoder, transformer_blocks(model.llm.backbone)[0], nn.ModuleList())
 
 
-def read_curve(run: Path) -> list[dict[str, float]]:
+def read_curve(run: Path) -> list[CurvePoint]:
     """AUC on test rows by the share routed, by the run's own conventional model and policy; empty where the run was not
     evaluated."""
     path = RunFolder(run).metrics
@@ -117,4 +118,4 @@ def read_curve(run: Path) -> list[dict[str, float]]:
         return []
     ours = (ranking.final.policy, ranking.final.combine)
     points = [point for point in ranking.curves.get(ranking.main_crm, []) if (point.policy, point.combine) == ours]
-    return [{"share": point.share, "auc": point.auc} for point in points]
+    return [CurvePoint(share=point.share, auc=point.auc) for point in points]

@@ -7,11 +7,14 @@ process appended behind a cursor, in one order for all, so several servers on on
 
 import sqlite3
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from corella.errors import UserError
 from corella.serving.live import Event
+
+if TYPE_CHECKING:
+    pass
 
 PAGE = 10_000
 
@@ -160,7 +163,7 @@ class PostgresStore:
         import psycopg
 
         self._url, self._psycopg = url, psycopg
-        self._connections: dict[str, Any] = {}
+        self._connections: dict[str, psycopg.Connection] = {}
         """One to read and one to append."""
         self._run(
             "append",

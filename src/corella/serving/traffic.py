@@ -4,7 +4,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,36 @@ class Request:
     def by(self) -> str:
         """Which path it took."""
         return "llm" if self.routed else "crm"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of the requests that took one path, in milliseconds."""
+
+    requests: int
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A window of requests."""
+
+    seconds: float
+    """Its length."""
+    requests: int
+    items: int
+    share_routed: float
+    """Of the items, 0 to 1."""
+    share_answered: float
+    """Of the items, those that the language model answered in time."""
+    latency: dict[str, Latency]
+    """By path: `crm` or `llm`; a path that nobody took is missing."""
+    fallbacks: dict[str, int]
+    """Routed prompts without an answer, by reason."""
+    slots: dict[str, list[int]]
+    """By path: requests in each sixtieth of the window, the oldest first."""
 
 
 def _no_latencies() -> npt.NDArray[np.int64]:
@@ -73,9 +102,8 @@ class Traffic:
         slot.fallbacks.update(request.fallbacks)
         slot.latencies[_PATHS.index(request.by), np.searchsorted(_EDGES, request.milliseconds)] += 1
 
-    def summary(self) -> dict[str, Any]:
-        """JSON-able: totals, latency by path, fallbacks, and requests a slot of the window, the oldest first. The last
-        slot has only begun, so the window is up to a sixtieth shorter than it says."""
+    def summary(self) -> Summary:
+        """Of the window. The last slot has only begun, so it is up to a sixtieth shorter than it says."""
         first = self._number(self._clock()) - _SLOTS + 1
         recent = [slot for slot in self._slots if slot.number >= first]
         items = sum(slot.items for slot in recent)
@@ -85,17 +113,16 @@ class Traffic:
         for n, path in enumerate(_PATHS):
             total = int(bins[n].sum())
             if total:
-                latency[path] = {"requests": total, **{f"p{q}": _percentile(bins[n], q) for q in (50, 95, 99)}}
+                latency[path] = Latency(total, *(_percentile(bins[n], q) for q in (50, 95, 99)))
             slots[path] = [0] * _SLOTS
             for slot in recent:
                 slots[path][min(slot.number - first, _SLOTS - 1)] += int(slot.latencies[n].sum())
-        return {
-            "seconds": self._seconds, "requests": int(bins.sum()), "items": items,
-            "share_routed": sum(slot.routed for slot in recent) / items if items else 0.0,
-            "share_answered": sum(slot.answered for slot in recent) / items if items else 0.0,
-            "latency": latency, "fallbacks": dict(sum((slot.fallbacks for slot in recent), Counter[str]())),
-            "slots": slots,
-        }  # fmt: skip
+        return Summary(
+            self._seconds, int(bins.sum()), items,
+            sum(slot.routed for slot in recent) / items if items else 0.0,
+            sum(slot.answered for slot in recent) / items if items else 0.0,
+            latency, dict(sum((slot.fallbacks for slot in recent), Counter[str]())), slots,
+        )  # fmt: skip
 
     def _number(self, moment: float) -> int:
         return int(moment * _SLOTS / self._seconds)

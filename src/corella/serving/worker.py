@@ -1,17 +1,15 @@
 """The language model's own process: it can be slow, be killed or fail, and the service goes on without it.
 
-Messages are a line of JSON and a buffer of numbers. A job is a shared prompt with a deadline; jobs that arrive within a
+A job is a shared prompt with a deadline; jobs that arrive within a
 few milliseconds share a pass; a job whose deadline has passed is not begun.
 """
 
-import json
 import os
 import signal
 import time
-from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,7 @@ import torch
 from corella.llm.backbone import Backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.runs.folder import RunFolder
+from corella.serving.messages import Found, Job, Late, Ready, Retrieval, Scored, pack, unpack
 
 if TYPE_CHECKING:
     from corella.retrieval.system import Retrieval as Retriever
@@ -28,62 +27,6 @@ Floats = npt.NDArray[np.float32]
 
 _FEW, _MANY, _PASSES = 16, 256, 3
 """Tokens of the passes that tell how fast this machine is, and how many passes of each size."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A shared prompt and when its answer is of no use any more. Without branches: only read the prefix and keep it."""
-
-    number: int
-    user: str
-    """The key under which the prefix is kept; empty: it is not."""
-    deadline: float
-    """In seconds of `time.monotonic`, which all processes of a machine share."""
-    prompt: SharedPrompt
-
-    def pack(self) -> bytes:
-        """As one message."""
-        pieces = [self.prompt.prefix, *self.prompt.branches]
-        head = {
-            "number": self.number, "user": self.user, "deadline": self.deadline, "lengths": [len(p) for p in pieces],
-        }  # fmt: skip
-        return pack(head, np.concatenate(pieces).astype(np.int32))
-
-    @classmethod
-    def unpack(cls, message: bytes) -> "Job":
-        """The job that `pack` made a message of."""
-        head, ids = unpack(message, np.int32)
-        prefix, *branches = np.split(ids.astype(np.int64), np.cumsum(head["lengths"])[:-1])
-        prompt = SharedPrompt(prefix, branches, np.arange(len(branches)))
-        return cls(head["number"], head["user"], head["deadline"], prompt)
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """A question for candidates: the items that somebody liked, oldest first, and those that must not come."""
-
-    number: int
-    user_id: str
-    """Empty for somebody without an id."""
-    deadline: float
-    liked: list[str]
-    without: list[str]
-    k: int
-
-    def pack(self) -> bytes:
-        """As one message."""
-        return pack(asdict(self), np.zeros(0, np.int32))
-
-
-def pack(head: dict[str, Any], numbers: npt.NDArray[Any]) -> bytes:
-    """A line of JSON, then the numbers' bytes."""
-    return json.dumps(head).encode() + b"\n" + numbers.tobytes()
-
-
-def unpack(message: bytes, dtype: Any) -> tuple[dict[str, Any], npt.NDArray[Any]]:
-    """What `pack` made a message of."""
-    line, _, rest = message.partition(b"\n")
-    return json.loads(line), np.frombuffer(rest, dtype=dtype)
 
 
 def serve_language_model(
@@ -101,7 +44,7 @@ def serve_language_model(
     torch.set_num_threads(threads)  # loading sets what the run's configuration says
     fixed, per_token = _measure(scorer)
     try:
-        connection.send_bytes(pack({"fixed": fixed, "per_token": per_token}, np.zeros(0, np.float32)))
+        connection.send_bytes(pack(Ready(fixed, per_token)))
         while True:
             received = _collect(connection, batch_tokens, wait)
             now = time.monotonic()
@@ -109,7 +52,7 @@ def serve_language_model(
             kept = [job for job in received if job.deadline > now]
             for job in received:
                 if job.deadline <= now:
-                    connection.send_bytes(pack({"number": job.number, "late": True}, np.zeros(0, np.float32)))
+                    connection.send_bytes(pack(Late(job.number)))
             for job in kept:
                 if isinstance(job, Retrieval):
                     _retrieve(connection, retriever, job)
@@ -136,14 +79,14 @@ def _load_retrieval(run: Path) -> "Retriever | None":
 
 
 def _retrieve(connection: Connection, retriever: "Retriever | None", job: Retrieval) -> None:
-    error, items = "", []
+    error = ""
+    items: list[str] = []
     try:
         if retriever is not None:
             items = retriever.retrieve(job.user_id, job.liked, job.without, job.k)
     except (RuntimeError, ValueError, IndexError) as problem:
         error = f"{type(problem).__name__}: {problem}"
-    head = {"number": job.number, "error": error, "items": items}
-    connection.send_bytes(pack(head, np.zeros(0, np.float32)))
+    connection.send_bytes(pack(Found(job.number, error, items)))
 
 
 def _measure(scorer: PrefixScorer) -> tuple[float, float]:
@@ -173,9 +116,10 @@ def _collect(connection: Connection, batch_tokens: int, wait: float) -> list[Job
 
 
 def _receive(connection: Connection) -> Job | Retrieval:
-    message = connection.recv_bytes()
-    head, _ = unpack(message, np.int32)
-    return Retrieval(**head) if "liked" in head else Job.unpack(message)
+    job = unpack(connection.recv_bytes())
+    if not isinstance(job, Job | Retrieval):
+        raise OSError(f"{type(job).__name__} is no job")
+    return job
 
 
 def _tokens(job: Job | Retrieval) -> int:
@@ -194,5 +138,4 @@ def _answer(connection: Connection, scorer: PrefixScorer, jobs: list[Job]) -> No
     # What a pass took is said once, with its last answer.
     reads = [0] * (len(jobs) - 1) + [0 if error else scorer.read]
     for job, logits, read in zip(jobs, found, reads, strict=True):
-        head = {"number": job.number, "error": error, "seconds": seconds, "read": read, "keeps": len(scorer.cache)}
-        connection.send_bytes(pack(head, logits.astype(np.float32)))
+        connection.send_bytes(pack(Scored(job.number, error, seconds, read, len(scorer.cache), logits)))

@@ -2,8 +2,8 @@
 settings.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from corella.columns import RawTables
 from corella.data.builtin import (
@@ -18,20 +18,19 @@ from corella.data.builtin import (
     polis,
 )
 
-_MODULES: dict[str, Any] = {
-    "ml-100k": ml_100k,
-    "ml-1m": ml_1m,
-    "ml-1m-collm": ml_1m_collm,
-    "bookcrossing": bookcrossing,
-    "amazon": amazon,
-    "amazon-books": amazon_books,
-    "amazon-scientific": amazon_scientific,
-    "amazon-p5": amazon_p5,
-    "polis": polis,
+_LOAD: dict[str, Callable[[Path | None], RawTables]] = {
+    "ml-100k": ml_100k.load,
+    "ml-1m": ml_1m.load,
+    "ml-1m-collm": ml_1m_collm.load,
+    "bookcrossing": bookcrossing.load,
+    "amazon": amazon.load,
+    "amazon-books": amazon_books.load,
+    "amazon-scientific": amazon_scientific.load,
+    "amazon-p5": amazon_p5.load,
+    "polis": polis.load,
 }
 
 
 def load_builtin(source: str, path: Path | None) -> RawTables:
     """Raw tables of a built-in dataset from the folder `path` (not used by `ml-100k`)."""
-    tables: RawTables = _MODULES[source].load(path)
-    return tables
+    return _LOAD[source](path)

@@ -19,15 +19,15 @@ from corella.columns import FILE_ROW, ITEM, RATING, REVIEW, TIME, USER, RawTable
 from corella.data.builtin.amazon_files import chunks, find
 from corella.errors import UserError
 
-_REVIEWS: dict[str, Any] = {
-    "reviewerID": pl.String, "asin": pl.String, "overall": pl.Float32, "unixReviewTime": pl.Int64,
-    "reviewText": pl.String,
-}  # fmt: skip
+_REVIEWS = pl.Schema({
+    "reviewerID": pl.String(), "asin": pl.String(), "overall": pl.Float32(), "unixReviewTime": pl.Int64(),
+    "reviewText": pl.String(),
+})  # fmt: skip
 _OURS = {"reviewerID": USER, "asin": ITEM, "overall": RATING, "unixReviewTime": TIME, "reviewText": REVIEW}
-_ITEMS: dict[str, Any] = {
-    ITEM: pl.String, "title": pl.String, "brand": pl.String, "category": pl.List(pl.String), "description": pl.String,
-    FILE_ROW: pl.UInt32,
-}  # fmt: skip
+_ITEMS = pl.Schema({
+    ITEM: pl.String(), "title": pl.String(), "brand": pl.String(), "category": pl.List(pl.String),
+    "description": pl.String(), FILE_ROW: pl.UInt32(),
+})  # fmt: skip
 
 
 def load(path: Path | None) -> RawTables:
@@ -65,13 +65,12 @@ def _items(path: Path, asked: set[str]) -> Iterator[tuple[Any, ...]]:
         ) from None
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _parse(line: str) -> Any:
     """One line: JSON (2018), or a Python literal (2014)."""
     try:
-        item: dict[str, Any] = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError:
-        item = ast.literal_eval(line)
-    return item
+        return ast.literal_eval(line)
 
 
 def _text(value: Any) -> str:

@@ -14,8 +14,10 @@ from corella.columns import ITEM, RATING, TIME, USER, RawTables
 from corella.data.builtin.amazon_files import chunks, find
 
 _TITLE = 150
-_REVIEW = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float32, "unixReviewTime": pl.Int64}
-_BOOK = {"asin": pl.String, "title": pl.String, "brand": pl.String, "category": pl.List(pl.String)}
+_REVIEW = pl.Schema(
+    {"reviewerID": pl.String(), "asin": pl.String(), "overall": pl.Float32(), "unixReviewTime": pl.Int64()}
+)
+_BOOK = pl.Schema({"asin": pl.String(), "title": pl.String(), "brand": pl.String(), "category": pl.List(pl.String)})
 
 
 def load(path: Path | None, user_core: int = 60, item_core: int = 40) -> RawTables:

@@ -3,9 +3,8 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -25,7 +24,7 @@ def find(folder: Path, pattern: str, what: str, without: str = "\0") -> Path:
     return found[0]
 
 
-def chunks(path: Path, schema: Mapping[str, Any]) -> Iterator[pl.DataFrame]:
+def chunks(path: Path, schema: pl.Schema) -> Iterator[pl.DataFrame]:
     """The columns of `schema`, a bounded number of bytes at a time; adds `FILE_ROW`."""
     row = 1
     try:

@@ -177,15 +177,15 @@ class CLLM4Rec:
         with new_folder(folder) as new:
             write_text(new / "config.yaml", to_yaml(self.config))
             save_tensors(new / "retrieval.safetensors", self.model.state_dict(), {})
-            write_manifest(new, {"format": FORMAT})
+            write_manifest(new, FORMAT)
 
     @classmethod
     def load(cls, folder: Path | str, dataset: Dataset) -> "CLLM4Rec":
         """Read a saved model after checking its hashes; `dataset`: what it was trained on."""
         folder = Path(folder)
-        manifest = verify_manifest(folder)
-        if manifest.get("format") != FORMAT:
-            raise UserError(f"{folder} has format {manifest.get('format')}; this version reads {FORMAT}")
+        kept = verify_manifest(folder).format
+        if kept != FORMAT:
+            raise UserError(f"{folder} has format {kept}; this version reads {FORMAT}")
         self = cls(load_config(folder / "config.yaml"))
         self._attach(dataset, load_base(folder, self.config))
         self.model.load_state_dict(load_tensors(folder / "retrieval.safetensors")[0])

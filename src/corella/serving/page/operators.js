@@ -17,16 +17,16 @@ function rows(table, lines, none) {
 
 async function refresh() {
   try {
-    const t = await call("v1/traffic");
+    const t = await call("v1/traffic"), last = t.window;
     at("tiles").replaceChildren(
-      tile("requests", t.requests.toLocaleString()), tile("items scored", t.items.toLocaleString()),
-      tile("routed to the language model", percent(t.share_routed)), tile("answered by it", percent(t.share_answered)),
+      tile("requests", last.requests.toLocaleString()), tile("items scored", last.items.toLocaleString()),
+      tile("routed to the language model", percent(last.share_routed)), tile("answered by it", percent(last.share_answered)),
       tile("language model", t.engine, t.engine !== "ready"), tile("its speed counted on", t.trust === null ? "none" : percent(t.trust), t.trust !== null && t.trust < 0.3),
       tile("store of answers", t.store ? "ok" : "does not answer", !t.store), tile("the loop is late by", ms(1000 * t.lag), t.lag > 0.1),
     );
-    drawTraffic(at("traffic"), t.slots);
-    rows("latency", Object.entries(t.latency).map(([path, l]) => [NAMES[path], l.requests, ms(l.p50), ms(l.p95), ms(l.p99)]), "no requests yet");
-    rows("fallbacks", Object.entries(t.fallbacks).map(([reason, n]) => [REASONS[reason] || reason, n]), "none");
+    drawTraffic(at("traffic"), last.slots);
+    rows("latency", Object.entries(last.latency).map(([path, l]) => [NAMES[path], l.requests, ms(l.p50), ms(l.p95), ms(l.p99)]), "no requests yet");
+    rows("fallbacks", Object.entries(last.fallbacks).map(([reason, n]) => [REASONS[reason] || reason, n]), "none");
     at("says").textContent = "The last ten minutes, anew every two seconds.";
     at("says").classList.remove("trouble");
   } catch (error) {
