@@ -12,6 +12,7 @@ from corella.config import DataConfig
 from corella.data.clean import clean
 from corella.data.dataset import Dataset
 from corella.data.ledger import Ledger
+from corella.data.preparation import Dropped
 from corella.data.split import tied_share
 from corella.errors import UserError
 
@@ -71,9 +72,7 @@ def test_label_column(run: Clean, log: pl.DataFrame) -> None:
     cleaned, _, _, ledger = run(labelled, label="label")
     assert cleaned["label"].to_list() == [1, 0, 1]
     assert cleaned["rating"].to_list() == [5.0, 4.0, 1.0]  # numbers here too
-    assert ledger.dropped == [
-        {"reason": "label is neither 0 nor 1", "rows": 1, "first": "log.csv, row 4, column label: 2.0"}
-    ]
+    assert ledger.dropped == [Dropped("label is neither 0 nor 1", 1, "log.csv, row 4, column label: 2.0")]
 
 
 def test_missing_columns_are_named(run: Clean, log: pl.DataFrame) -> None:
@@ -106,7 +105,7 @@ def test_bad_rows_are_dropped_counted_and_named(
     row = pl.int_range(pl.len()) == 2
     cleaned, _, _, ledger = run(log.with_columns(pl.when(row).then(pl.lit(value)).otherwise(column).alias(column)))
     assert cleaned.height == 3
-    assert ledger.dropped == [{"reason": reason, "rows": 1, "first": f"log.csv, row 4, column {column}: {value!r}"}]
+    assert ledger.dropped == [Dropped(reason, 1, f"log.csv, row 4, column {column}: {value!r}")]
 
 
 def test_when_nothing_is_left_the_reasons_are_given(run: Clean, log: pl.DataFrame) -> None:
@@ -120,12 +119,10 @@ def test_unknown_item_and_empty_text(run: Clean, log: pl.DataFrame) -> None:
     cleaned, _, kept, ledger = run(more, items)
     assert kept["item_id"].to_list() == ["a"]
     assert cleaned["item_id"].to_list() == ["a", "a"]
-    assert ledger.dropped[0]["first"] == "items.csv, row 3, column title: ' '"
-    assert ledger.dropped[1] == {
-        "reason": "item without a row or a text in the item table",
-        "rows": 6,
-        "first": "log.csv, row 3, column item_id: 'b'",
-    }
+    assert ledger.dropped[0].first == "items.csv, row 3, column title: ' '"
+    assert ledger.dropped[1] == Dropped(
+        "item without a row or a text in the item table", 6, "log.csv, row 3, column item_id: 'b'"
+    )
 
 
 def test_no_item_table(
@@ -148,7 +145,7 @@ def test_repeated_and_empty_rows_of_the_item_table(run: Clean, log: pl.DataFrame
     items = pl.DataFrame({"item_id": ["a", "b", "a", None], "title": ["A", "B", "A again", "nobody"]})
     _, _, kept, ledger = run(log, items)
     assert kept.select("item_id", "title").rows() == [("a", "A"), ("b", "B")]
-    assert [d["reason"] for d in ledger.dropped] == [
+    assert [d.reason for d in ledger.dropped] == [
         "empty id",
         "item_id comes more than once; the first is kept",
     ]
@@ -231,13 +228,13 @@ def test_core_goes_on_until_nothing_more_falls(run: Clean) -> None:
     )
     assert users["user_id"].to_list() == ["u", "w", "x"]
     assert items["item_id"].to_list() == ["a", "b", "d"]
-    assert [d["rows"] for d in ledger.dropped] == [2]
+    assert [d.rows for d in ledger.dropped] == [2]
 
 
 def test_only_likes(run: Clean, log: pl.DataFrame) -> None:
     cleaned, _, _, ledger = run(log, only_likes=True)
     assert cleaned["label"].to_list() == [1, 1]
-    assert ledger.dropped[0]["rows"] == 2
+    assert ledger.dropped[0].rows == 2
 
 
 def test_times_of_every_kind() -> None:
@@ -277,10 +274,10 @@ def test_a_blank_place_in_the_order_is_dropped_and_the_others_stay_numbers(run: 
     placed = log.with_columns(place=pl.Series(["10", "9", "", "100"]))
     cleaned, _, _, ledger = run(placed, order=["place"])
     assert cleaned["place"].to_list() == [10.0, 9.0, 100.0]
-    assert [d["reason"] for d in ledger.dropped] == ["no place"]
+    assert [d.reason for d in ledger.dropped] == ["no place"]
     worded, _, _, ledger = run(log.with_columns(place=pl.Series(["a", None, "c", "b"])), order=["place"])
     assert worded["place"].to_list() == ["a", "c", "b"]
-    assert [d["reason"] for d in ledger.dropped] == ["no place in the order"]
+    assert [d.reason for d in ledger.dropped] == ["no place in the order"]
 
 
 def test_categories_are_read_as_what_they_say(run: Clean, log: pl.DataFrame) -> None:
@@ -308,10 +305,10 @@ def test_the_order_may_begin_with_the_user(build: Callable[..., Dataset], log: p
 def test_missing_ratings_are_called_so(run: Clean, log: pl.DataFrame) -> None:
     rated = log.with_columns(rating=pl.Series(["5", "", "one", "2"]))
     cleaned, _, _, ledger = run(rated, label="rating >= 4")
-    assert [d["reason"] for d in ledger.dropped] == ["no rating", "not a number"]
+    assert [d.reason for d in ledger.dropped] == ["no rating", "not a number"]
     assert cleaned["label"].to_list() == [1, 0]
     cleaned, _, _, ledger = run(rated.with_columns(rating=pl.Series([5.0, None, None, 2.0])), label="rating >= 4")
-    assert [(d["reason"], d["rows"]) for d in ledger.dropped] == [("no rating", 2)]
+    assert [(d.reason, d.rows) for d in ledger.dropped] == [("no rating", 2)]
 
 
 def test_texts_that_lack_something_are_warned_of(run: Clean, log: pl.DataFrame) -> None:

@@ -1,7 +1,7 @@
 """Policies by hand, exact shares, and a learned router that finds where the language model helps."""
 
 import inspect
-import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from corella.config import RoutingConfig
+from corella.files import read_value, write_value
 from corella.routing.budgets import budget_share, request_means, route_top, threshold
 from corella.routing.policies import RouterInputs, entropy, expected_gain, priority
-from corella.routing.router import Router, fit_router
+from corella.routing.router import Router, RouterState, fit_router
 
 Array = npt.NDArray[Any]
 
@@ -189,9 +190,10 @@ def test_combine() -> None:
     np.testing.assert_array_equal(_fit("entropy", combine="replace").combine(crm, llm), llm)
 
 
-def test_state_comes_back_from_json() -> None:
+def test_state_comes_back_from_json(tmp_path: Path) -> None:
     router = _fit("learned", calibration="isotonic")
-    again = Router.from_state(json.loads(json.dumps(router.state())), router.config, router.seed)
+    write_value(tmp_path / "router.json", router.state())
+    again = Router.from_state(read_value(tmp_path / "router.json", RouterState), router.config, router.seed)
     crm, llm, _, features = _problem(2, 500)
     for one, other in ((router, again),):
         inputs, same = (each.inputs(crm, features, llm, _SEEN[: len(crm)]) for each in (one, other))

@@ -1,7 +1,7 @@
 """The conventional models that a system is held against, and its own; with their logits on validation and test rows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,10 +65,11 @@ def train_baselines(
     checkpoints, reporter, config = checkpoints or Checkpoints(), reporter or Reporter(quiet=True), model.config
     encoder, train, valid = model.encoder, model.dataset.samples("train"), model.dataset.samples("valid")
 
-    def grown() -> str:
-        return train_trees(encoder, train, valid, config.lightgbm, config.seed, new_items=config.crm.new_items).text
+    def grown() -> dict[str, object]:
+        hidden_items = config.crm.new_items
+        return asdict(train_trees(encoder, train, valid, config.lightgbm, config.seed, new_items=hidden_items))
 
-    trees = model.ensemble.trees if model.ensemble else Trees(checkpoints.json("baseline-trees", grown))
+    trees = model.ensemble.trees if model.ensemble else Trees(**checkpoints.json("baseline-trees", grown))
     if own_systems(model)[0] == PLAIN:
         return Baselines(trees, None)
     without_text = model.rungs[0].encoder
