@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from corella.config import LLMConfig
-from corella.data.dataset import load_prepared
+from corella.data.store import load_prepared
 from corella.llm.backbone import Backbone, load_backbone, make_trainable, trainable
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.scoring import score_samples

@@ -28,9 +28,10 @@ from corella.crm.models import build_crm
 from corella.crm.rungs import Rung, fresh_rungs
 from corella.crm.training import train_crm
 from corella.crm.trees import train_trees
-from corella.data.dataset import Dataset, load_prepared
-from corella.data.prepare import load_dataset, write_dataset
+from corella.data.dataset import Dataset
+from corella.data.prepare import load_dataset
 from corella.data.samples import Samples
+from corella.data.store import load_prepared, write_dataset
 from corella.files import read_json, write_json
 from corella.intervals import paired_bootstrap
 from corella.joint.residual import COLD, FOLDS, out_of_fold

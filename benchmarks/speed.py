@@ -26,9 +26,9 @@ from corella.crm.models import build_crm
 from corella.crm.spec import make_spec
 from corella.crm.training import train_crm
 from corella.data.builtin.ml_1m import read_movies, read_users
-from corella.data.dataset import load_prepared
 from corella.data.prepare import load_dataset, prepare
 from corella.data.samples import Samples
+from corella.data.store import load_prepared
 from corella.errors import UserError
 from corella.files import read_json, write_json
 from corella.joint.trainer import JointTrainer

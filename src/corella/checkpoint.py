@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,19 @@ from torch import Tensor
 from corella.errors import UserError
 from corella.files import atomic_path, read_json, write_json
 
+Facts = dict[str, Any]
+"""What stands beside the tensors of a file, as JSON."""
+log = logging.getLogger("corella")
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
     """Write tensors and JSON-able facts."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, metadata={"facts": json.dumps(facts)})
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], Facts]:
     """Read what `save_tensors` wrote. Raises `UserError` for a file that is no such thing."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -32,6 +37,35 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def keep_steps(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+    """Write the state of a training that goes on; the state before stays beside it."""
+    if path.is_file():
+        path.replace(_before(path))
+    save_tensors(path, tensors, facts)
+
+
+def kept_steps(path: Path | None) -> tuple[dict[str, Tensor], Facts] | None:
+    """The newest whole state that `keep_steps` wrote; None where there is none. One that was cut off is set aside."""
+    for each in () if path is None else (path, _before(path)):
+        if each.is_file():
+            try:
+                return load_tensors(each)
+            except UserError as error:
+                _set_aside(each, error)
+    return None
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.before{path.suffix}")
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    """Rename a file that cannot be read, so that its step is done again."""
+    broken = path.with_name(f"{path.name}.broken")
+    path.replace(broken)
+    log.warning("%s; it is set aside as %s, and training goes on from the step before", error, broken.name)
 
 
 def optimiser_tensors(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -60,7 +94,7 @@ def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
     return {n.removeprefix(f"{prefix}."): t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
 
 
-Kept = tuple[Mapping[str, Tensor], dict[str, Any]]
+Kept = tuple[Mapping[str, Tensor], Facts]
 
 
 @dataclass(frozen=True)
@@ -92,9 +126,12 @@ class Checkpoints:
         """Tensors and facts of a step: read if they are there (and `valid`), else computed and kept."""
         path = self.path(f"{name}.safetensors")
         if path is not None and path.is_file():
-            kept = load_tensors(path)
-            if valid(kept):
-                return kept
+            try:
+                kept = load_tensors(path)
+                if valid(kept):
+                    return kept
+            except UserError as error:
+                _set_aside(path, error)
         made = make()
         if path is not None:
             save_tensors(path, *made)
@@ -111,7 +148,10 @@ class Checkpoints:
         """JSON-able data of a step: read if it is there, else computed and kept."""
         path = self.path(f"{name}.json")
         if path is not None and path.is_file():
-            return read_json(path)
+            try:
+                return read_json(path)
+            except UserError as error:
+                _set_aside(path, error)
         made = make()
         if path is not None:
             write_json(path, made)

@@ -159,17 +159,20 @@ def report(run: RunFolder) -> None:
 @app.command()
 def score(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
-    rows: Annotated[Path, typer.Argument(help="Parquet or CSV with user_id, item_id and, if you like, timestamp.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or CSV file to write.")],
+    rows: Annotated[Path, typer.Argument(help="A file with user_id, item_id and, if you like, timestamp.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or text file to write.")],
     share: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Share to route; unset: as the run serves."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace columns of the input that are called as the scores are.")
+    ] = False,
 ) -> None:
-    """Score new rows: probability, and who gave it."""
+    """Score new rows: every column of the input, and beside them the probability and who gave it."""
     from corella.runs.score import score_file
 
-    _out.print(f"{score_file(run, rows, out, share):,} rows written to {out}")
+    _out.print(f"{score_file(run, rows, out, share, overwrite=overwrite):,} rows written to {out}")
 
 
 @app.command()

@@ -4,9 +4,11 @@ Knows nothing of what the files mean. Every write goes to a temporary name in th
 the disk, and is renamed, so that a kill leaves the old file or the new one and never half of either.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 from corella.errors import UserError
 
 T = TypeVar("T")
+
+_ROOM = 64 * 1024
+"""Bytes; a disk with less is full."""
 
 
 def cache_folder() -> Path:
@@ -36,8 +41,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except Exception as error:
+        refused = refusal(error, path)
+        if refused is None:
+            raise
+        raise UserError(refused) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refusal(error: Exception, path: Path) -> str | None:
+    """Why the system refuses to write a file, for the user; None where it does not. Writers that hide the cause of an
+    error are asked by the room that is left."""
+    if isinstance(error, UserError):
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{path}: {error.strerror}"
+    hidden = re.search(r"(No space left on device|Disk quota exceeded|Read-only file system)", str(error))
+    if hidden is not None:
+        return f"{path}: {hidden[1]}"
+    if shutil.disk_usage(_existing(path)).free < _ROOM:
+        return f"{path}: {os.strerror(errno.ENOSPC)}"
+    return None
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 @contextmanager
@@ -70,6 +99,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.replace(old)
         partial.replace(folder)
+    except Exception as error:
+        refused = refusal(error, folder)
+        if refused is None:
+            raise
+        raise UserError(refused) from None
     finally:
         if old.exists() and not folder.exists():
             old.replace(folder)  # the second renaming failed: what was there comes back

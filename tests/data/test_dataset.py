@@ -12,9 +12,10 @@ import pytest
 import corella.data.prepare as prepare_module
 from corella.config import Config, TableConfig
 from corella.config.loading import load_config
-from corella.data import sources
-from corella.data.dataset import Dataset, load_prepared
+from corella.data.dataset import Dataset
 from corella.data.prepare import load_dataset, prepare
+from corella.data.store import load_prepared
+from corella.data.tables.database import from_environment
 from corella.errors import UserError
 
 Build = Callable[..., Dataset]
@@ -159,9 +160,9 @@ def test_a_failed_preparation_leaves_the_old_one(config: Config, tmp_path: Path)
 
 def test_a_database_uri_is_filled_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_PASSWORD", "s3cret")
-    assert sources._from_environment("postgresql://ann:${SHOP_PASSWORD}@db/shop") == "postgresql://ann:s3cret@db/shop"
+    assert from_environment("postgresql://ann:${SHOP_PASSWORD}@db/shop") == "postgresql://ann:s3cret@db/shop"
     with pytest.raises(UserError, match="NOT_SET"):
-        sources._from_environment("postgresql://ann:${NOT_SET}@db/shop")
+        from_environment("postgresql://ann:${NOT_SET}@db/shop")
 
 
 def test_names_and_files_of_a_configuration(config: Config, tmp_path: Path) -> None:

@@ -234,9 +234,21 @@ def test_a_checkpoint_of_another_training(make_trainer: Make, tmp_path: Path) ->
     make_trainer().run(path)
     with pytest.raises(UserError, match=r"belongs to a training of \d+ steps, this one has \d+"):
         make_trainer(joint={"stage2_targets": 20}).run(path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="cannot be read as safetensors"):
-        make_trainer().run(path)
+
+
+def test_a_checkpoint_that_was_cut_off_is_set_aside(make_trainer: Make, tmp_path: Path) -> None:
+    """Training goes on from the one before, or from the start; in the end the weights are the same."""
+    path = tmp_path / "joint.safetensors"
+    whole = make_trainer()
+    whole.run(path)
+    for lost in ([path], [path, tmp_path / "joint.before.safetensors"]):
+        for file in lost:
+            file.write_bytes(file.read_bytes()[:100])
+        again, steps = make_trainer(), list[JointProgress]()
+        again.run(path, steps.append)
+        assert 0 < len(steps) < len(again.steps) if len(lost) == 1 else len(steps) == len(again.steps)
+        assert _moved(_weights(whole), _weights(again)) == set()
+        assert (tmp_path / "joint.safetensors.broken").is_file()
 
 
 def test_killed_and_resumed(tiny_backbone_folder: Path, tmp_path: Path) -> None:
@@ -307,7 +319,7 @@ def test_a_whole_fit_resumed_from_its_run_folder(
     # Kept, or they would be trained again: that ends the test.
     monkeypatch.setattr("corella.ranking.crm_stages.train_trees", refuses)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "fingerprint.json", "stage1.safetensors", "trees.json", "stage2.json", "joint.safetensors",
+        "fingerprint.json", "stage1.safetensors", "trees.json", "stage2.json", "joint.safetensors", "joint.before.safetensors",
     }  # fmt: skip
     fit_ranking(config, tiny_dataset, Checkpoints(tmp_path))
     for resumed in (fit_ranking(config, tiny_dataset, Checkpoints(tmp_path)),):  # all of it from checkpoints

@@ -11,29 +11,55 @@ from pydantic import Field, field_validator, model_validator
 from corella.config.section import Section
 from corella.config.text import TextConfig
 
+_NO_TEXT, _ATOMIC = (".parquet", ".jsonl", ".ndjson", ".json"), (".inter", ".user", ".item")
+
 
 class TableConfig(Section):
     """Where one table is read from, and how its columns are called."""
 
     advanced: ClassVar = frozenset({
-        "separator", "encoding",
+        "separator", "encoding", "header", "quote", "missing",
     })  # fmt: skip
 
-    path: Path | None = None
-    """A Parquet, CSV, TSV or RecBole atomic file (.inter, .user, .item)."""
+    path: Path | list[Path] | None = None
+    """A file: .parquet, .csv, .tsv, .txt, .dat, .jsonl, or RecBole's .inter, .user and .item; text may be packed
+    (.csv.gz, .csv.zst). A pattern (`logs/2020-*.csv`), a folder of Parquet files or a list of paths is read as one
+    table."""
     uri: str | None = None
     """A database URI that polars can read (needs the extra `database`), used with `query`. Secrets stay outside: write
     `postgresql://${DB_USER}:${DB_PASSWORD}@host/name`, and they are taken from the environment."""
     query: str | None = None
     """The SQL query to run at `uri`."""
-    separator: str | None = Field(default=None, pattern=r"^[\x01-\x7f]$")
-    """The character between the columns of a .csv, .tsv or .txt file. Unset: a tab in .tsv, else a comma."""
+    separator: str | None = Field(default=None, min_length=1, max_length=8, pattern=r"^[\x01-\x7f]+$")
+    """What stands between the columns of a text file, e.g. ";" or "::". Unset: a tab in .tsv; in .dat what its first
+    line has; else a comma."""
     encoding: str = "utf-8"
-    """How a text file writes its letters, e.g. latin-1."""
+    """How a text file writes its letters, e.g. latin-1. A mark at the file's beginning is recognised."""
+    header: bool | list[str] = True
+    """Whether the first line of a text file names the columns. For a file without such a line give the names here, in
+    order: `header: [user_id, item_id, rating, timestamp]`; with false they are called column_1, column_2, ..."""
+    quote: str | None = Field(default=None, pattern=r"^([\x01-\x7f]|none)$")
+    """The character around texts that hold a separator or a line end; `none`: quotes mean nothing. Unset: ", but in a
+    .tsv that would not be read with it."""
+    missing: list[str] = ["nan", "NaN", "NAN", "None", "NONE", "null", "NULL", "Null", "<NA>", "\\N"]
+    """Values of text columns that stand for nothing, as exports write them; []: these are names."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our column name -> the column's name in the file; columns not named keep their own."""
     lists: dict[str, str] = Field(default_factory=dict)
     """Columns to split into lists, each with its separator, e.g. `genres: "|"`."""
+
+    @field_validator("path")
+    @classmethod
+    def _home(cls, value: Path | list[Path] | None) -> Path | list[Path] | None:
+        if isinstance(value, list):
+            return [path.expanduser() for path in value]
+        return None if value is None else value.expanduser()
+
+    @field_validator("separator", mode="before")
+    @classmethod
+    def _tab(cls, value: Any) -> Any:
+        """A tab, as it is written in single quotes."""
+        return "\t" if value == "\\t" else value
 
     @field_validator("encoding")
     @classmethod
@@ -57,14 +83,17 @@ class TableConfig(Section):
             raise ValueError("give exactly one of `path` and `uri`")
         if (self.uri is None) != (self.query is None):
             raise ValueError("`uri` and `query` belong together")
-        suffix = "" if self.path is None else self.path.suffix
-        if self.separator is not None and suffix not in (".csv", ".tsv", ".txt"):
-            raise ValueError("`separator` belongs to .csv, .tsv and .txt files")
-        if self.encoding != "utf-8" and suffix in ("", ".parquet"):
-            raise ValueError("`encoding` belongs to text files")
+        suffix = self.path.suffix.lower() if isinstance(self.path, Path) else ".csv"
+        given = {"separator": self.separator, "quote": self.quote, "header": None if self.header is True else 1}
+        for name, value in {**given, "encoding": None if self.encoding == "utf-8" else 1}.items():
+            fixed = (*_NO_TEXT, *(() if name == "encoding" else _ATOMIC))
+            if value is not None and (self.path is None or suffix in fixed):
+                raise ValueError(f"`{name}` belongs to text files, such as .csv, .tsv and .txt")
         return self
 
 
+CLICKS = "clicks"
+"""The label rule of a log in which every row is a click."""
 _FRACTIONS = (0.8, 0.1, 0.1)
 _FOLDS = 5
 
@@ -227,7 +256,8 @@ class DataConfig(Section):
     items: TableConfig | None = None
     """Your items: item_id and any fields; the item text is made from them."""
     label: str = "rating >= 4"
-    """The positive answer: a column, a comparison (>=, >, <=, <, ==), and a number; or `label` for a column of 0/1."""
+    """The positive answer: a column, a comparison (>=, >, <=, <, ==), and a number; `label` for a column of 0/1 (or
+    true/false, yes/no, 1/-1); `clicks`: every row is one, as in a log that holds nothing but users, items and times."""
     order: list[str] = ["timestamp"]
     """Columns that order the log; ties keep the file's row order. Empty: the file's row order alone."""
     only_likes: bool = False
@@ -265,11 +295,16 @@ class DataConfig(Section):
     max_rows: int | None = Field(default=None, ge=1)
     """Keep only the first rows of the ordered log (for a quick try)."""
 
+    @field_validator("path")
+    @classmethod
+    def _home(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()
+
     @field_validator("label")
     @classmethod
     def _label_rule(cls, value: str) -> str:
-        if not re.fullmatch(r"\w+\s*(>=|<=|==|>|<)\s*-?\d+(\.\d+)?|label", value.strip()):
-            raise ValueError("write a label rule like `rating >= 4`, or `label`")
+        if not re.fullmatch(r"\w+\s*(>=|<=|==|>|<)\s*-?\d+(\.\d+)?|label|clicks", value.strip()):
+            raise ValueError("write a label rule like `rating >= 4`, or `label`, or `clicks`")
         return value.strip()
 
     @model_validator(mode="after")

@@ -56,7 +56,9 @@ def parse_override(text: str) -> Settings:
 def read_yaml(path: Path) -> Settings:
     """Read a YAML mapping; anything else is a `UserError` that names the file."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        value = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -69,6 +71,22 @@ def read_yaml(path: Path) -> Settings:
         raise UserError(f"{path} must hold a mapping of sections, not {type(value).__name__}")
     found: Settings = _named(value)
     return found
+
+
+def _refuse_repeated(node: yaml.Node | None, path: Path) -> None:
+    """Raise `UserError` for a key that comes twice in one mapping: YAML itself takes the last in silence."""
+    if isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            _refuse_repeated(entry, path)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines:
+            raise UserError(f"{path}: line {line}: '{name}' comes twice (first in line {lines[name]})")
+        lines[name] = line
+        _refuse_repeated(value, path)
 
 
 def _named(value: Any) -> Any:

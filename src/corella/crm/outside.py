@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.columns import FILE_ROW, ITEM, TIME, USER, epoch_seconds, id_text
+from corella.columns import FILE_ROW, ITEM, TIME, USER
+from corella.config import TableConfig
 from corella.data.dataset import Dataset
+from corella.data.ids import id_text
 from corella.data.samples import Samples
-from corella.data.sources import read_file
+from corella.data.tables.read import read_files
+from corella.data.times import epoch_seconds
 from corella.errors import UserError, suggest
 
 PROBABILITY = "probability"
@@ -27,7 +30,7 @@ def outside_logits(table: pl.DataFrame | Path, dataset: Dataset, samples: Sample
     timestamp too. Probabilities are kept 1e-6 away from 0 and 1. Raises `UserError` for a column, a row or a
     value that is wrong.
     """
-    frame = read_file(table) if isinstance(table, Path) else table
+    frame = read_files(TableConfig(path=table)).frame if isinstance(table, Path) else table
     source = str(table) if isinstance(table, Path) else "the table of probabilities"
     if FILE_ROW not in frame.columns:
         frame = frame.with_row_index(FILE_ROW, offset=1)

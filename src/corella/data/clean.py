@@ -4,6 +4,8 @@ Bad rows are dropped, counted and named by their first occurrence; what makes a 
 `UserError`.
 """
 
+import time
+
 import polars as pl
 
 from corella.columns import (
@@ -12,20 +14,30 @@ from corella.columns import (
     ITEM,
     LABEL,
     RATING,
+    REVIEW,
     SPLIT,
     SPLITS,
     TIME,
     USER,
     RawTables,
-    exact_seconds,
-    id_text,
 )
 from corella.config import DataConfig
+from corella.data.ids import examples, id_text, id_warnings
+from corella.data.labels import as_number, number, with_labels
 from corella.data.ledger import Ledger, list_columns, require
 from corella.data.split import sort_log
+from corella.data.tables.lists import exploded
 from corella.data.texts import _placeholders, with_texts
+from corella.data.times import date_text, read_times
 from corella.errors import UserError
-from corella.features.ratings import LabelRule
+
+_OLD = 631_152_000
+"""The year 1990."""
+_PARTS = {
+    **{name: name for name in SPLITS}, "training": "train", "val": "valid", "validation": "valid", "dev": "valid",
+    "testing": "test",
+}  # fmt: skip
+"""Parts of a split by what others call them."""
 
 
 def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Ledger]:
@@ -35,16 +47,18 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     SPLIT where given, EXACT_TIME beside TIME; users and items have a row for every id in the interactions (users
     without a row get nulls).
     """
-    ledger = Ledger()
+    ledger = Ledger(warnings=list(raw.warnings))
     table = raw.names.get("interactions", "interactions")
-    log = raw.interactions
+    require(raw.interactions, [USER, ITEM], table)
+    log, said = exploded(raw.interactions, ITEM, (TIME, RATING, LABEL, REVIEW), table)
+    ledger.warnings += said
     ledger.facts["interactions read"] = log.height
-    require(log, [USER, ITEM], table)
     log = _cast_ids(log, ledger, table)
-    log = _label(log, config, ledger, table)
+    log = with_labels(log, config, ledger, table)
     log = _order_columns(log, config, ledger, table)
     if config.split.by == "column":
         require(log, [SPLIT], table)
+        log = _called_as_ours(log, ledger, table)
         known = pl.col(SPLIT).is_in(list(SPLITS))
         log = ledger.drop(log, ~known.fill_null(False), f"split is not one of {', '.join(SPLITS)}", table, SPLIT)
     users = _entities(raw.users, USER, log, raw.names.get("users", "users"), ledger)
@@ -56,7 +70,7 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     log = ledger.drop(
         log,
         ~pl.col(ITEM).is_in(items[ITEM].implode()),
-        "item without a row or a text in the item table",
+        f"item without a row or a text in the item table, where ids are like {examples(items[ITEM])}",
         table,
         ITEM,
     )
@@ -65,10 +79,13 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     log = _duplicates(log, config, ledger, table)
     log = _core(log, config.core, ledger, table)
     if log.height == 0:
-        raise UserError(f"{table}: no row is left; {_reasons(ledger)}")
+        raise UserError(f"{table}: no row is left; {ledger.reasons()}")
     answers = log[LABEL].n_unique()
     if answers < 2 and not config.only_likes:
-        raise UserError(f"{table}: with the label rule '{config.label}' every row has label {log[LABEL][0]}")
+        raise UserError(
+            f"{table}: with the label rule '{config.label}' every row has label {log[LABEL][0]}, and "
+            f"ranking needs both; {ledger.reasons()}"
+        )
     counted = [key for group in config.counts.groups for key in group if key in users.columns]
     _require_plain(users, [*config.user_fields, *_placeholders(config.user_text)], raw.names.get("users", "users"))
     _require_plain(users, counted, raw.names.get("users", "users"))
@@ -91,58 +108,12 @@ def _require_plain(frame: pl.DataFrame, columns: list[str], table: str) -> None:
 
 def _cast_ids(frame: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
     for name in (USER, ITEM):
-        frame = frame.with_columns(id_text(frame[name]))
+        if frame.schema[name].is_nested():
+            raise UserError(f"{table}: column '{name}' holds lists; give one id a row")
+        ledger.warnings += id_warnings(frame[name], table)
+        frame = frame.with_columns(id_text(frame[name]).alias(name))
         frame = ledger.drop(frame, pl.col(name).is_null() | (pl.col(name) == ""), "empty id", table, name)
     return frame
-
-
-def _number(frame: pl.DataFrame, column: str, ledger: Ledger, table: str) -> pl.DataFrame:
-    blank = pl.col(column).is_null()
-    if frame.schema[column] == pl.String:
-        blank |= pl.col(column).str.strip_chars() == ""
-    frame = ledger.drop(frame, blank, f"no {column}", table, column)
-    parsed = _as_number(frame[column])
-    frame = frame.with_columns(parsed.alias("_number"))
-    frame = ledger.drop(frame, ~pl.col("_number").is_finite().fill_null(False), "not a number", table, column)
-    return frame.with_columns(pl.col("_number").alias(column)).drop("_number")
-
-
-def _label(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
-    if config.label == LABEL:
-        require(log, [LABEL], table)
-        log = _number(log, LABEL, ledger, table)
-        log = ledger.drop(log, ~pl.col(LABEL).is_in([0.0, 1.0]), "label is neither 0 nor 1", table, LABEL)
-        return _optional_rating(log).with_columns(pl.col(LABEL).cast(pl.Int8))
-    rule = LabelRule.parse(config.label)
-    column = rule.column
-    if column not in log.columns and LABEL in log.columns:
-        raise UserError(
-            f"{table}: no column '{column}', which data.label '{config.label}' needs; set data.label: {LABEL} to take "
-            f"the answers from the column '{LABEL}'"
-        )
-    require(log, [column], table)
-    log = _number(log, column, ledger, table)
-    if LABEL in log.columns and column != LABEL:
-        ledger.warnings.append(
-            f"{table}: the column '{LABEL}' is not read, since data.label is '{config.label}'; set data.label: {LABEL} "
-            "to take the answers from it"
-        )
-    if column != RATING:
-        log = _optional_rating(log)
-    return log.with_columns(rule.compare(pl.col(column), rule.bound).cast(pl.Int8).alias(LABEL))
-
-
-def _optional_rating(log: pl.DataFrame) -> pl.DataFrame:
-    """A rating that decides no label may be missing or no number."""
-    return log.with_columns(_as_number(log[RATING])) if RATING in log.columns else log
-
-
-def _as_number(column: pl.Series) -> pl.Series:
-    """A column as float64, null where a value is no number; text and categories are read."""
-    if column.dtype.is_nested() or column.dtype.is_temporal():
-        return pl.Series(column.name, [None] * len(column), dtype=pl.Float64)
-    plain = column if column.dtype.is_numeric() or column.dtype == pl.Boolean else column.cast(pl.String)
-    return plain.cast(pl.Float64, strict=False)
 
 
 def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
@@ -154,15 +125,42 @@ def _order_columns(log: pl.DataFrame, config: DataConfig, ledger: Ledger, table:
     for name in config.order:
         if name in (TIME, USER, ITEM):
             continue
-        if log[name].dtype == pl.String and 2 * _as_number(log[name]).count() > log.height:
-            log = _number(log, name, ledger, table)
+        if log[name].dtype == pl.String and 2 * as_number(log[name]).count() > log.height:
+            log = number(log, name, ledger, table)
         blank = pl.col(name).cast(pl.String).fill_null("") == ""
         log = ledger.drop(log, blank, "no place in the order", table, name)
     if TIME not in log.columns:
         return log
-    log = log.with_columns(exact_seconds(log[TIME]).alias(EXACT_TIME))
-    log = ledger.drop(log, pl.col(EXACT_TIME).is_null(), "not a time", table, TIME)
+    times = read_times(log[TIME])
+    log = log.with_columns(times.seconds.alias(EXACT_TIME), times.unknown.alias("_unknown"))
+    log = ledger.drop(log, pl.col("_unknown"), "the time says that it is not known", table, TIME)
+    log = ledger.drop(log, pl.col(EXACT_TIME).is_null(), "not a time", table, TIME).drop("_unknown")
+    ledger.warnings += _strange_times(log, table)
     return log.with_columns(pl.col(EXACT_TIME).floor().cast(pl.Int64).alias(TIME))
+
+
+def _strange_times(log: pl.DataFrame, table: str) -> list[str]:
+    """Warn of times before 1990 and after today: most are numbers of another kind."""
+    said, today = [], time.time() + 86_400
+    for strange, what in ((pl.col(EXACT_TIME) < _OLD, "before 1990"), (pl.col(EXACT_TIME) > today, "after today")):
+        found = log.filter(strange)
+        if found.height:
+            said.append(
+                f"{table}: {found.height:,} of {log.height:,} times lie {what}, the first in row {found[FILE_ROW][0]}: "
+                f"{found[TIME][0]!r} is read as {date_text(found[EXACT_TIME][0])}"
+            )
+    return said
+
+
+def _called_as_ours(log: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
+    """The parts of a split by their usual other names, in any case."""
+    text = pl.col(SPLIT).cast(pl.String).str.strip_chars()
+    known = text.str.to_lowercase().replace_strict(_PARTS, default=None)
+    others = log.filter(known.is_not_null() & (known != text)).select(text).to_series().unique(maintain_order=True)
+    if len(others):
+        told = ", ".join(f"{value!r} as {_PARTS[value.lower()]}" for value in others.head(4))
+        ledger.warnings.append(f"{table}: column {SPLIT}: {told}")
+    return log.with_columns(pl.coalesce(known, text).alias(SPLIT))
 
 
 def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:
@@ -170,7 +168,8 @@ def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: st
     if frame is None:
         return ids
     require(frame, [key], table)
-    frame = frame.with_columns(id_text(frame[key]))
+    ledger.warnings += id_warnings(frame[key], table)
+    frame = frame.with_columns(id_text(frame[key]).alias(key))
     frame = ledger.drop(frame, pl.col(key).is_null() | (pl.col(key) == ""), "empty id", table, key)
     repeated = pl.col(key).is_duplicated() & ~pl.col(key).is_first_distinct()
     frame = ledger.drop(frame, repeated, f"{key} comes more than once; the first is kept", table, key)
@@ -179,8 +178,7 @@ def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: st
         if unknown.height:
             ledger.warnings.append(
                 f"{unknown.height} users of the interactions have no row in {table}, "
-                f"e.g. {unknown[key].min()!r}; "
-                "their fields are unknown"
+                f"e.g. {unknown[key].min()!r} (ids there are like {examples(frame[key])}); their fields are unknown"
             )
             frame = pl.concat([frame, unknown], how="diagonal")
     return frame
@@ -225,9 +223,5 @@ def _core(log: pl.DataFrame, least: int, ledger: Ledger, table: str) -> pl.DataF
         if kept.height == left.height:
             break
         left = kept
-    gone = ~pl.col(FILE_ROW).is_in(left[FILE_ROW].implode())
+    gone = ~pl.all_horizontal(pl.col(key).is_in(left[key].unique().implode()) for key in (USER, ITEM))
     return ledger.drop(log, gone, f"users or items with fewer than {least} rows", table, USER)
-
-
-def _reasons(ledger: Ledger) -> str:
-    return "; ".join(f"{d.rows} rows: {d.reason} ({d.first})" for d in ledger.dropped) or "the file is empty"

@@ -7,13 +7,12 @@ sample's history in the user-major `Events`. Rows of the log and new rows to sco
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.columns import ITEM, LABEL, SPLIT, TIME, USER, epoch_seconds
+from corella.columns import ITEM, LABEL, SPLIT, TIME, USER
 from corella.config import DataConfig
 from corella.data.preparation import Preparation
 from corella.data.rows import (
@@ -29,6 +28,7 @@ from corella.data.rows import (
     times_of,
 )
 from corella.data.samples import Events, Ints, Samples
+from corella.data.times import read_times
 from corella.data.world import WHOLE, World
 from corella.errors import UserError, suggest
 from corella.features.counts import Log, batch_counts, before, feature_names, residuals
@@ -38,13 +38,6 @@ from corella.features.text.batch import batch_text
 from corella.features.text.items import ItemTexts
 from corella.features.text.kernels import text_names
 from corella.features.text.space import TextSpace, fit_space
-from corella.files import read_value, verify_manifest
-
-FORMAT = 6
-"""Raised when the files of a prepared dataset change their meaning."""
-
-TEXTS, SPACE = "texts.safetensors", "space.safetensors"
-SETTINGS, PREPARATION = "settings.json", "preparation.json"
 
 
 @dataclass(frozen=True)
@@ -166,6 +159,12 @@ class Dataset:
         """Whether the log tells times and stands in their order, so that new rows have a place in it."""
         return TIME in self.log.columns and self.log[TIME].is_sorted()
 
+    @cached_property
+    def time_range(self) -> tuple[float, float]:
+        """First and last second of the log; zeros where it has no times."""
+        times = times_of(self.log)
+        return (float(times.min()), float(times.max())) if len(times) else (0.0, 0.0)
+
     def rows(self, split: str) -> Ints:
         """Row numbers of a split, in order."""
         if split not in ("train", "valid", "test", "history"):
@@ -195,11 +194,12 @@ class Dataset:
         end_of_time = np.iinfo(np.int64).max // 4
         now = np.full(len(user), end_of_time)
         if TIME in frame.columns and self.in_time_order:
-            seconds = epoch_seconds(frame[TIME])
-            if seconds.null_count() > frame[TIME].null_count():
-                row = int((seconds.is_null() & frame[TIME].is_not_null()).arg_max() or 0)
-                raise UserError(f"the rows to score: row {row + 1}, column {TIME}: {frame[TIME][row]!r} is not a time")
-            now = seconds.fill_null(end_of_time).to_numpy().astype(np.int64)
+            times = read_times(frame[TIME], self.time_range)
+            wrong = (times.seconds.is_null() & ~times.unknown & frame[TIME].is_not_null()).arg_true()
+            if len(wrong):
+                shown = frame[TIME][wrong[0]]
+                raise UserError(f"the rows to score: row {wrong[0] + 1}, column {TIME}: {shown!r} is not a time")
+            now = times.seconds.floor().cast(pl.Int64).fill_null(end_of_time).to_numpy().astype(np.int64)
         log_time = times_of(self.log)
         shown = np.where(now == end_of_time, log_time.max(initial=0), now)
         order = _insert(log_time, now)
@@ -241,34 +241,6 @@ def _insert(log_time: Ints, now: Ints) -> Ints:
     place = np.searchsorted(reached, now, side="left")
     slot = np.r_[2 * np.arange(len(log_time)) + 1, 2 * place]
     return np.argsort(slot, kind="stable")
-
-
-def load_prepared(folder: Path) -> Dataset:
-    """Read a folder that `prepare` wrote, after checking its hashes."""
-    kept = verify_manifest(folder).format
-    if kept != FORMAT:
-        raise UserError(
-            f"{folder} was prepared in format {kept}, this version reads {FORMAT}; prepare it again, "
-            "or train the model again that it belongs to"
-        )
-    config = read_value(folder / SETTINGS, DataConfig)
-    log = pl.read_parquet(folder / "log.parquet")
-    names = [c for c in log.columns if c.startswith("count:")]
-    counts = log.select(names).to_numpy().astype(np.float32)
-    popularity = log.select("item_answers", "item_likes").to_numpy().astype(np.int64)
-    texts = [c for c in log.columns if c.startswith("text:")]
-    return Dataset(
-        log.drop(*names, *texts, "item_answers", "item_likes"),
-        pl.read_parquet(folder / "users.parquet"),
-        pl.read_parquet(folder / "items.parquet"),
-        config,
-        counts,
-        popularity,
-        read_value(folder / PREPARATION, Preparation),
-        ItemTexts.load(folder / TEXTS, config.text) if texts else None,
-        TextSpace.load(folder / SPACE) if texts else None,
-        log.select(texts).to_numpy().astype(np.float32) if texts else None,
-    )
 
 
 def make_dataset(

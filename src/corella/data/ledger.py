@@ -27,6 +27,12 @@ class Ledger:
         self.dropped.append(Dropped(reason, marked.height, f"{table}, {where}"))
         return frame.filter(~bad)
 
+    def reasons(self) -> str:
+        """What was dropped and why, for a message."""
+        return (
+            "; ".join(f"{d.rows:,} rows dropped: {d.reason} ({d.first})" for d in self.dropped) or "nothing was dropped"
+        )
+
 
 def require(frame: pl.DataFrame, columns: list[str], table: str) -> None:
     """Raise `UserError` where a table lacks one of the columns."""

@@ -3,8 +3,9 @@
 import numpy as np
 import polars as pl
 
-from corella.columns import ITEM, exact_seconds
+from corella.columns import ITEM
 from corella.config import SplitConfig
+from corella.data.times import exact_seconds
 from corella.errors import UserError, suggest
 
 

@@ -4,12 +4,11 @@
 input files, so that the same settings never prepare twice.
 """
 
-import hashlib
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from corella.columns import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
@@ -17,25 +16,18 @@ from corella.config import Config, DataConfig, TableConfig
 from corella.config.loading import load_config
 from corella.data.builtin import load_builtin
 from corella.data.clean import clean
-from corella.data.dataset import (
-    FORMAT,
-    PREPARATION,
-    SETTINGS,
-    SPACE,
-    TEXTS,
-    Dataset,
-    load_prepared,
-    make_dataset,
-)
+from corella.data.dataset import Dataset, make_dataset
 from corella.data.ledger import Ledger
-from corella.data.preparation import Preparation, SplitFacts
+from corella.data.origin import fingerprint, source_files, tables_of
+from corella.data.preparation import Extremes, Preparation, SplitFacts
 from corella.data.rows import ITEM_CODE, USER_CODE
-from corella.data.sources import read_table
 from corella.data.split import order_log, split_log, tied_share
+from corella.data.store import PREPARATION, load_prepared, write_dataset
+from corella.data.tables.read import read_table
 from corella.data.texts import fill_users
-from corella.errors import UserError
+from corella.data.times import date_text
 from corella.features.text.items import read_items
-from corella.files import atomic_path, cache_folder, read_value, write_manifest, write_value
+from corella.files import cache_folder, read_value
 from corella.progress import Reporter
 
 _MANY_TIES = 0.01
@@ -55,12 +47,12 @@ def load_dataset(
         config = load_config(settings={"data": {"source": config}})
     elif not isinstance(config, Config):
         config = load_config(Path(config))
-    fingerprint = _fingerprint(config.data, config.seed)
-    folder = folder or cache_folder() / "prepared" / f"{config.data.source}-{fingerprint}"
+    now = fingerprint(config.data, config.seed)
+    folder = folder or cache_folder() / "prepared" / f"{config.data.source}-{now}"
     whole = (folder / "manifest.json").is_file() and (folder / PREPARATION).is_file()
     known = read_value(folder / PREPARATION, Preparation).fingerprint if whole else None
     # What a database holds cannot be part of the fingerprint, so it is read each time.
-    if any(table.uri for table in _tables(config.data)) or known != fingerprint:
+    if any(table.uri for table in tables_of(config.data)) or known != now:
         prepare(config.data, config.seed, folder, reporter)
     return load_prepared(folder)
 
@@ -81,7 +73,7 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
             "order, and where that tells anything of the answers, histories tell it too: data.strict_time: true hides "
             "answers of the same second from each other"
         )
-    log = split_log(log, config.split, seed, config.only_likes, items)
+    log = split_log(log, config.split, seed, config.only_likes, items, ledger.reasons())
     keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW) if c in log.columns]
     if REVIEW in keep:
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
@@ -91,7 +83,7 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
     texts = read_items(long_texts(items), config.text, reporter)
     seconds = time.monotonic() - began
     dataset = make_dataset(log.select(keep), users, items, config, texts)
-    made = replace(dataset, preparation=_preparation(dataset, ledger, seconds, _fingerprint(config, seed)))
+    made = replace(dataset, preparation=_preparation(dataset, ledger, seconds, seed))
     write_dataset(made, folder)
     return made
 
@@ -101,68 +93,43 @@ def read_raw(config: DataConfig) -> RawTables:
     if config.source != "tables":
         return load_builtin(config.source, config.path)
     parts = {"interactions": config.interactions, "users": config.users, "items": config.items}
-    frames = {name: read_table(table) for name, table in parts.items() if table is not None}
-    names = {name: str(table.path or name) for name, table in parts.items() if table is not None}
-    return RawTables(frames["interactions"], frames.get("users"), frames.get("items"), names)
+    tables = {name: read_table(table) for name, table in parts.items() if table is not None}
+    names = {name: _source(table, name) for name, table in parts.items() if table is not None}
+    frames = {name: table.frame for name, table in tables.items()}
+    said = [warning for table in tables.values() for warning in table.warnings]
+    return RawTables(frames["interactions"], frames.get("users"), frames.get("items"), names, said)
 
 
-def _preparation(dataset: Dataset, ledger: Ledger, text_seconds: float, fingerprint: str) -> Preparation:
-    log = dataset.log
+def _source(table: TableConfig, name: str) -> str:
+    """What a table is called in messages."""
+    if isinstance(table.path, list):
+        return f"{table.path[0]} and {len(table.path) - 1} more"
+    return str(table.path or name)
+
+
+def _preparation(dataset: Dataset, ledger: Ledger, text_seconds: float, seed: int) -> Preparation:
+    log, config = dataset.log, dataset.config
     parts = log.group_by(SPLIT).agg(
         rows=pl.len(),
         users=pl.col(USER_CODE).n_unique(),
         items=pl.col(ITEM_CODE).n_unique(),
         positive=pl.col(LABEL).mean(),
+        **{} if TIME not in log.columns else {"first": pl.col(TIME).min(), "last": pl.col(TIME).max()},
     )
+    splits = [SplitFacts(*part[:5], *map(date_text, part[5:])) for part in parts.rows()]
     order = {"train": 0, "valid": 1, "test": 2, "history": 3}
     return Preparation(
         {**ledger.facts, "users": dataset.users.height, "items": dataset.items.height},
-        sorted((SplitFacts(**part) for part in parts.to_dicts()), key=lambda part: order[part.split]),
-        ledger.dropped, ledger.warnings, text_seconds, fingerprint,
+        sorted(splits, key=lambda part: order[part.split]),
+        ledger.dropped, ledger.warnings, _extremes(log), text_seconds, source_files(config),
+        fingerprint(config, seed),
     )  # fmt: skip
 
 
-def write_dataset(dataset: Dataset, folder: Path) -> None:
-    """Write a prepared dataset: Parquet, safetensors and JSON, the manifest last; replaces one that is there."""
-    _make_room(folder)
-    counts = pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names])
-    popularity = pl.DataFrame(dataset.popularity, schema=["item_answers", "item_likes"])
-    features = [counts, popularity]
-    if dataset.text is not None:
-        features.append(pl.DataFrame(dataset.text, schema=[f"text:{name}" for name in dataset.text_names]))
-    tables = {"log": pl.concat([dataset.log, *features], how="horizontal"), "users": dataset.users}
-    for name, table in {**tables, "items": dataset.items}.items():
-        with atomic_path(folder / f"{name}.parquet") as path:
-            table.write_parquet(path)
-    if dataset.texts is not None and dataset.space is not None:
-        dataset.texts.save(folder / TEXTS)
-        dataset.space.save(folder / SPACE)
-    write_value(folder / SETTINGS, dataset.config)
-    write_value(folder / PREPARATION, dataset.preparation)
-    write_manifest(folder, FORMAT)
-
-
-def _make_room(folder: Path) -> None:
-    """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = ("log.parquet", "users.parquet", "items.parquet")
-    ours = [folder / name for name in ("manifest.json", *tables, TEXTS, SPACE, SETTINGS, PREPARATION)]
-    other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
-    if other:
-        raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")
-    for path in ours:
-        path.unlink(missing_ok=True)
-
-
-def _tables(config: DataConfig) -> list[TableConfig]:
-    return [t for t in (config.interactions, config.users, config.items) if t is not None]
-
-
-def _fingerprint(config: DataConfig, seed: int) -> str:
-    """Hash of the data settings, the seed (for a split that draws), and size and time of every input file."""
-    drawn = seed if config.split.by in ("user", "each-user", "new-items") else 0
-    settings = json.dumps([FORMAT, drawn, config.model_dump(mode="json")])
-    paths = [config.path, *(table.path for table in _tables(config))]
-    files = [f for p in paths if p is not None for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
-    stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return hashlib.sha256((settings + repr(stamps)).encode()).hexdigest()[:12]
+def _extremes(log: pl.DataFrame) -> Extremes:
+    """Of the rows that are kept."""
+    ratings = log[RATING].drop_nulls() if RATING in log.columns else pl.Series([], dtype=pl.Float64)
+    ends = np.array([ratings.min(), ratings.max()] if len(ratings) else [], dtype=np.float64)
+    said = " to ".join(f"{end:g} ({int((ratings == end).sum()):,} times)" for end in ends)
+    most = [log[key].value_counts(sort=True).row(0) for key in (USER, ITEM)]
+    return Extremes(said, *(f"{name!r} with {rows:,} rows" for name, rows in most))

@@ -3,8 +3,9 @@
 import numpy as np
 import polars as pl
 
-from corella.columns import SPLIT, TIME, USER, id_text
+from corella.columns import SPLIT, TIME, USER
 from corella.config import DataConfig
+from corella.data.ids import id_text
 from corella.data.samples import Ints
 from corella.errors import UserError, suggest
 from corella.features.counts import Keys, Log, before

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from corella.columns import EXACT_TIME, LABEL, SPLIT, TIME, USER
+from corella.columns import EXACT_TIME, LABEL, SPLIT, SPLITS, TIME, USER
 from corella.config import DataConfig, SplitConfig
 from corella.data.new_items import item_parts, of_items
+from corella.data.times import date_text
 from corella.errors import UserError
 
 _SAMPLE = "_sample"
@@ -36,11 +37,17 @@ def _order(log: pl.DataFrame, config: DataConfig) -> list[str]:
 
 
 def split_log(
-    log: pl.DataFrame, config: SplitConfig, seed: int, only_likes: bool = False, items: pl.DataFrame | None = None
+    log: pl.DataFrame,
+    config: SplitConfig,
+    seed: int,
+    only_likes: bool = False,
+    items: pl.DataFrame | None = None,
+    reasons: str = "",
 ) -> pl.DataFrame:
     """Add `split` to an ordered log, and put its parts one behind the other where the split is `in_parts`. `items`: the
     table with the columns that the split names. Raises `UserError` where a part is empty, or holds one class only
-    although `only_likes` does not say that it should."""
+    although `only_likes` does not say that it should; it tells which rows went where, and `reasons`: what was dropped
+    before."""
     if config.by != "column":
         earlier = pl.int_range(pl.len()).over(USER)
         sample = earlier >= config.min_history
@@ -59,10 +66,25 @@ def split_log(
     for part in ("train", "valid", "test"):
         labels = log.filter(pl.col(SPLIT) == part)[LABEL]
         if labels.len() == 0:
-            raise UserError(f"split by {config.by}: no {part} rows; change data.split")
+            raise UserError(f"split by {config.by}: no {part} rows: {_whereabouts(log, config, reasons)}")
         if labels.n_unique() < 2 and not only_likes:
-            raise UserError(f"split by {config.by}: all {labels.len()} {part} rows have label {labels[0]}")
+            raise UserError(
+                f"split by {config.by}: all {labels.len()} {part} rows have label {labels[0]}; "
+                f"{_whereabouts(log, config, reasons)}"
+            )
     return log
+
+
+def _whereabouts(log: pl.DataFrame, config: SplitConfig, reasons: str) -> str:
+    """Which rows went where, what the settings asked for, and what was dropped before."""
+    rows = {part: int((log[SPLIT] == part).sum()) for part in SPLITS}
+    said = ", ".join(f"{part} {count:,}" for part, count in rows.items() if count or part != "history") + " rows"
+    if TIME in log.columns and log.height:
+        first, last = (date_text(float(end)) for end in (log[TIME].min(), log[TIME].max()))  # type: ignore[arg-type]
+        said += f"; the log goes from {first} to {last}"
+    if config.dates is not None:
+        said += f", validation begins at {config.dates[0]} and test at {config.dates[1]}"
+    return f"{said}; change data.split" + (f"; {reasons}" if reasons else "")
 
 
 def _history_as_samples(least: int) -> pl.Expr:

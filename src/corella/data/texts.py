@@ -1,6 +1,8 @@
 """Texts of items and users, made of their columns."""
 
 import string
+from collections.abc import Callable
+from functools import partial
 
 import polars as pl
 
@@ -27,13 +29,31 @@ def fill_users(template: str) -> pl.Expr:
 
 def _fill(template: str, lists: list[str], missing: str = "unknown") -> pl.Expr:
     parts: list[pl.Expr] = [pl.lit("")]
-    for literal, name, _, _ in string.Formatter().parse(template):
+    for literal, name, form, _ in string.Formatter().parse(template):
         parts.append(pl.lit(literal))
         if name:
             column = pl.col(name).list.join(" ") if name in lists else pl.col(name).cast(pl.String)
+            if form:
+                column = pl.col(name).map_batches(partial(_formatted, form=form), return_dtype=pl.String)
             parts.append(column.fill_null(missing))
     text = pl.concat_str(parts).str.replace_all(r"\s+", " ").str.strip_chars()
     return text.str.strip_chars(" ,")
+
+
+def _formatted(column: pl.Series, form: str) -> pl.Series:
+    """Values by a format of Python, such as `.2f`; each different value once. Raises `UserError` where it is none."""
+    known = {value: _by_format(value, form, column.name) for value in column.unique().drop_nulls().to_list()}
+    return pl.Series(column.name, [known.get(value) for value in column.to_list()], dtype=pl.String)
+
+
+def _by_format(value: object, form: str, name: str) -> str:
+    kinds: tuple[Callable[[object], object], ...] = (lambda it: it, lambda it: float(str(it)), lambda it: int(str(it)))
+    for kind in kinds:
+        try:
+            return format(kind(value), form)
+        except (ValueError, TypeError):
+            continue
+    raise UserError(f"text template: column '{name}': {value!r} cannot be written as '{{{name}:{form}}}'")
 
 
 def _placeholders(template: str) -> list[str]:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from corella.checkpoint import (
-    load_tensors,
+    Facts,
+    keep_steps,
+    kept_steps,
     optimiser_tensors,
     restore_optimiser,
-    save_tensors,
     with_prefix,
     without_prefix,
 )
@@ -124,8 +125,9 @@ class JointTrainer:
         A checkpoint is written every `joint.checkpoint_seconds` and at the end of each stage; `on_stage_end` is called
         at the end of each stage, before that checkpoint.
         """
-        if checkpoint is not None and checkpoint.is_file():
-            self._restore(checkpoint)
+        kept = kept_steps(checkpoint)
+        if checkpoint is not None and kept is not None:
+            self._restore(checkpoint, *kept)
         saved = time.monotonic()
         while self.next_step < len(self.steps):
             began = time.perf_counter()
@@ -230,11 +232,10 @@ class JointTrainer:
             "first_step": torch.from_numpy(self.result.first_step),
         }
         done = {"targets": self.result.targets, "tokens": self.result.tokens, "seconds": self.result.seconds}
-        save_tensors(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), **done})
+        keep_steps(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), **done})
 
     @torch.no_grad()
-    def _restore(self, path: Path) -> None:
-        tensors, facts = load_tensors(path)
+    def _restore(self, path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
         if facts["steps"] != len(self.steps):
             raise UserError(f"{path} belongs to a training of {facts['steps']} steps, this one has {len(self.steps)}")
         for name, master in without_prefix("lora", tensors).items():

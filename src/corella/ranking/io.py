@@ -10,8 +10,8 @@ from corella.config.loading import load_config, to_yaml
 from corella.crm.models import build_crm
 from corella.crm.rungs import Build, load_rungs
 from corella.crm.trees import Trees
-from corella.data.dataset import Dataset, load_prepared
-from corella.data.prepare import write_dataset
+from corella.data.dataset import Dataset
+from corella.data.store import load_prepared, write_dataset
 from corella.errors import UserError
 from corella.files import (
     new_folder,

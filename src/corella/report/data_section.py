@@ -16,7 +16,8 @@ def render_data(metrics: Metrics, samples: Counted, config: Config) -> str:
     data = metrics.dataset
     facts = [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in data.facts.items()]
     splits = [
-        [s.split, f"{s.rows:,}", f"{s.users:,}", f"{s.items:,}", f"{100 * s.positive:.1f}\xa0%"] for s in data.splits
+        [s.split, f"{s.rows:,}", f"{s.users:,}", f"{s.items:,}", f"{100 * s.positive:.1f}\xa0%", s.first, s.last]
+        for s in data.splits
     ]
     dropped = [[d.reason, f"{d.rows:,}", d.first] for d in data.dropped]
     warnings = "".join(f"<li>{esc(warning)}</li>" for warning in data.warnings)
@@ -28,7 +29,7 @@ def render_data(metrics: Metrics, samples: Counted, config: Config) -> str:
     )
     parts = [
         paragraph(lead),
-        table("Splits", ["split", "rows", "users", "items", "positive"], splits),
+        table("Splits", ["split", "rows", "users", "items", "positive", "first", "last"], splits),
         table("Rows dropped", ["reason", "rows", "first of them"], dropped, text=(0, 2))
         if dropped
         else paragraph("No rows were dropped."),

@@ -40,10 +40,16 @@ def print_prepared(out: Console, dataset: Dataset) -> None:
     for part in made.splits:
         table.add_row(part.split, f"{part.rows:,}", f"{part.users:,}", f"{part.items:,}", f"{part.positive:.1%}")
     out.print(table)
+    for part in made.splits:
+        if part.first:
+            out.print(f"{part.split}: {part.first} to {part.last} (UTC)", soft_wrap=True)
+    found = made.extremes
+    told = {"ratings": found.ratings, "most rows": f"user {found.busiest_user}, item {found.busiest_item}"}
+    out.print("; ".join(f"{name}: {said}" for name, said in told.items() if said), markup=False, soft_wrap=True)
     for drop in made.dropped:
-        out.print(f"dropped {drop.rows:,} rows: {drop.reason} (first: {drop.first})", markup=False)
+        out.print(f"dropped {drop.rows:,} rows: {drop.reason} (first: {drop.first})", markup=False, soft_wrap=True)
     for warning in made.warnings:
-        out.print(f"warning: {warning}", markup=False)
+        out.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if not made.dropped:
         out.print("nothing was dropped")
     for name, texts in (("items", dataset.items["text"]), ("users", dataset.users["text"])):

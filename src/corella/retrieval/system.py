@@ -11,8 +11,8 @@ import polars as pl
 
 from corella.config import Config
 from corella.config.loading import load_config, to_yaml
-from corella.data.dataset import Dataset, load_prepared
-from corella.data.prepare import write_dataset
+from corella.data.dataset import Dataset
+from corella.data.store import load_prepared, write_dataset
 from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
 from corella.retrieval.catalogue import Catalogue

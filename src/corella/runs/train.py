@@ -5,6 +5,8 @@ from typing import Literal
 
 from corella.config import RANKING_ONLY, RETRIEVAL_ONLY, Config
 from corella.config.loading import changed, load_config, to_yaml
+from corella.data.dataset import Dataset
+from corella.data.origin import changed_since
 from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.evaluation.baselines import train_baselines
@@ -33,8 +35,9 @@ def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> Fi
         start_run(run, config, "model")
         reporter = reporter or Reporter(folder.log)
         if folder.has_ranking:
-            reporter.say(f"{run}: trained already")
             model = load_ranking(folder.model)
+            _refuse_other_data(run, config, model.dataset)
+            reporter.say(f"{run}: trained already")
         else:
             dataset = load_dataset(config, reporter=reporter)
             reporter.log("start", dataset=dataset.preparation.facts, machine=machine().model_dump())
@@ -53,12 +56,22 @@ def train_retrieval(run: Path, config: Config, reporter: Reporter | None = None)
         start_run(run, config, "retrieval")
         reporter = reporter or Reporter(folder.log)
         if folder.has_retrieval:
+            trained = Retrieval.load(folder.retrieval)
+            _refuse_other_data(run, config, trained.dataset)
             reporter.say(f"{run}: the retrieval is trained already")
-            return Retrieval.load(folder.retrieval)
+            return trained
         dataset = load_dataset(config, reporter=reporter)
         model = fit_retrieval(config, dataset, folder.retrieval_checkpoints, reporter)
         model.save(folder.retrieval)
     return model
+
+
+def _refuse_other_data(run: Path, config: Config, trained_on: Dataset) -> None:
+    """Raise `UserError` where the files that the settings name are no longer those of the training."""
+    changed = changed_since(config.data, trained_on.preparation)
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise UserError(f"{run}: trained already, on data that have changed since ({shown}); choose another run folder")
 
 
 def start_run(run: Path, config: Config, half: Literal["model", "retrieval"]) -> None:

@@ -248,12 +248,16 @@ class Live:
 
     # Writing.
 
+    def counts_once_more(self, user_id: str, item_id: str) -> bool:
+        """Whether an answer of this user to this item would count."""
+        return self.dataset.config.duplicates == "keep" or self._item(item_id) not in self._history(user_id)[0]
+
     def add(self, event: Event) -> None:
         """Take in one answer. Raises `UserError` for an unknown item; users may be new. Of several answers to an item
         the first counts, unless the training data keep them all."""
-        code = self._item(event.item_id)
-        if self.dataset.config.duplicates != "keep" and code in self._history(event.user_id)[0]:
+        if not self.counts_once_more(event.user_id, event.item_id):
             return
+        code = self._item(event.item_id)
         user = self.users.get(event.user_id, -1)
         user_values = {n: v[user] if user >= 0 else (_UNKNOWN,) for n, v in self._user_values.items()}
         user_values[USER] = (event.user_id,)

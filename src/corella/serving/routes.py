@@ -10,7 +10,9 @@ import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from corella.data.dataset import Dataset
 from corella.data.scope import Described
+from corella.data.times import read_time
 from corella.errors import UserError
 from corella.features.ratings import answer_label
 from corella.serving.answers import answer_of, asker_of, deadline_of
@@ -134,13 +136,19 @@ async def events(new: NewEvent, context: Shared) -> Accepted:
     live = context.service.live
     if new.item_id not in live.items:
         raise UserError(f"no item_id '{new.item_id}' in the catalogue")
-    moment = int(time.time()) if new.timestamp is None else new.timestamp
+    moment = int(time.time()) if new.timestamp is None else _moment(new.timestamp, live.dataset)
     if moment > time.time() + _FUTURE_SECONDS:
         raise UserError(f"timestamp: {moment} is in the future")
+    scale = live.dataset.rating_scale
+    if scale is not None and new.rating is not None and not scale.low <= new.rating <= scale.high:
+        raise UserError(
+            f"rating: {new.rating:g} is beyond the scale of the training data, {scale.low:g} to {scale.high:g}"
+        )
     label = answer_label(live.dataset.config, new.liked, new.rating)
+    counted = live.counts_once_more(new.user_id, new.item_id)
     await context.service.add(Event(new.user_id, new.item_id, label, moment, new.rating))
     context.metrics.events.inc()
-    return Accepted(user_id=new.user_id, answers=len(live.answered(new.user_id)))
+    return Accepted(user_id=new.user_id, answers=len(live.answered(new.user_id)), counted=counted)
 
 
 @router.get("/v1/items/search", dependencies=READ, summary="Find items by their text")
@@ -220,6 +228,17 @@ async def prometheus(context: Shared) -> Response:
     if engine is not None and engine.trust is not None:
         context.metrics.trust.set(engine.trust)
     return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _moment(given: int | float | str, dataset: Dataset) -> int:
+    """A time as the training data's were read, in seconds since 1970. Raises `UserError` for what is none."""
+    found = read_time(given, dataset.time_range)
+    if found is None:
+        raise UserError(
+            f"timestamp: {given!r} is no time; write seconds since 1970 or a date like 2020-09-13T12:47:33Z, or leave "
+            "it out where it is not known"
+        )
+    return int(found // 1)
 
 
 async def _scored(

@@ -138,7 +138,16 @@ class NewEvent(_Given):
     item_id: Identifier
     liked: Liked = None
     rating: Rating = None
-    timestamp: int | None = Field(default=None, ge=0, le=1 << 40, description="Seconds since 1970; unset: now.")
+    timestamp: (
+        Annotated[int, Field(strict=True)]
+        | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+        | Annotated[str, Field(max_length=40)]
+        | None
+    ) = Field(
+        default=None,
+        description="As in the training data: seconds since 1970 (or milli-, micro-, nanoseconds), an ISO date and "
+        "time, or a date written as a number (20200913); unset: now.",
+    )
 
 
 class Accepted(BaseModel):
@@ -146,6 +155,9 @@ class Accepted(BaseModel):
 
     user_id: str
     answers: int = Field(description="How many answers of this user are known now.")
+    counted: bool = Field(
+        description="False for a repeated answer to an item: the first counts, unless the training data keep them all."
+    )
 
 
 class FoundItem(BaseModel):

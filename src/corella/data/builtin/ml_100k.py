@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from corella.columns import RawTables
-from corella.data.sources import read_atomic, split_list
+from corella.data.tables.delimited import read_atomic
+from corella.data.tables.lists import split_list
 from corella.errors import UserError
 
 _AGES = [18, 25, 35, 45, 50, 56]

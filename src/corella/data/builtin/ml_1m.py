@@ -11,7 +11,7 @@ import polars as pl
 
 from corella.columns import FILE_ROW, ITEM, RATING, TIME, USER, RawTables
 from corella.data.builtin.ml_100k import age_group, person
-from corella.data.sources import split_list
+from corella.data.tables.lists import split_list
 from corella.errors import UserError
 
 _OCCUPATIONS = (

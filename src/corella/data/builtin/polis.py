@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from corella.columns import FILE_ROW, ITEM, LABEL, TIME, USER, RawTables
-from corella.data.sources import read_file
+from corella.config import TableConfig
+from corella.data.tables.read import read_files
 from corella.errors import UserError
 
 _VOTES, _STATEMENTS, _TOPICS = "votes.parquet", "statements.parquet", "topics.json"
@@ -46,7 +47,7 @@ def load(path: Path | None) -> RawTables:
 
 
 def _read(path: Path, columns: list[str]) -> pl.DataFrame:
-    frame = read_file(path)
+    frame = read_files(TableConfig(path=path)).frame
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}; it must hold {', '.join(columns)}")

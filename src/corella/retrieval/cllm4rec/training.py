@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from corella.checkpoint import (
-    load_tensors,
+    Facts,
+    keep_steps,
+    kept_steps,
     optimiser_tensors,
     restore_optimiser,
-    save_tensors,
     with_prefix,
     without_prefix,
 )
@@ -123,8 +124,9 @@ class RetrievalTrainer:
         self, checkpoint: Path | None = None, on_step: Callable[[RetrievalProgress], None] = lambda progress: None
     ) -> None:
         """Train from where the checkpoint stands (or from the start) to the end."""
-        if checkpoint is not None and checkpoint.is_file():
-            self._restore(checkpoint)
+        kept = kept_steps(checkpoint)
+        if checkpoint is not None and kept is not None:
+            self._restore(checkpoint, *kept)
         self.model.backbone.model.eval()
         saved = time.monotonic()
         while self.next_step < len(self.steps):
@@ -216,10 +218,9 @@ class RetrievalTrainer:
         tensors = with_prefix("model", self.model.state_dict())
         for name, optimiser in self.optimisers.items():
             tensors |= optimiser_tensors(f"optimiser_{name}", optimiser)
-        save_tensors(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), "tokens": self.tokens})
+        keep_steps(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), "tokens": self.tokens})
 
-    def _restore(self, path: Path) -> None:
-        tensors, facts = load_tensors(path)
+    def _restore(self, path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
         if facts["steps"] != len(self.steps):
             raise UserError(f"{path} belongs to a training of {facts['steps']} steps, this one has {len(self.steps)}")
         self.model.load_state_dict(without_prefix("model", tensors))

@@ -1,0 +1,83 @@
+"""A prepared dataset on disk: Parquet, safetensors and JSON, and a manifest of hashes."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from corella.config import DataConfig
+from corella.data.dataset import Dataset
+from corella.data.preparation import Preparation
+from corella.errors import UserError
+from corella.features.text.items import ItemTexts
+from corella.features.text.space import TextSpace
+from corella.files import atomic_path, read_value, verify_manifest, write_manifest, write_value
+
+FORMAT = 6
+"""Raised when the files of a prepared dataset change their meaning."""
+
+
+TEXTS, SPACE = "texts.safetensors", "space.safetensors"
+
+
+SETTINGS, PREPARATION = "settings.json", "preparation.json"
+
+
+def load_prepared(folder: Path) -> Dataset:
+    """Read a folder that `prepare` wrote, after checking its hashes."""
+    kept = verify_manifest(folder).format
+    if kept != FORMAT:
+        raise UserError(
+            f"{folder} was prepared in format {kept}, this version reads {FORMAT}; prepare it again, "
+            "or train the model again that it belongs to"
+        )
+    config = read_value(folder / SETTINGS, DataConfig)
+    log = pl.read_parquet(folder / "log.parquet")
+    names = [c for c in log.columns if c.startswith("count:")]
+    counts = log.select(names).to_numpy().astype(np.float32)
+    popularity = log.select("item_answers", "item_likes").to_numpy().astype(np.int64)
+    texts = [c for c in log.columns if c.startswith("text:")]
+    return Dataset(
+        log.drop(*names, *texts, "item_answers", "item_likes"),
+        pl.read_parquet(folder / "users.parquet"),
+        pl.read_parquet(folder / "items.parquet"),
+        config,
+        counts,
+        popularity,
+        read_value(folder / PREPARATION, Preparation),
+        ItemTexts.load(folder / TEXTS, config.text) if texts else None,
+        TextSpace.load(folder / SPACE) if texts else None,
+        log.select(texts).to_numpy().astype(np.float32) if texts else None,
+    )
+
+
+def write_dataset(dataset: Dataset, folder: Path) -> None:
+    """Write a prepared dataset: Parquet, safetensors and JSON, the manifest last; replaces one that is there."""
+    _make_room(folder)
+    counts = pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names])
+    popularity = pl.DataFrame(dataset.popularity, schema=["item_answers", "item_likes"])
+    features = [counts, popularity]
+    if dataset.text is not None:
+        features.append(pl.DataFrame(dataset.text, schema=[f"text:{name}" for name in dataset.text_names]))
+    tables = {"log": pl.concat([dataset.log, *features], how="horizontal"), "users": dataset.users}
+    for name, table in {**tables, "items": dataset.items}.items():
+        with atomic_path(folder / f"{name}.parquet") as path:
+            table.write_parquet(path)
+    if dataset.texts is not None and dataset.space is not None:
+        dataset.texts.save(folder / TEXTS)
+        dataset.space.save(folder / SPACE)
+    write_value(folder / SETTINGS, dataset.config)
+    write_value(folder / PREPARATION, dataset.preparation)
+    write_manifest(folder, FORMAT)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = ("log.parquet", "users.parquet", "items.parquet")
+    ours = [folder / name for name in ("manifest.json", *tables, TEXTS, SPACE, SETTINGS, PREPARATION)]
+    other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
+    if other:
+        raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")
+    for path in ours:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Tables as people have them: text, Parquet, JSON lines, databases. Knows nothing of what their columns mean."""
