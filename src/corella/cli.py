@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from corella.config import Config, Section
-from corella.config.loading import build_config, describe, given_settings, load_config, to_yaml
+from corella.config.loading import describe, load_config, to_yaml
 from corella.errors import UserError
+from corella.runs.settings import OURS, named_config, run_config
 
 app = typer.Typer(
     help="A recommender that asks a language model only when it pays.", no_args_is_help=True,
@@ -26,6 +27,7 @@ ConfigPath = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one setting: section.key=value.")]
 RunFolder = Annotated[Path, typer.Option("--run", "-r", help="The run folder.")]
+_RUN = Path("run")
 
 _out = Console(highlight=False)
 
@@ -82,6 +84,25 @@ def demo(run: RunFolder = Path("runs/demo"), overrides: Overrides = None) -> Non
 
 
 @app.command()
+def init(
+    paths: Annotated[list[Path], typer.Argument(help="Your files, or a folder of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The YAML to write.")] = OURS,
+    force: Annotated[bool, typer.Option("--force", help="Over a file that is there.")] = False,
+) -> None:
+    """Guess which file holds what, and write the settings: look at them, then `corella train`."""
+    from corella.data.guessing.settings import write_settings
+    from corella.files import write_text
+
+    if out.exists() and not force:
+        raise UserError(f"{out} is there already; give --out another name, or --force")
+    text, told = write_settings(paths)
+    for line in told:
+        _out.print(line, markup=False, soft_wrap=True)
+    write_text(out, text)
+    _out.print(f"{out} is written: look at it, then `corella prepare` or `corella train`", markup=False, soft_wrap=True)
+
+
+@app.command()
 def prepare(
     config: ConfigPath = None,
     out: Annotated[
@@ -94,24 +115,24 @@ def prepare(
     from corella.progress import Reporter
     from corella.report.terminal import print_prepared
 
-    dataset = load_dataset(_named_config(config, overrides), out, Reporter())
+    dataset = load_dataset(named_config(config, overrides), out, Reporter())
     print_prepared(_out, dataset)
 
 
 @app.command()
-def train(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
+def train(run: RunFolder = _RUN, config: ConfigPath = None, overrides: Overrides = None) -> None:
     """Train into a run folder. Killed at any moment, the same command resumes."""
     from corella.runs.train import train_run
 
-    train_run(run, _run_config(run, config, overrides))
+    train_run(run, run_config(run, config, overrides))
 
 
 @app.command("train-retrieval")
-def train_retrieval(run: RunFolder, config: ConfigPath = None, overrides: Overrides = None) -> None:
+def train_retrieval(run: RunFolder = _RUN, config: ConfigPath = None, overrides: Overrides = None) -> None:
     """Train the retrieval, which finds candidates among all items, into the same run folder."""
     from corella.runs.train import train_retrieval
 
-    train_retrieval(run, _run_config(run, config, overrides))
+    train_retrieval(run, run_config(run, config, overrides))
 
 
 @app.command()
@@ -134,7 +155,7 @@ def recommend(
 
 @app.command()
 def evaluate(
-    run: RunFolder,
+    run: RunFolder = _RUN,
     outside: Annotated[
         Path | None, typer.Option(help="Table with user_id, item_id, probability of another conventional model.")
     ] = None,
@@ -148,7 +169,7 @@ def evaluate(
 
 
 @app.command()
-def report(run: RunFolder) -> None:
+def report(run: RunFolder = _RUN) -> None:
     """Draw report.html anew from metrics.json and predictions.parquet."""
     from corella.runs.evaluate import write_report
 
@@ -238,25 +259,6 @@ def explain_config(
         print(textwrap.fill(setting.text, width, initial_indent="    ", subsequent_indent="    "))
     if len(shown) < len(settings):
         _out.print(f"{len(settings) - len(shown)} more that hardly anybody needs: corella explain-config --all")
-
-
-def _run_config(run: Path, config: Path | None, overrides: list[str] | None) -> Config:
-    """The given configuration, or without one that of the run folder that is being resumed."""
-    kept = run / "config.yaml"
-    return load_config(kept, overrides or ()) if config is None and kept.is_file() else _named_config(config, overrides)
-
-
-def _named_config(config: Path | None, overrides: list[str] | None) -> Config:
-    """The given configuration. Raises `UserError` where nothing says which data are meant: nobody's own data are to be
-    taken for the built-in ones."""
-    given = given_settings(config, overrides or ())
-    data = given.get("data")
-    if isinstance(data, dict | None) and "source" not in (data or {}) and "interactions" not in (data or {}):
-        raise UserError(
-            f"{config or 'no --config'}: say which data; data.source: tables for your own (see docs/guide.md), or "
-            "--set data.source=ml-100k for the built-in MovieLens-100K"
-        )
-    return build_config(given)
 
 
 def main() -> None:

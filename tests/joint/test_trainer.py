@@ -319,7 +319,8 @@ def test_a_whole_fit_resumed_from_its_run_folder(
     # Kept, or they would be trained again: that ends the test.
     monkeypatch.setattr("corella.ranking.crm_stages.train_trees", refuses)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "fingerprint.json", "stage1.safetensors", "trees.json", "stage2.json", "joint.safetensors", "joint.before.safetensors",
+        "fingerprint.json", "stage1.safetensors", "trees.json", "stage2.json", "joint.safetensors",
+        "joint.before.safetensors",
     }  # fmt: skip
     fit_ranking(config, tiny_dataset, Checkpoints(tmp_path))
     for resumed in (fit_ranking(config, tiny_dataset, Checkpoints(tmp_path)),):  # all of it from checkpoints

@@ -10,10 +10,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from corella.config.data import CountsConfig, DataConfig, SplitConfig, TableConfig
+from corella.config.data import CountsConfig, DataConfig, SplitConfig
 from corella.config.ranking import CRMConfig, JointConfig, LightGBMConfig, LLMConfig, RoutingConfig
 from corella.config.retrieval import RetrievalConfig
 from corella.config.section import Section
+from corella.config.tables import TableConfig
 from corella.config.text import TextConfig
 
 __all__ = [

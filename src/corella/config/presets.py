@@ -29,6 +29,15 @@ PRESETS: dict[str, Mapping[str, object]] = {
         "user_text": "A {age_group} year old {person}, {occupation}, rates movies. Likes it?",
         "counts": {"groups": [["user"], ["item"], ["user", "genres"]]},
     },
+    "movielens": {
+        "source": "movielens",
+        "label": "rating >= 4",
+        "order": ["timestamp"],
+        "item_fields": ["year"],
+        "list_fields": ["genres"],
+        "item_text": "{title}, {genres}",
+        "counts": {"groups": [["user"], ["item"], ["user", "genres"]]},
+    },
     "ml-1m-collm": {
         "source": "ml-1m-collm",
         "label": "label",

@@ -23,7 +23,7 @@ from corella.columns import (
 )
 from corella.config import DataConfig
 from corella.data.ids import examples, id_text, id_warnings
-from corella.data.labels import as_number, number, with_labels
+from corella.data.labels import as_number, number, only_clicks, with_labels
 from corella.data.ledger import Ledger, list_columns, require
 from corella.data.split import sort_log
 from corella.data.tables.lists import exploded
@@ -64,7 +64,8 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     users = _entities(raw.users, USER, log, raw.names.get("users", "users"), ledger)
     items = _entities(raw.items, ITEM, log, raw.names.get("items", "items"), ledger)
     if raw.items is None:
-        raise UserError("no item table: the language model needs a text for every item; give `data.items`")
+        ledger.warnings.append("no item table (data.items): an item's text is its id, so that texts cannot help")
+        items = items.with_columns(pl.col(ITEM).alias(name) for name in _placeholders(config.item_text)[:1])
     items = _lists(items, config, raw.names.get("items", "items"))
     items = with_texts(items, config, ledger, raw.names.get("items", "items"))
     log = ledger.drop(
@@ -81,7 +82,7 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     if log.height == 0:
         raise UserError(f"{table}: no row is left; {ledger.reasons()}")
     answers = log[LABEL].n_unique()
-    if answers < 2 and not config.only_likes:
+    if answers < 2 and not config.only_likes and not only_clicks(raw.interactions, config):
         raise UserError(
             f"{table}: with the label rule '{config.label}' every row has label {log[LABEL][0]}, and "
             f"ranking needs both; {ledger.reasons()}"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.columns import ITEM, LABEL, SPLIT, TIME, USER
+from corella.columns import DRAWN, ITEM, LABEL, SPLIT, TIME, USER
 from corella.config import DataConfig
 from corella.data.preparation import Preparation
 from corella.data.rows import (
@@ -126,7 +126,7 @@ class Dataset:
     @cached_property
     def events(self) -> Events:
         """The log user by user."""
-        order = np.argsort(self.user, kind="stable")
+        order = np.lexsort((1 - self.known, self.user))  # of each user those first that histories may hold
         start = np.searchsorted(self.user[order], np.arange(self.users.height + 1))
         return Events(start, self.item[order], self.label[order], order)
 
@@ -158,6 +158,18 @@ class Dataset:
     def in_time_order(self) -> bool:
         """Whether the log tells times and stands in their order, so that new rows have a place in it."""
         return TIME in self.log.columns and self.log[TIME].is_sorted()
+
+    @property
+    def seen(self) -> "Dataset":
+        """The dataset without the negatives that were drawn: what happened."""
+        if DRAWN not in self.log.columns:
+            return self
+        real = (~self.log[DRAWN]).to_numpy()
+        text = None if self.text is None else self.text[real]
+        return replace(
+            self, log=self.log.filter(pl.Series(real)).drop(DRAWN), counts=self.counts[real],
+            popularity=self.popularity[real], text=text,
+        )  # fmt: skip
 
     @cached_property
     def time_range(self) -> tuple[float, float]:

@@ -64,6 +64,13 @@ def only_clicks(log: pl.DataFrame, config: DataConfig) -> bool:
     return meant and (nothing_else or (config.only_likes and not {LABEL, RATING} & set(log.columns)))
 
 
+def as_clicks(config: DataConfig) -> DataConfig:
+    """The settings of a log of clicks."""
+    return config.model_copy(
+        update={"label": CLICKS, "counts": config.counts.model_copy(update={"clicks": True, "ratings": False})}
+    )
+
+
 def number(frame: pl.DataFrame, column: str, ledger: Ledger, table: str) -> pl.DataFrame:
     """A column as float64; rows without a value, or with one that is no number, are dropped."""
     blank = pl.col(column).is_null()

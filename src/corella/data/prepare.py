@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from corella.columns import FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
+from corella.columns import DRAWN, FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
 from corella.config import Config, DataConfig, TableConfig
 from corella.config.loading import load_config
 from corella.data.builtin import load_builtin
 from corella.data.clean import clean
 from corella.data.dataset import Dataset, make_dataset
+from corella.data.labels import as_clicks, only_clicks
 from corella.data.ledger import Ledger
+from corella.data.negatives import with_negatives
 from corella.data.origin import fingerprint, source_files, tables_of
 from corella.data.preparation import Extremes, Preparation, SplitFacts
 from corella.data.rows import ITEM_CODE, USER_CODE
@@ -64,6 +66,7 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
     """
     raw = read_raw(config)
     log, users, items, ledger = clean(raw, config)
+    clicks = only_clicks(raw.interactions, config)
     log = order_log(log, config)
     ledger.facts["interactions kept"] = log.height
     tied = tied_share(log, config) if TIME in config.order and not config.strict_time else 0.0
@@ -73,8 +76,16 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
             "order, and where that tells anything of the answers, histories tell it too: data.strict_time: true hides "
             "answers of the same second from each other"
         )
-    log = split_log(log, config.split, seed, config.only_likes, items, ledger.reasons())
-    keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW) if c in log.columns]
+    config = as_clicks(config) if clicks else config
+    log = split_log(log, config.split, seed, config.only_likes or clicks, items, ledger.reasons())
+    if clicks and not config.only_likes:
+        log = with_negatives(log, config.negatives, seed)
+        ledger.warnings.append(
+            f"for every click {config.negatives} of the items that the user had not clicked by then is drawn as "
+            "not liked (half of them by popularity, half evenly): figures of a ranking say how well it tells clicks "
+            "from these"
+        )
+    keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW, DRAWN) if c in log.columns]
     if REVIEW in keep:
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
     users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)

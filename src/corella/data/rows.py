@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from corella.columns import SPLIT, TIME, USER
+from corella.columns import DRAWN, SPLIT, TIME, USER
 from corella.config import DataConfig
 from corella.data.ids import id_text
 from corella.data.samples import Ints
@@ -77,12 +77,14 @@ def popularity_of(log: Log) -> Ints:
 
 
 def shared_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
-    """1 for the rows that counts without the user may see.
+    """1 for the rows that counts without the user may see; never for a negative that was drawn.
 
     All of them; or, where counts are frozen, those of `learned_rows`. Frozen is the default where the split is not in
     the order of time, for there a test row can stand before a training row, and where it is by items.
     """
     frozen = config.counts.frozen
+    if DRAWN in log.columns and frozen is not True:
+        return (~log[DRAWN]).to_numpy().astype(np.int64)
     if frozen is None:
         frozen = config.split.by in ("user", "each-user", "leave-last-out", "new-items") or not in_order(log)
     if not frozen:
@@ -91,8 +93,10 @@ def shared_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
 
 
 def known_rows(log: pl.DataFrame, config: DataConfig) -> Ints:
-    """1 for the rows that later rows of their own user may see: all of them; or, where the split is by items and counts
-    are not said to go on, those of training items, which stand first in the log."""
+    """1 for the rows that later rows of their own user may see: all of them but negatives that were drawn; or, where
+    the split is by items and counts are not said to go on, those of training items, which stand first in the log."""
+    if DRAWN in log.columns:
+        return (~log[DRAWN]).to_numpy().astype(np.int64)
     if config.split.by != "new-items" or config.counts.frozen is False:
         return np.ones(log.height, dtype=np.int64)
     return learned_rows(log)
@@ -102,7 +106,8 @@ def learned_rows(log: pl.DataFrame) -> Ints:
     """1 for training rows and the histories of users who have training rows."""
     train = pl.col(SPLIT) == "train"
     history = (pl.col(SPLIT) == "history") & train.any().over(USER)
-    return log.select(train | history).to_series().to_numpy().astype(np.int64)
+    drawn = pl.col(DRAWN) if DRAWN in log.columns else pl.lit(False)
+    return log.select((train | history) & ~drawn).to_series().to_numpy().astype(np.int64)
 
 
 def in_order(log: pl.DataFrame) -> bool:

@@ -41,7 +41,7 @@ class CountState:
         """When true, events still count for the user's own keys but for nothing else."""
 
     def _average(self, place: int) -> float:
-        return (self.total[1 + place] + 1.0) / (self.total[0] + 2.0)
+        return 0.0 if self.config.clicks else (self.total[1 + place] + 1.0) / (self.total[0] + 2.0)
 
     def with_visitor(self) -> "CountState":
         """The same state with room for one more user, who leaves no trace in it: what shares this one's totals is read
@@ -97,7 +97,7 @@ class CountState:
 
     def _bias(self, user: object, place: int) -> float:
         known = self.bias.get(user)
-        return 0.0 if known is None else known[1 + place] / (known[0] + self.config.smoothing)
+        return 0.0 if known is None or self.config.clicks else known[1 + place] / (known[0] + self.config.smoothing)
 
     def update(
         self, user: object, item: int, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]

@@ -67,8 +67,10 @@ class Log:
     """1 for training rows and the histories of their users: what neighbours are learned from."""
 
 
-def running_average(value: Doubles, known: Ints) -> Doubles:
-    """The mean of a value before each row, starting from a 1 and a 0."""
+def running_average(value: Doubles, known: Ints, clicks: bool = False) -> Doubles:
+    """The mean of a value before each row, starting from a 1 and a 0; of clicks, which have no other value, 0."""
+    if clicks:
+        return np.zeros(len(value))
     answers = np.cumsum(known) - known
     total = np.cumsum(value * known) - value * known
     return np.asarray((total + 1.0) / (answers + 2.0))
@@ -79,7 +81,7 @@ def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig, pairs: Pa
     those of the neighbours are right for queries behind all learned rows alone: a log need not be learned again."""
     columns: list[Doubles] = []
     for place, value in enumerate(log.values.T):
-        average = running_average(value, log.shared)
+        average = running_average(value, log.shared, config.clicks)
         for group in keys:
             answers, total = _before(group, value, log.known if group.by_user else log.shared)
             if place == 0:
@@ -136,13 +138,15 @@ def _recent(log: Log, value: Doubles, average: Doubles, config: CountsConfig) ->
 def above_expected(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
     """A value of every row less the item's mean at the time; 0 where the answer is not known."""
     answers, total = before(log.item, value, log.shared)
-    average = running_average(value, log.shared)
+    average = running_average(value, log.shared, config.clicks)
     expected = (total + config.smoothing * average) / (answers + config.smoothing)
     return np.asarray((value - expected) * log.known, dtype=np.float64)
 
 
 def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> Doubles:
-    """Smoothed mean of what the user's earlier `known` answers were above their items' means at the time."""
+    """Smoothed mean of what the user's earlier `known` answers were above their items' means then; of clicks 0."""
+    if config.clicks:
+        return np.zeros(len(log.user))
     order = np.argsort(log.user, kind="stable")
     above, known = (above * known)[order], known[order]
     first = group_start(log.user[order])

@@ -13,6 +13,7 @@ import polars as pl
 
 from corella.columns import LABEL, RATING, SPLIT
 from corella.config import DataConfig
+from corella.config.data import CLICKS
 from corella.errors import UserError
 
 Doubles = npt.NDArray[np.float64]
@@ -42,9 +43,11 @@ def answer_label(config: DataConfig, liked: bool | None, rating: float | None) -
     """The label of one answer that says whether it was liked, or its rating, or both. Raises `UserError` where they
     contradict each other by the label rule of the training data, or where neither tells it."""
     by_rating = None
-    if config.label != LABEL and rating is not None:
+    if config.label not in (LABEL, CLICKS) and rating is not None:
         rule = LabelRule.parse(config.label)
         by_rating = bool(rule.compare(rating, rule.bound)) if rule.column == RATING else None
+    if liked is None and config.label == CLICKS:
+        return 1
     if liked is None:
         if by_rating is None:
             raise UserError(f"liked: say whether it was; by `data.label: {config.label}` nothing else tells it here")

@@ -41,6 +41,7 @@ def fit_retrieval(
     seed and a machine."""
     reporter = reporter or Reporter(quiet=True)
     set_threads(config)
+    dataset = dataset.seen
     text = None if dataset.vectors is None else text_part(dataset.vectors)
     likes = training_likes(dataset)
     counts = count_together(likes, dataset.items.height)

@@ -68,7 +68,7 @@ class Live:
     """Users, items, histories and counts as of now. Not for several threads at once."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+        self.dataset = dataset = dataset.seen
         self.users = _codes(dataset.users[USER])
         self.items = _codes(dataset.items[ITEM])
         self._names: list[str] = list(self.items)

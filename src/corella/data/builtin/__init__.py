@@ -15,6 +15,7 @@ from corella.data.builtin import (
     ml_1m,
     ml_1m_collm,
     ml_100k,
+    movielens,
     polis,
 )
 
@@ -22,6 +23,7 @@ _LOAD: dict[str, Callable[[Path | None], RawTables]] = {
     "ml-100k": ml_100k.load,
     "ml-1m": ml_1m.load,
     "ml-1m-collm": ml_1m_collm.load,
+    "movielens": movielens.load,
     "bookcrossing": bookcrossing.load,
     "amazon": amazon.load,
     "amazon-books": amazon_books.load,

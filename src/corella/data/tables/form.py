@@ -17,7 +17,7 @@ BETWEEN = "\x1f"
 """Stands for a separator of several characters while polars reads."""
 
 
-_COMMON = ("::", "\t", ";", "|", ",")
+SEPARATORS = ("::", "\t", ";", "|", ",")
 
 
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
@@ -98,7 +98,7 @@ def _usual(path: Path, head: str) -> str:
     if kind.endswith(".tsv"):
         return "\t"
     if kind.endswith((".dat", ".data")):
-        return next((each for each in _COMMON if each in head), ",")
+        return next((each for each in SEPARATORS if each in head), ",")
     return ","
 
 
@@ -108,7 +108,7 @@ def _quote(setting: str | None) -> str | None:
 
 def _check_separator(path: Path, head: str, separator: str) -> None:
     """Refuse a wrong separator by the file's first line: it is not in there, and another one is."""
-    for other in _COMMON:
+    for other in SEPARATORS:
         if separator not in head and other in head:
             raise UserError(
                 f"{path} begins with {head.strip()[:SHOWN]!r}; if {other!r} stands between its columns, write "

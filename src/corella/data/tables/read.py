@@ -21,9 +21,10 @@ FILE = "_file"
 _PACKED = (".gz", ".zst")
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
 """Text with a separator."""
-_ATOMIC = (".inter", ".user", ".item")
+ATOMIC = (".inter", ".user", ".item")
+"""Of RecBole."""
 _JSON = (".jsonl", ".ndjson", ".json")
-SUFFIXES = (".parquet", *TEXT, *_ATOMIC, *_JSON)
+SUFFIXES = (".parquet", *TEXT, *ATOMIC, *_JSON)
 """Of files that can be read, in any case; those of text may be packed, as `log.csv.gz`."""
 
 
@@ -100,7 +101,7 @@ def _read_file(path: Path, config: TableConfig) -> Table:
     kind = suffix_of(path)
     readers: dict[str, Callable[[], Table]] = {
         **dict.fromkeys(TEXT, lambda: Table(*read_delimited(path, config))),
-        **dict.fromkeys(_ATOMIC, lambda: Table(read_atomic(path, config.encoding))),
+        **dict.fromkeys(ATOMIC, lambda: Table(read_atomic(path, config.encoding))),
         **dict.fromkeys(_JSON, lambda: Table(_numbered(read_json_lines(path), 1))),
         ".parquet": lambda: Table(_numbered(pl.read_parquet(path), 1)),
     }

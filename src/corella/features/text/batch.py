@@ -21,7 +21,7 @@ def batch_text(log: Log, space: TextSpace, counts: CountsConfig, text: TextConfi
     [rows, len(text_names)]."""
     wanted = np.arange(len(log.user)) if rows is None else rows
     label, left = log.values[:, 0], residual(log, log.known, counts)
-    average = running_average(label, log.shared)
+    average = running_average(label, log.shared, counts.clicks)
     said, places = Said(log, text.history), space.with_unknown
     seen = Seen(log, left, residual(log, log.shared, counts), said, places.vectors)
     parts = []

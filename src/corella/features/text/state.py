@@ -31,6 +31,7 @@ class TextState:
     ) -> None:
         """From a log on; `users`: the codes of those that it holds."""
         self.space, self._last, self._smoothing = space, text.history, counts.smoothing
+        self._clicks = counts.clicks
         self.frozen = bool((log.shared == 0).any())
         """When true, interactions still count for the user but for nothing else."""
         left, told = (residual(log, known, counts) for known in (log.known, log.shared))
@@ -77,7 +78,7 @@ class TextState:
         everything = self._said(user)
         said, label, residual = (self._last_ones(values) for values in everything)
         present = np.arange(self._last) >= self._last - len(everything[0])
-        average = np.full(n, (self._likes.sum() + 1.0) / (self._count.sum() + 2.0))
+        average = np.full(n, 0.0 if self._clicks else (self._likes.sum() + 1.0) / (self._count.sum() + 2.0))
         own = own_kernels(
             cosines(places.vectors, vectors[said][None]), np.tile(label, (n, 1)), np.tile(residual, (n, 1)),
             np.tile(present, (n, 1)), average,
