@@ -133,9 +133,11 @@ def test_unknown_item_and_empty_text(run: Clean, log: pl.DataFrame) -> None:
 def test_no_item_table(
     settings: Callable[..., DataConfig], raw_tables: Callable[..., RawTables], log: pl.DataFrame
 ) -> None:
+    """Items are known by their ids alone then, and that is told."""
     raw = raw_tables(log)
-    with pytest.raises(UserError, match=r"no item table.*give `data\.items`"):
-        clean(RawTables(raw.interactions, None, None), settings(label="rating >= 4"))
+    _, _, items, ledger = clean(RawTables(raw.interactions, None, None, raw.names), settings(label="rating >= 4"))
+    assert items.select("item_id", "title", "text").rows() == [("a", "a", "a"), ("b", "b", "b")]
+    assert any("no item table (data.items): an item's text is its id" in said for said in ledger.warnings)
 
 
 def test_texts_join_lists_and_fill_what_is_missing(run: Clean, log: pl.DataFrame) -> None:

@@ -106,6 +106,7 @@ ROW = st.tuples(
     last=st.lists(st.integers(1, 6), max_size=2),
     rated=st.booleans(),
     neighbours=st.integers(0, 5),
+    clicks=st.booleans(),
 )
 def test_batch_equals_one_event_at_a_time(
     rows: list[tuple[int, ...]],
@@ -115,10 +116,11 @@ def test_batch_equals_one_event_at_a_time(
     last: list[int],
     rated: bool,
     neighbours: int,
+    clicks: bool,
 ) -> None:
     """Rows are answers that all may count and neighbours are learned from (2), that only the user's own counts see (1),
     or queries (0)."""
-    counts = CountsConfig(groups=GROUPS, smoothing=smoothing, last=last, neighbours=neighbours)
+    counts = CountsConfig(groups=GROUPS, smoothing=smoothing, last=last, neighbours=neighbours, clicks=clicks)
     config = DataConfig(list_fields=["genres"], counts=counts)
     schema: dict[str, Any] = {"item_id": pl.String, "genres": pl.List(pl.String), "brand": pl.String}
     items = pl.DataFrame({"item_id": list("abcde"), "genres": genres, "brand": brands}, schema=schema)

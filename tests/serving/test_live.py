@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from corella.config import DataConfig
 from corella.data.dataset import Dataset, make_dataset
+from corella.data.negatives import with_negatives
 from corella.data.samples import Samples
 from corella.data.scope import Described
 from corella.errors import UserError
@@ -49,6 +50,15 @@ def _dataset(rows: list[tuple[int, ...]], split: dict[str, Any] | None = None, *
         }
     )  # fmt: skip
     return make_dataset(log, users, items, config, encoded_texts(items))
+
+
+def _clicks(rows: list[tuple[int, ...]]) -> Dataset:
+    """Of clicks, with negatives that were drawn."""
+    plain = _dataset(rows, clicks=True, frozen=False)
+    log = with_negatives(plain.log.drop("user", "item"), 1, seed=1)
+    counts = plain.config.counts.model_copy(update={"frozen": None})
+    config = plain.config.model_copy(update={"counts": counts, "label": "clicks"})
+    return make_dataset(log, plain.users, plain.items, config, encoded_texts(plain.items))
 
 
 def _same(live: Live, dataset: Dataset, user: str, ask: list[str]) -> None:
@@ -97,6 +107,21 @@ def test_hidden_interactions_with_new_items_are_no_part_of_it(rows: list[tuple[i
     for user in ("u0", "u1", "u3"):
         _same(live, dataset, user, ITEMS)
         assert len(live.answered(user)) == sum(row[0] == int(user[1]) and row[3] == 0 for row in rows)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(ROW, min_size=3, max_size=30), cut=st.integers(3, 30))
+def test_negatives_that_were_drawn_are_no_part_of_it(rows: list[tuple[int, ...]], cut: int) -> None:
+    """Of clicks: what a service knows, from the whole log or event by event, is what a query of the log sees."""
+    clicks = [(row[0], row[1], 1, 2 if n >= cut else 0) for n, row in enumerate(rows)]
+    dataset = _clicks(clicks)
+    assert dataset.log["drawn"].any() or len({row[1] for row in clicks}) < 3
+    one, other = Live(dataset), Live(_clicks(clicks[:cut]))
+    for n, (u, i, label, _) in list(enumerate(clicks))[cut:]:
+        other.add(Event(f"u{u}", ITEMS[i], label, 100 * n))
+    for live in (one, other):
+        for user in ("u0", "u1", "nobody"):
+            _same(live, dataset, user, ITEMS)
 
 
 def test_a_new_user_has_what_was_added() -> None:

@@ -141,7 +141,10 @@ class Dataset:
         where the user's answers of that second begin; where new items' interactions are hidden, behind the user's
         known ones at most."""
         if not self.known.all():  # the known ones stand first
-            return self.events.start[self.user] + before(self.user, np.zeros(self.log.height), self.known)[0].astype(
+            known = self.known
+            if self.config.strict_time:
+                return self.events.start[self.user] + _strictly_before(self.user, times_of(self.log), known)
+            return self.events.start[self.user] + before(self.user, np.zeros(self.log.height), known)[0].astype(
                 np.int64
             )
         end = np.arange(self.log.height)
@@ -237,6 +240,15 @@ class Dataset:
             user, item, begin + np.where(user >= 0, own[back], 0), counts[back], popularity[back],
             np.full(len(user), -1), np.full(len(user), -1), text,
         )  # fmt: skip
+
+
+def _strictly_before(user: Ints, time: Ints, known: Ints) -> Ints:
+    """For every row how many known rows its user has at earlier times, int64 [rows]."""
+    span = int(time.max(initial=0) - time.min(initial=0)) + 2
+    key = user * span + (time - time.min(initial=0))
+    earlier = np.sort(key[known == 1])
+    found: Ints = np.searchsorted(earlier, key) - np.searchsorted(earlier, user * span)
+    return found
 
 
 def _no_text(n: int) -> npt.NDArray[np.float32]:
