@@ -120,7 +120,7 @@ def test_prepare_says_what_was_dropped(call: Call, project: Path, tmp_path: Path
         (["evaluate", "--run", "no-run"], "no-run holds no trained model; run `corella train --run no-run` first"),
         (["report", "--run", "no-run"], "no-run"),
         (["score", "no-run", "no-rows.csv", "--out", "o.parquet"], "no-rows.csv does not exist"),
-        (["train"], "--run"),
+        (["train"], "say which data; `corella init FILES`"),
         (["no-such-command"], "no-such-command"),
         (["train", "--no-such-option"], "--no-such-option"),
     ],
@@ -181,7 +181,7 @@ def test_nobody_trains_on_data_that_were_not_named(call: Call, command: str, tmp
     other.write_text("crm: {epochs: 1}\n")
     for words in ([], ["-c", empty], ["-c", other]):
         code, _, err = call(command, "--run", tmp_path / "run", *words)
-        assert code == 2 and "say which data; data.source: tables for your own" in err
+        assert code == 2 and "say which data; `corella init FILES` writes the settings for your own" in err
     assert call("prepare", "-c", empty)[0] == 2
     assert not (tmp_path / "run").exists()
 
