@@ -93,7 +93,7 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
         for _ in range(3):
             post(address + "/v1/score", {"user_id": users[1], "items": items, "share": 1.0, "deadline_ms": _LONG_MS})
         can = 3 / (time.perf_counter() - began)
-        before = get(address + "/v1/traffic")
+        before = get(address + "/v1/traffic")["window"]
         slow = [{"user_id": user, "items": items, "share": 1.0} for user in users[1:9]]
         wanted = max(5 * can, 1.0)
         busy = []
@@ -102,7 +102,7 @@ def latency(arguments: argparse.Namespace) -> dict[str, Any]:
             time.sleep(1 / wanted)
         beside = load(address, quick, seconds=28, per_second=20)
         heavy = pl.concat([finish_load(process) for process in busy])
-        after = get(address + "/v1/traffic")
+        after = get(address + "/v1/traffic")["window"]
     routed, told = (
         after["items"] * after[name] - before["items"] * before[name] for name in ("share_routed", "share_answered")
     )

@@ -18,6 +18,8 @@ DRAWN = "drawn"
 """True for a negative that was drawn for a click: a sample, and no event."""
 EXACT_TIME = "_exact_time"
 """The time with its fraction of a second, until the log is ordered."""
+FILE = "_file"
+"""The file of a row, where a table is read from several; for messages."""
 FILE_ROW = "_file_row"
 """1-based line of a row in its file (the header is line 1); made by the readers, for messages."""
 

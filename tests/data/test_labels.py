@@ -12,7 +12,7 @@ from corella.data.clean import clean
 from corella.data.dataset import Dataset
 from corella.data.ids import id_text, id_warnings
 from corella.data.negatives import with_negatives
-from corella.data.prepare import prepare
+from corella.data.prepare import prepare, read_raw
 from corella.errors import UserError
 
 Settings = Callable[..., DataConfig]
@@ -149,3 +149,14 @@ def test_a_session_a_row_is_taken_apart(settings: Settings, raw_tables: Raw) -> 
     uneven = log.with_columns(timestamp=pl.Series([[1], [3]]))
     with pytest.raises(UserError, match=r"log\.csv, row 2: 2 entries in 'item_id', 1 in 'timestamp'"):
         clean(raw_tables(uneven, items), settings())
+
+
+def test_a_dropped_row_of_several_files_is_named_with_its_file(settings: Settings, tmp_path: Any) -> None:
+    (tmp_path / "log-1.csv").write_text("user_id,item_id,label\nu,a,1\nu,b,0\n")
+    (tmp_path / "log-2.csv").write_text("user_id,item_id,label\nv,a,1\nv,b,maybe\n")
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\nb,B\n")
+    config = settings(
+        interactions={"path": str(tmp_path / "log-*.csv")}, items={"path": str(tmp_path / "items.csv")}, order=[]
+    )
+    _, _, _, ledger = clean(read_raw(config), config)
+    assert ledger.dropped[0].first == "log-2.csv, row 3, column label: 'maybe'"

@@ -59,7 +59,7 @@ def test_other_separators_and_encodings(tmp_path: Path) -> None:
     path.write_bytes("movie;title\n7;Am\u00e9lie, in Paris\n".encode("latin-1"))
     frame = read_table(TableConfig(path=path, separator=";", encoding="ISO-8859-1", columns={"item_id": "movie"}))
     assert frame.drop(FILE_ROW).rows() == [("7", "Am\u00e9lie, in Paris")]
-    with pytest.raises(UserError, match=r"name its encoding, e\.g\. `encoding: cp1252`"):
+    with pytest.raises(UserError, match=r"name its encoding beside its path: `encoding: cp1252`"):
         read_table(TableConfig(path=path, separator=";"))
     with pytest.raises(UserError, match=r"begins with 'movie;title'; if ';' .* write `separator: \";\"`"):
         read_table(TableConfig(path=path, encoding="latin-1"))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from corella.columns import FILE_ROW
+from corella.columns import FILE, FILE_ROW
 from corella.data.preparation import Dropped
 from corella.errors import UserError, suggest
 
@@ -24,7 +24,7 @@ class Ledger:
             return frame
         first = marked.row(0, named=True)
         where = f"row {first[FILE_ROW]}, column {column}: {first.get(column)!r}"
-        self.dropped.append(Dropped(reason, marked.height, f"{table}, {where}"))
+        self.dropped.append(Dropped(reason, marked.height, f"{first.get(FILE, table)}, {where}"))
         return frame.filter(~bad)
 
     def reasons(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from corella.columns import DRAWN, FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
+from corella.columns import DRAWN, FILE, FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
 from corella.config import Config, DataConfig, TableConfig
 from corella.config.loading import load_config
 from corella.data.builtin import load_builtin
@@ -88,8 +88,8 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
     keep = [c for c in (USER, ITEM, LABEL, SPLIT, RATING, TIME, REVIEW, DRAWN) if c in log.columns]
     if REVIEW in keep:
         log = log.with_columns(pl.col(REVIEW).cast(pl.String))
-    users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, strict=False)
-    items = items.drop(FILE_ROW, strict=False)
+    users = users.with_columns(fill_users(config.user_text).alias("text")).drop(FILE_ROW, FILE, strict=False)
+    items = items.drop(FILE_ROW, FILE, strict=False)
     began = time.monotonic()
     texts = read_items(long_texts(items), config.text, reporter)
     seconds = time.monotonic() - began

@@ -6,7 +6,7 @@ from pathlib import Path
 from corella.columns import FILE_ROW
 from corella.config import TableConfig
 from corella.data.guessing.columns import Column, Role, guess_columns, is_header
-from corella.data.tables.form import SEPARATORS, lines_of
+from corella.data.tables.form import SEPARATORS, guessed_encoding, lines_of
 from corella.data.tables.read import ATOMIC, SUFFIXES, TEXT, read_files, suffix_of
 from corella.errors import UserError
 
@@ -102,7 +102,8 @@ def _form(path: Path) -> tuple[TableConfig, bool]:
     """How a file is written, and whether it names its columns."""
     if suffix_of(path) not in TEXT:
         return TableConfig(path=path), True
-    encoding = _encoding(path)
+    packed = path.suffix.lower() in (".gz", ".zst")
+    encoding = "utf-8" if packed else guessed_encoding(path)
     lines = lines_of(path, encoding)
     first, second = (next(lines, "").rstrip("\r\n") for _ in range(2))
     usual = "\t" if suffix_of(path) == ".tsv" else ","
@@ -112,19 +113,3 @@ def _form(path: Path) -> tuple[TableConfig, bool]:
     header = {} if named else {"header": False}
     plain = {} if encoding == "utf-8" else {"encoding": encoding}
     return TableConfig.model_validate({"path": path, **given, **header, **plain}), named
-
-
-def _encoding(path: Path) -> str:
-    """UTF-8, or what its bytes look like."""
-    if path.suffix.lower() in (".gz", ".zst"):
-        return "utf-8"
-    with path.open("rb") as file:
-        content = file.read(1 << 20)
-    try:
-        content[: content.rfind(b"\n") + 1].decode()
-    except UnicodeDecodeError:
-        from charset_normalizer import from_bytes
-
-        best = from_bytes(content).best()
-        return "latin-1" if best is None else best.encoding
-    return "utf-8"

@@ -1,6 +1,7 @@
 """How a text file is written: separator, quotes, header, encoding; by the settings and by its first line."""
 
 import codecs
+import contextlib
 import csv
 import gzip
 import json
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from charset_normalizer import from_bytes
 
 from corella.config import TableConfig
 from corella.errors import UserError
@@ -26,6 +28,23 @@ _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UT
 
 
 SHOWN = 80
+"""Characters of a line that a message shows."""
+
+
+_LATIN = (
+    "cp1250",
+    "cp1254",
+    "cp1257",
+    "cp1258",
+    "cp775",
+    "cp850",
+    "cp852",
+    "latin_1",
+    "iso8859_2",
+    "iso8859_9",
+    "mac_latin2",
+)
+"""Hard to tell from cp1252 by a few accents."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,20 @@ def first_line(path: Path, encoding: str) -> str:
     if not head.strip():
         raise UserError(f"{path}: its first line is empty")
     return head
+
+
+def guessed_encoding(path: Path) -> str:
+    """UTF-8, or what the first bytes of a file look like: a guess for messages and for `corella init`."""
+    with path.open("rb") as file:
+        content = file.read(1 << 20)
+    whole = content[: content.rfind(b"\n") + 1]
+    with contextlib.suppress(UnicodeDecodeError):
+        whole.decode()
+        return "utf-8"
+    best = from_bytes(whole).best()
+    if best is None or best.encoding in _LATIN:
+        return "cp1252"  # most are
+    return best.encoding
 
 
 def _encoding(path: Path, given: str) -> str:

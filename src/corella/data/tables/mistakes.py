@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from corella.data.tables.form import SHOWN, Form, cells_of, lines_of
+from corella.data.tables.form import SHOWN, Form, cells_of, guessed_encoding, lines_of
 from corella.errors import UserError
 
 
@@ -15,8 +15,8 @@ def explained(form: Form, columns: int, error: Exception) -> UserError:
     said = str(error).splitlines()[0]
     if "utf-8" in said.lower() or "utf8" in said.lower():
         return UserError(
-            f"{form.path} cannot be read: {_undecodable(form)}; name its encoding, e.g. "
-            "`encoding: cp1252` or `latin-1`, beside its path"
+            f"{form.path} cannot be read: {_undecodable(form)}; name its encoding beside its path: `encoding: "
+            f"{guessed_encoding(form.path)}` may be right"
         )
     for number, line in enumerate(lines_of(form.path, form.encoding), start=1):
         text = line.rstrip("\r\n")

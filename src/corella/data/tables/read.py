@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from corella.columns import FILE_ROW
+from corella.columns import FILE, FILE_ROW
 from corella.config import TableConfig
 from corella.data.tables.database import read_query
 from corella.data.tables.delimited import read_atomic, read_delimited
@@ -16,8 +16,6 @@ from corella.data.tables.lists import as_list
 from corella.data.tables.missing import without_missing
 from corella.errors import UserError, suggest
 
-FILE = "_file"
-"""The file of a row, where a table is read from several; for messages."""
 _PACKED = (".gz", ".zst")
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
 """Text with a separator."""
