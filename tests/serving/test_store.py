@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,8 +64,9 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             user = pwd.getpwnam("postgres")
         except KeyError:
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        for path in (folder, *list(folder.parents)[:2]):
-            path.chmod(0o755)
+        for path in (folder, *folder.parents):
+            if path.owner() == "root" and path.name and path.is_relative_to(tempfile.gettempdir()):
+                path.chmod(path.stat().st_mode | 0o055)  # or its user cannot come to its folder
         os.chown(folder, user.pw_uid, user.pw_gid)
     as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     binaries, data = found[-1].parent, folder / "data"

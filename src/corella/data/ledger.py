@@ -28,10 +28,11 @@ class Ledger:
         return frame.filter(~bad)
 
     def reasons(self) -> str:
-        """What was dropped and why, for a message."""
-        return (
-            "; ".join(f"{d.rows:,} rows dropped: {d.reason} ({d.first})" for d in self.dropped) or "nothing was dropped"
-        )
+        """What was dropped and why, and what may be wrong, for a message."""
+        if self.facts.get("interactions read") == 0:
+            return "the file has no rows"
+        told = [f"{d.rows:,} rows dropped: {d.reason} ({d.first})" for d in self.dropped] or ["nothing was dropped"]
+        return "; ".join([*told, *self.warnings])
 
 
 def require(frame: pl.DataFrame, columns: list[str], table: str) -> None:
