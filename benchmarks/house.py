@@ -1,6 +1,7 @@
 """The state of the code and its documentation, and what the demo takes: docs/benchmarks/house.json.
 
     python benchmarks/house.py --demo RUN --seconds 250     # seconds of `make demo`, set-up included; RUN: its folder
+    python benchmarks/house.py --p99 13.7 15.6              # milliseconds of requests that ask no language model
 
 Everything but the demo's figures is counted here and now.
 """
@@ -27,10 +28,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--demo", type=Path, help="the demo's run folder")
     parser.add_argument("--seconds", type=float, help="what `make demo` took, set-up included")
+    parser.add_argument(
+        "--p99", type=float, nargs=2, help="crm_p99_ms of serving.py where rung 0 is served, and rung 1"
+    )
     arguments = parser.parse_args()
     path = DOCS / "house.json"
     kept = read_json(path)["figures"] if path.is_file() else {}
     figures = {**kept, **counted(), **(demo(arguments.demo, arguments.seconds) if arguments.demo else {})}
+    if arguments.p99:
+        figures |= dict(zip(("crm_p99_ms", "crm_p99_rung1_ms"), arguments.p99, strict=True))
     write_json(path, {"benchmark": "house", "commit": commit(), "figures": figures})
     print(figures)
 

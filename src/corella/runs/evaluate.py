@@ -54,6 +54,7 @@ def evaluate_run(
         metrics = metrics.model_copy(update=both)
         write_metrics(metrics, folder.metrics)
     write_report(run)
+    reporter.log("evaluated")  # with the peak of memory
     return metrics
 
 
