@@ -1,7 +1,6 @@
 """What the benchmark scripts share: the result file and its Markdown table, which is rendered from it."""
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from corella.errors import UserError
 from corella.files import read_json, write_json, write_text
+from corella.report.numbers import auc_text, signed
 from corella.runs.machine import machine
 
 Page = Callable[[str, str, dict[str, Any]], str]
@@ -122,13 +122,9 @@ def _interval(d: dict[str, Any], prefix: str = "") -> str:
     return f"{mean} [{low}, {high}]{users}"
 
 
-def auc(value: Any) -> str:
-    """Four decimals, no leading zero; empty for None."""
-    return "" if value is None else re.sub(r"^(-?)0\.", r"\1.", f"{value:.4f}")
-
-
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + auc(abs(value))
+def auc(value: float | None) -> str:
+    """As the package writes it; empty for None."""
+    return "" if value is None else auc_text(value)
 
 
 def stamp(result: dict[str, Any]) -> str:

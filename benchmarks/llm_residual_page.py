@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from common import auc, signed, stamp, table
+from common import auc, stamp, table
+from corella.report.numbers import signed
 
 _KEYS = ("part", "target", "draw", "tuned", "epochs", "window", "rate", "step")
 _COLD = "cold_test"

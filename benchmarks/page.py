@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from common import auc, sentences, signed, stamp, table
+from common import auc, sentences, stamp, table
+from corella.report.numbers import signed
 from figures import FIGURES
 from pictures import PICTURES, is_conventional
 

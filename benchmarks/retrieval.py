@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from common import auc, commit, run, signed, stamp, table, union, write_result
+from common import auc, commit, run, stamp, table, union, write_result
 from corella.checkpoint import Checkpoints
 from corella.config import Config
 from corella.config.loading import load_config, to_yaml
@@ -27,6 +27,7 @@ from corella.data.prepare import load_dataset
 from corella.errors import UserError
 from corella.files import read_json, write_json, write_text
 from corella.progress import peak_gib
+from corella.report.numbers import signed
 from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.histories import Reader, liked_items, top_items
 from corella.retrieval.measures import ndcg_at, recall_at

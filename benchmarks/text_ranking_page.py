@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from common import auc, signed, stamp, table
+from common import auc, stamp, table
+from corella.report.numbers import signed
 
 _FIGURES = {
     "polis folds": "polis_folds_gain", "polis newest": "polis_newest_gain", "polis warming": "polis_warming_gain",

@@ -74,7 +74,7 @@ def test_a_difference_is_taken_on_the_rows_that_both_have_read(tmp_path: Path) -
     assert found["high"] < 0
     assert (found["rows"], found["users"], found["seeds"]) == (300, 50, 1)
     (sentence,) = sentences({"differences": [found]})
-    assert sentence.startswith("`small: language model` is below `the main run: language model`: AUC -.")
+    assert sentence.startswith("`small: language model` is below `the main run: language model`: AUC −.")
     assert sentence.endswith("(300 rows of 50 users).")
 
 
@@ -186,7 +186,7 @@ def test_what_retrieval_says_is_what_its_data_say() -> None:
     assert retrieval._sentence(row, "corella") == ""
     row |= {"above_alone_ndcg100": -0.08, "above_alone_ndcg100_low": -0.09, "above_alone_ndcg100_high": -0.07}
     assert retrieval._sentence(row, "corella") == (
-        "fixed item order is below the language model alone: NDCG@100 -.0800 [-.0900, -.0700] (one seed)."
+        "fixed item order is below the language model alone: NDCG@100 −.0800 [−.0900, −.0700] (one seed)."
     )
 
 
@@ -196,7 +196,7 @@ def test_a_sentence_tells_of_the_order_within_users() -> None:
     (sentence,) = sentences({"differences": [difference], "seeds": [1, 2, 3]})
     assert sentence == (
         "`y` is above `x`: AUC +.0200 [+.0100, +.0300]; "
-        "within users below: per-user AUC -.0200 [-.0300, -.0100] (one seed)."
+        "within users below: per-user AUC −.0200 [−.0300, −.0100] (one seed)."
     )
 
 
@@ -282,7 +282,7 @@ def test_lists_of_all_seeds() -> None:
     lines = _page([], [half, llm], 0.81)
     assert final["routed"] == pytest.approx(0.15)
     assert "| one list a user: half | 0% | .6500 | .8000 |  | 2 |" in lines
-    assert "| one list a user: llm | 100% | .6500 | .8000 | +.1500 [-.1000, +.3000] | 2 |" in lines
+    assert "| one list a user: llm | 100% | .6500 | .8000 | +.1500 [−.1000, +.3000] | 2 |" in lines
     assert "## One list a user" not in _page([], [], 0.81)
 
 

@@ -4,13 +4,13 @@ import math
 
 
 def auc_text(value: float, digits: int = 4) -> str:
-    """A number between 0 and 1 without its leading zero.
+    """A number between -1 and 1 without its leading zero.
 
-    >>> auc_text(0.77341), auc_text(1.0)
-    ('.7734', '1.0000')
+    >>> auc_text(0.77341), auc_text(1.0), auc_text(-0.0003)
+    ('.7734', '1.0000', '−.0003')
     """
-    text = f"{value:.{digits}f}"
-    return text[1:] if text.startswith("0.") else text
+    text = f"{abs(value):.{digits}f}"
+    return ("−" if value < 0 else "") + (text[1:] if text.startswith("0.") else text)
 
 
 def signed(value: float) -> str:
