@@ -49,7 +49,7 @@ class Runs:
     def config(self, name: str, seed: int) -> Config:
         """The configuration of a run. The main run's lists alone are scored: no page shows a variant's."""
         own = self.own(name)
-        return config(seed, [*self.base, *own, {"evaluation": {"lists": 0 if own else _ALL}}], self.overrides)
+        return config(seed, [*self.base, *own, {"evaluation": {"slates": 0 if own else _ALL}}], self.overrides)
 
     def place(self, name: str, seed: int) -> Path:
         """The folder of a run; a variant that changes nothing is the main run (in the full form, the reference)."""

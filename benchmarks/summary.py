@@ -69,17 +69,17 @@ def list_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a system in lists that are scored at one moment: means over the seeds of the AUC and NDCG@10 within them,
     and of the difference of that AUC from the ensemble's and the ends of its interval. Empty where a run has
     no such lists."""
-    if not all(r.get("lists") for r in results):
+    if not all(r.get("slates") for r in results):
         return []
     table, main = [], results[0]["main_crm"]
-    for name in (s["system"] for s in results[0]["lists"]["systems"]):
-        each = [next(s for s in r["lists"]["systems"] if s["system"] == name) for r in results]
-        apart = [d for r in results for d in r["lists"]["differences"] if (d["a"], d["b"]) == (main, name)]
+    for name in (s["system"] for s in results[0]["slates"]["systems"]):
+        each = [next(s for s in r["slates"]["systems"] if s["system"] == name) for r in results]
+        apart = [d for r in results for d in r["slates"]["differences"] if (d["a"], d["b"]) == (main, name)]
         facts = {key: mean(each, key) for key in ("user_auc", "ndcg10")}
         if len(apart) == len(results):
             facts |= {f"difference_{key}": mean(apart, key) for key in ("mean", "low", "high")}
-        facts["lists"] = mean([r["lists"] for r in results], "users")
-        routed = mean([r["lists"] for r in results], "share_routed") if name == "final" else float("llm" in name)
+        facts["lists"] = mean([r["slates"] for r in results], "users")
+        routed = mean([r["slates"] for r in results], "share_routed") if name == "final" else float("llm" in name)
         row = {"table": "lists", "system": f"one list a user: {name}", "routed": routed, "auc": None}
         table.append({**row, **facts, "seeds": len(results)})
     return table

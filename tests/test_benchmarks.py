@@ -103,7 +103,7 @@ def test_a_run_starts_from_another_ones_checkpoints(tmp_path: Path) -> None:
     source, target, other = (tmp_path / name for name in ("main", "distilled", "other"))
     for run, settings in (
         (source, {}),
-        (target, {"joint": {"distil": 0.5}, "evaluation": {"lists": 0}}),
+        (target, {"joint": {"distil": 0.5}, "evaluation": {"slates": 0}}),
         (other, {"joint": {"distil": 0.5, "stage3_targets": 7}}),
     ):
         write_text(run / "config.yaml", to_yaml(Config.model_validate(settings)))
@@ -129,7 +129,7 @@ def test_what_a_variant_is_compared_with_has_its_size(name: str) -> None:
                 continue
             ours, theirs = runs.config(title, 1), runs.config(variant.against, 1)
             learned = [(c.joint.stage2_targets, c.joint.stage3_targets) for c in (ours, theirs)]
-            read = [c.evaluation.model_copy(update={"lists": 0}) for c in (ours, theirs)]
+            read = [c.evaluation.model_copy(update={"slates": 0}) for c in (ours, theirs)]
             assert (learned[0], read[0]) == (learned[1], read[1]), title
         places = {runs.place(title, 1) for title in (MAIN, *bench.variants)}
         same = int(form == "full")  # nothing left out: there the reference is the main run
@@ -273,7 +273,7 @@ def test_lists_of_all_seeds() -> None:
         systems = [{"system": name, "user_auc": user_auc, "ndcg10": 0.8} for name in ("half", "llm", "final")]
         apart = [{"a": "half", "b": "llm", "mean": 0.1 * seed, "low": -0.1, "high": 0.3}]
         facts = {"users": 40, "share_routed": 0.1 * seed, "systems": systems, "differences": apart}
-        return {"main_crm": "half", "lists": facts}
+        return {"main_crm": "half", "slates": facts}
 
     half, llm, final = list_rows([result(1, 0.7), result(2, 0.6)])
     assert "difference_mean" not in half

@@ -279,7 +279,7 @@ def test_train_again_and_with_other_settings(call: Call, project: Path) -> None:
 def test_what_only_an_evaluation_reads_may_change(
     call: Call, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, settings = tmp_path / "run", ("evaluation.lists=0", "evaluation.max_test=100", "evaluation.bootstrap=20")
+    run, settings = tmp_path / "run", ("evaluation.slates=0", "evaluation.max_test=100", "evaluation.bootstrap=20")
     shutil.copytree(project / "run", run)
     before = (run / "model" / "manifest.json").read_bytes()
     read, nothing = [], Evaluated(None, pl.DataFrame({"user_id": ["1"]}))
@@ -291,13 +291,13 @@ def test_what_only_an_evaluation_reads_may_change(
     assert call("evaluate", "--run", run, *(part for word in settings for part in ("--set", word)))[0] == 0
     assert call("train", "--run", run)[0] == 0  # the settings stay, and so does the model
     assert call("evaluate", "--run", run)[0] == 0
-    assert [(e.lists, e.max_test, e.bootstrap) for e in read] == [(0, 100, 20)] * 2
+    assert [(e.slates, e.max_test, e.bootstrap) for e in read] == [(0, 100, 20)] * 2
     assert (run / "model" / "manifest.json").read_bytes() == before
     checkpoints = run / "checkpoints" / "fingerprint.json"  # a killed training goes on with other ones, too
     claimed = checkpoints.read_bytes()
     shutil.rmtree(run / "model")
-    assert call("train", "--run", run, "--set", "evaluation.lists=3")[0] == 0
-    assert checkpoints.read_bytes() == claimed and load_config(run / "config.yaml").evaluation.lists == 3
+    assert call("train", "--run", run, "--set", "evaluation.slates=3")[0] == 0
+    assert checkpoints.read_bytes() == claimed and load_config(run / "config.yaml").evaluation.slates == 3
     for word in ("evaluation.max_valid=100", "seed=2", "retrieval.llm_weight=0.5"):
         code, _, err = call("evaluate", "--run", run, "--set", word)
         assert code == 2 and f"was trained with another {word.split('=')[0]}" in err
@@ -334,8 +334,8 @@ def test_a_retrieval_alone_is_evaluated(call: Call, project: Path, tmp_path: Pat
     code, out, err = call("evaluate", "--run", run)
     assert code == 0, err
     assert "Recall@20" in out and "the most liked" in out and "AUC" not in out
-    code, _, err = call("evaluate", "--run", run, "--set", "evaluation.lists=0")
-    assert code == 2 and "no ranking, whose evaluation evaluation.lists=0 could change" in " ".join(err.split())
+    code, _, err = call("evaluate", "--run", run, "--set", "evaluation.slates=0")
+    assert code == 2 and "no ranking, whose evaluation evaluation.slates=0 could change" in " ".join(err.split())
     metrics = read_json(run / "metrics.json")
     assert (
         metrics["retrieval"]["users"] > 0 and metrics["ranking"] is None and metrics["dataset"]["facts"]["users"] == 30

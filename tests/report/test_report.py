@@ -89,7 +89,7 @@ def typed(flat: dict[str, Any]) -> Metrics:
         models = tuple(part for part in row["system"].split(" & ") if part != "llm")
         row["made_of"] = asdict(System(models, llm="llm" in row["system"]))
     nothing = {
-        "version": "0", "date": "2026-01-01", "neural_crm": "dcnv2+counts", "conventional": [], "lists": None,
+        "version": "0", "date": "2026-01-01", "neural_crm": "dcnv2+counts", "conventional": [], "slates": None,
         "user_auc_differences": [],
     }  # fmt: skip
     flat = {**nothing, **flat}
@@ -97,7 +97,7 @@ def typed(flat: dict[str, Any]) -> Metrics:
     apart = [
         *flat["differences"],
         *flat["user_auc_differences"],
-        *(flat["lists"] or {"differences": []})["differences"],
+        *(flat["slates"] or {"differences": []})["differences"],
     ]
     for d in apart:
         d.setdefault("p_value", 0.1)
@@ -370,7 +370,7 @@ def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataF
     routed = {"a": main, "b": "final", "mean": 0.002, "low": 0.001, "high": 0.003}
     full = {"a": main, "b": f"{main} & llm", "mean": 0.004, "low": -0.005, "high": 0.012}
     systems = [{"system": name, "user_auc": 0.71, "ndcg10": 0.83} for name in (main, "final", f"{main} & llm")]
-    metrics["lists"] = {
+    metrics["slates"] = {
         "users": 44, "samples": 1234, "longest": 20, "share_routed": 0.17, "systems": systems,
         "differences": [routed, full],
     }  # fmt: skip
@@ -378,7 +378,7 @@ def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataF
     said = _verdict(page)
     assert "within a slate (44 slates) changes by +.0020 (95 % interval +.0010 to +.0030), a significant gain;" in said
     assert "Per-user AUC changes by \N{MINUS SIGN}.0200" in said
-    section = page[page.index('id="lists"') :].split("</section>")[0]
+    section = page[page.index('id="slates"') :].split("</section>")[0]
     assert "up to 20 test items of one user" in section and "1,234 items of 44 users" in section
     assert "asks the language model about 17 % of them" in section
     assert section.count("<tr>") == 4
@@ -386,8 +386,8 @@ def test_verdict_and_section_tell_of_lists(config: Config, predictions: pl.DataF
     assert all(text in row for text in (".7100", ".8300", "+.0040", "\N{MINUS SIGN}.0050", ">no<"))
     metrics["user_auc_differences"] = [d | {"high": 0.01} for d in metrics["user_auc_differences"]]
     assert "Per-user AUC" not in _verdict(unescape(render_report(typed(metrics), config, predictions)))
-    metrics["lists"] = None
-    assert 'id="lists"' not in render_report(typed(metrics), config, predictions)
+    metrics["slates"] = None
+    assert 'id="slates"' not in render_report(typed(metrics), config, predictions)
 
 
 def test_database_uris_are_hidden(page: str) -> None:

@@ -53,8 +53,8 @@ class EvaluationConfig(Section):
     all."""
     max_test: int | None = Field(default=None, ge=100)
     """Test rows that it reads (whole users, at random). Unset: all."""
-    lists: int = Field(default=100, ge=0)
-    """Users whose test items are also scored as one list, at one moment (at most 20 items each); 0: none. Fewer than
+    slates: int = Field(default=100, ge=0)
+    """Users whose test items are also scored as one slate, at one moment (at most 20 items each); 0: none. Fewer than
     five users give none either: too few for an interval."""
     bootstrap: int = Field(default=1000, ge=10)
     """Resamples of the paired bootstrap."""
@@ -68,7 +68,7 @@ class Config(Section):
     `paper` is arXiv 2403.16378 (pointwise prompt, DCNv2 without count features, entropy routing that replaces);
     `tallrec` is the language model alone, tuned on the pointwise prompt (stage 3 without stages 1 and 2)."""
     seed: int = 1
-    """All randomness comes from it, but for the draw of lists: runs of different seeds score the same."""
+    """All randomness comes from it, but for the draw of slates: runs of different seeds score the same."""
     threads: int | None = Field(default=None, ge=1)
     """Processor threads. Unset: all that the process may use."""
     data: DataConfig = DataConfig()

@@ -40,7 +40,7 @@ def user_auc_differences(
     config: Config, test: Samples, systems: Mapping[System, Floats], pairs: Pairs
 ) -> list[UserAucDifference]:
     """Of the mean AUC within users, users resampled: the AUC of all samples also gains from telling users apart.
-    Samples of one user are of different moments here; for one moment see `corella.evaluation.lists`. Empty where too
+    Samples of one user are of different moments here; for one moment see `corella.evaluation.slates`. Empty where too
     few users have both labels."""
     each = {
         system: np.mean([user_aucs(test.label, draw, test.user) for draw in np.atleast_2d(z)], axis=0)

@@ -26,7 +26,6 @@ from corella.evaluation.baselines import OUTSIDE, PLAIN, Scores, conventional_sc
 from corella.evaluation.curves import RoutedSet, routed_logits, routing_curves
 from corella.evaluation.differences import auc_differences, user_auc_differences
 from corella.evaluation.groups import bins, confidence_groups, group_table
-from corella.evaluation.lists import evaluate_lists
 from corella.evaluation.metrics import quality
 from corella.evaluation.pricing import Asked, prices_on_test
 from corella.evaluation.results import (
@@ -38,6 +37,7 @@ from corella.evaluation.results import (
     SystemResult,
     confidence_of,
 )
+from corella.evaluation.slates import evaluate_slates
 from corella.evaluation.systems import FINAL, LIGHTGBM, LLM, System
 from corella.progress import Reporter
 from corella.ranking.model import FittedRanking
@@ -121,7 +121,7 @@ def evaluate(
         ),
         differences=auc_differences(config, test, shown, pairs),
         user_auc_differences=user_auc_differences(config, test, shown, pairs),
-        lists=evaluate_lists(model, test, neural, main, checkpoints, reporter),
+        slates=evaluate_slates(model, test, neural, main, checkpoints, reporter),
     )  # fmt: skip
     return Evaluated(metrics, _predictions(model, test, systems, final.routed))
 

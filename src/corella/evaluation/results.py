@@ -219,7 +219,7 @@ class RankingMetrics(Result):
     final: FinalResult
     differences: list[AucDifference]
     user_auc_differences: list[UserAucDifference]
-    lists: Slates | None
+    slates: Slates | None
 
     def system(self, name: str) -> Quality:
         """The figures of a system, `final` included."""

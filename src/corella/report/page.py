@@ -13,12 +13,12 @@ from corella.report import markup
 from corella.report.cost_section import render_cost
 from corella.report.data_section import render_data
 from corella.report.groups_section import render_calibration, render_confidence, render_groups
-from corella.report.lists_section import render_lists
 from corella.report.markup import esc, paragraph
 from corella.report.numbers import auc_text, number, percent
 from corella.report.recommendations import render_recommendations
 from corella.report.routing_section import render_routing
 from corella.report.rungs_section import TITLE, render_lead, render_rungs
+from corella.report.slates_section import render_slates
 from corella.report.systems_section import render_systems
 from corella.report.verdict import render_verdict
 
@@ -34,7 +34,7 @@ def render_report(whole: Metrics, config: Config, predictions: pl.DataFrame) -> 
         ("prices", TITLE, render_rungs(prices, metrics.samples, config.llm.backbone)),
         ("asking", "Asking a language model per request", _asking(metrics, config, predictions)),
         ("systems", "All systems", render_systems(metrics)),
-        *render_lists(metrics),
+        *render_slates(metrics),
         ("routing", "Routing curves", render_routing(metrics)),
         ("confidence", "Where the conventional model is unsure", render_confidence(metrics)),
         ("groups", "Rare items and short histories", render_groups(metrics, predictions)),

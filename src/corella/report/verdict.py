@@ -106,9 +106,9 @@ def _against_full(routed: Interval | None, full: Interval | None) -> str:
 
 def _within_users(metrics: RankingMetrics) -> str:
     """What asking the language model does to the order of one user's items, at the routed share and everywhere: the
-    AUC of all samples also gains from telling users apart. Where lists are measured, the per-user AUC of all samples is
-    told only where it is significant."""
-    main, slates = metrics.main_crm, metrics.lists
+    AUC of all samples also gains from telling users apart. Where slates are measured, the per-user AUC of all samples
+    is told only where it is significant."""
+    main, slates = metrics.main_crm, metrics.slates
     named = [(main, "final"), (main, f"{main} & llm")]
     said = []
     if slates:

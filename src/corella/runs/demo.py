@@ -12,6 +12,6 @@ def demo_config(overrides: Sequence[str] = ()) -> Config:
         "crm": {"id_dropout": 0.8},
         "llm": {"lora_first_layer": 20},
         "joint": {"stage2_targets": 1200, "stage3_targets": 1200},
-        "evaluation": {"max_valid": 1500, "max_test": 2000, "lists": 0},
+        "evaluation": {"max_valid": 1500, "max_test": 2000, "slates": 0},
     }
     return load_config(overrides=overrides, settings=settings)

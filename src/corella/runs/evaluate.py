@@ -80,7 +80,7 @@ def _set_evaluation(folder: RunFolder, overrides: Sequence[str]) -> None:
         if locked:
             raise UserError(
                 f"{folder.path} was trained with another {locked[0]}; what may change after the training is "
-                "evaluation.max_test, evaluation.lists and evaluation.bootstrap"
+                "evaluation.max_test, evaluation.slates and evaluation.bootstrap"
             )
         write_text(folder.config, to_yaml(wanted))
 

@@ -5,9 +5,9 @@ from corella.report.markup import paragraph, span, table
 from corella.report.numbers import auc_text, percent, signed
 
 
-def render_lists(metrics: RankingMetrics) -> list[tuple[str, str, str]]:
-    """Key, title and content, where there are slates (see `corella.evaluation.lists`)."""
-    slates = metrics.lists
+def render_slates(metrics: RankingMetrics) -> list[tuple[str, str, str]]:
+    """Key, title and content, where there are slates (see `corella.evaluation.slates`)."""
+    slates = metrics.slates
     if slates is None:
         return []
     apart = {d.b: d for d in slates.differences}
@@ -27,4 +27,4 @@ def render_lists(metrics: RankingMetrics) -> list[tuple[str, str, str]]:
     )
     heads = ["system", "AUC in a slate", "NDCG@10", "difference", "95 % interval", "significant"]
     body = paragraph(what) + table("Order within a slate", heads, rows, text=(0,)) + paragraph(why)
-    return [("lists", "Slates", body)]
+    return [("slates", "Slates", body)]

@@ -30,10 +30,10 @@ Floats = npt.NDArray[np.floating]
 LONGEST = 20
 """Items of a list, at most."""
 _DRAW = 1
-"""The seed of every draw: runs that differ in theirs score the same lists."""
+"""The seed of every draw: runs that differ in theirs score the same slates."""
 
 
-def list_samples(dataset: Dataset, test: Samples, users: int) -> Samples | None:
+def slate_samples(dataset: Dataset, test: Samples, users: int) -> Samples | None:
     """Test rows (in the log's order) as new rows of the moment of their user's first one: at most `LONGEST` a user,
     drawn at random, of `users` users drawn from those whose list has both answers. Of an item that a user answered
     again the first answer counts. None where too few such users are left, or the log has no order of time."""
@@ -53,35 +53,35 @@ def list_samples(dataset: Dataset, test: Samples, users: int) -> Samples | None:
     return replace(dataset.query(rows.select(USER, ITEM, TIME)), label=label)
 
 
-def evaluate_lists(
+def evaluate_slates(
     model: FittedRanking, test: Samples, neural: System, main: System, checkpoints: Checkpoints, reporter: Reporter
 ) -> Slates | None:
-    """AUC and NDCG@10 within lists, means over users, and differences of the AUC from the ensemble's, users
-    resampled; None where there are no lists. `share_routed`: of their items, what `final` asks the language model
+    """AUC and NDCG@10 within slates, means over users, and differences of the AUC from the ensemble's, users
+    resampled; None where there are no slates. `share_routed`: of their items, what `final` asks the language model
     about. `neural`, `main`: what the neural model and the half are called."""
     config = model.config
-    lists = list_samples(model.dataset, test, config.evaluation.lists)
-    if lists is None:
+    slates = slate_samples(model.dataset, test, config.evaluation.slates)
+    if slates is None:
         return None
-    z_llm = _read(model, lists, checkpoints, reporter)
-    raw = model.conventional(lists)[0]
+    z_llm = _read(model, slates, checkpoints, reporter)
+    raw = model.conventional(slates)[0]
     crm, llm = model.router.crm(raw), model.router.llm(z_llm)
     systems: dict[System, Floats] = {}
     if model.ensemble is not None:
-        systems[LIGHTGBM] = model.ensemble.trees.logits(model.encoder, lists)
-    systems[neural] = crm_logits(model.neural, model.encoder, lists)
+        systems[LIGHTGBM] = model.ensemble.trees.logits(model.encoder, slates)
+    systems[neural] = crm_logits(model.neural, model.encoder, slates)
     systems[main] = crm
     systems[LLM] = llm
     systems[main.asked] = model.router.blend(crm, llm)
-    final = model.predict_from(raw, z_llm, lists, model.affordable)
+    final = model.predict_from(raw, z_llm, slates, model.affordable)
     systems[FINAL] = final.logit
-    each = {name: user_aucs(lists.label, z, lists.user) for name, z in systems.items()}
+    each = {name: user_aucs(slates.label, z, slates.user) for name, z in systems.items()}
     resamples, seed = config.evaluation.bootstrap, config.seed
     return Slates(
-        users=len(each[main]), samples=len(lists), longest=LONGEST, share_routed=float(final.routed.mean()),
+        users=len(each[main]), samples=len(slates), longest=LONGEST, share_routed=float(final.routed.mean()),
         systems=[
             SlateSystem(
-                system=system.name, user_auc=float(each[system].mean()), ndcg10=ndcg(lists.label, z, lists.user, 10)
+                system=system.name, user_auc=float(each[system].mean()), ndcg10=ndcg(slates.label, z, slates.user, 10)
             )
             for system, z in systems.items()
         ],
@@ -92,15 +92,15 @@ def evaluate_lists(
     )  # fmt: skip
 
 
-def _read(model: FittedRanking, lists: Samples, checkpoints: Checkpoints, reporter: Reporter) -> Floats:
-    """Raw logits of the language model, kept for the same lists."""
-    asked = {name: torch.from_numpy(getattr(lists, name)) for name in ("user", "item", "history_end")}
+def _read(model: FittedRanking, slates: Samples, checkpoints: Checkpoints, reporter: Reporter) -> Floats:
+    """Raw logits of the language model, kept for the same slates."""
+    asked = {name: torch.from_numpy(getattr(slates, name)) for name in ("user", "item", "history_end")}
 
     def make() -> Kept:
-        logits = model.llm_logits(lists, reporter, "language model, one slate a user")
+        logits = model.llm_logits(slates, reporter, "language model, one slate a user")
         return {**asked, "logits": torch.from_numpy(logits)}, {}
 
     def same(kept: Kept) -> bool:
         return all(name in kept[0] and torch.equal(kept[0][name], values) for name, values in asked.items())
 
-    return np.asarray(checkpoints.tensors("lists", make, same)[0]["logits"].numpy())
+    return np.asarray(checkpoints.tensors("slates", make, same)[0]["logits"].numpy())
