@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from corella.columns import DRAWN, ITEM, LABEL, SPLIT, USER
+from corella.columns import DRAWN, ITEM, LABEL, RATING, SPLIT, USER
 
 Ints = npt.NDArray[np.int64]
 
@@ -27,7 +27,7 @@ def with_negatives(log: pl.DataFrame, each: int, seed: int) -> pl.DataFrame:
     row, chosen = row[chosen >= 0], chosen[chosen >= 0]
     names = log[ITEM].gather(np.unique(item, return_index=True)[1].tolist())
     kept = [name for name in log.columns if name in (USER, SPLIT) or log.schema[name].is_numeric()]
-    drawn = log.select(kept).drop("rating", strict=False)[row.tolist()].with_columns(
+    drawn = log.select(kept).drop(RATING, strict=False)[row.tolist()].with_columns(
         names.gather(chosen.tolist()).alias(ITEM), pl.lit(0, pl.Int8).alias(LABEL), pl.lit(True).alias(DRAWN)
     )  # fmt: skip
     both = pl.concat([log.with_columns(pl.lit(False).alias(DRAWN)), drawn], how="diagonal_relaxed")

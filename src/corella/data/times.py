@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-_FORMS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-"""Dates written as numbers, by how many digits they have."""
+_DIGITS = (8, 12, 14)
+"""Of dates written as numbers: to the day, the minute, the second."""
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 _LONG_AGO = 1e8
 """March 1973: where all times are later, a 0 or a -1 among them is no time."""
@@ -107,15 +107,14 @@ def _as_dates(number: pl.Series) -> pl.Series | None:
         return pl.select(
             pl.datetime(number.clip(1, 9999).cast(pl.Int64), 1, 1).dt.epoch("s").cast(pl.Float64)
         ).to_series()
-    likely = sum(int(_in_range(told, digits).sum()) for digits in _FORMS)
+    likely = sum(int(_in_range(told, digits).sum()) for digits in _DIGITS)
     if 2 * likely <= len(told):
         return None
     text = number.cast(pl.Int64, strict=False).cast(pl.String)
     each = []
-    for digits, form in _FORMS.items():
+    for digits in _DIGITS:
         fits = pl.when(_in_range(number, digits) & (number == number.floor())).then(text)
-        padded = fits if digits == 14 else fits + "0" * (14 - digits)
-        del form
+        padded = fits + "0" * (14 - digits)
         each.append(padded.str.to_datetime("%Y%m%d%H%M%S", strict=False).dt.epoch("s").cast(pl.Float64))
     found = pl.select(pl.coalesce(each)).to_series()
     return found if 2 * (len(found) - found.null_count()) > len(told) else None
