@@ -153,3 +153,16 @@ def test_a_key_that_comes_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("data:\n  label: label\n  source: ml-100k\n  label: rating >= 4\n")
     with pytest.raises(UserError, match=r"line 4: 'label' comes twice \(first in line 2\)"):
         load_config(path)
+
+
+def test_quotes_of_a_dump_swallow_no_rows_to_score(run: Path, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """A .tsv that knows no quotes is read without them; of a .csv whose quotes go over line ends it is told."""
+    users, items = tiny_dataset.users["user_id"], tiny_dataset.items["item_id"]
+    notes = ['"a', "b", 'c"']
+    for suffix, mark, rows in ((".tsv", "\t", 3), (".csv", ",", 1)):
+        source = tmp_path / f"rows{suffix}"
+        lines = [mark.join((users[n], items[n], note)) for n, note in enumerate(notes)]
+        source.write_text("\n".join([mark.join(("user_id", "item_id", "note")), *lines]) + "\n")
+        said = Said()
+        assert score_file(run, source, tmp_path / f"out{suffix}", reporter=said) == rows
+        assert any("lines hold" in line for line in said.lines) == (suffix == ".csv")

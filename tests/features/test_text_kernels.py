@@ -1,5 +1,7 @@
 """Text features: formulas by hand, batch as one interaction at a time, and no look ahead."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from corella.features.counts import Log, residuals
 from corella.features.text.batch import batch_text
 from corella.features.text.kernels import NAMES, circle_kernels, other_kernels, own_kernels, text_names, without_item
 from corella.features.text.space import TextSpace, fit_space
-from corella.features.text.state import TextState
+from corella.features.text.state import text_state
 
 ITEMS, WIDTH = 6, 3
 COUNTS, TEXT = CountsConfig(), TextConfig(history=4, neighbours=3, width=WIDTH)
@@ -82,8 +84,8 @@ def test_batch_equals_one_interaction_at_a_time(rows: list[tuple[int, int, int, 
     wanted, left = batch_text(log, space, COUNTS, TEXT), residuals(log, COUNTS).residual
     assert wanted.shape == (len(rows), len(text_names(WIDTH)))
     start = Log(*(column[:cut] for column in vars(log).values()))
-    state = TextState(space, COUNTS, TEXT, start, {str(user): user for user in range(4)})
-    state.frozen = frozen
+    state = text_state(space, COUNTS, TEXT, start, {str(user): user for user in range(4)})
+    state = replace(state, frozen=frozen)
     for row in range(cut, len(rows)):
         user, item, label, status = rows[row]
         places = space.places.take(np.array([item]))

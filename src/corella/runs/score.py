@@ -109,11 +109,11 @@ def predictions_frame(frame: pl.DataFrame, predictions: Predictions) -> pl.DataF
 def _read(source: Path, trained: TableConfig | None, dataset: Dataset, folder: Path) -> _Rows:
     """The rows lazily, from Parquet: a text file is copied into one first, whose slices cost what they hold."""
     table = trained or TableConfig(path=source)
-    form = None
+    form, said = None, list[str]()
     if suffix_of(source) in TEXT:
         text = {"separator", "encoding", "header", "quote"} if _is_text(table) else set()
         given = {name: getattr(table, name) for name in text}
-        found, form = scan_delimited(source, TableConfig(path=source, columns=table.columns, **given))
+        found, form, said = scan_delimited(source, TableConfig(path=source, columns=table.columns, **given))
         try:
             found.sink_parquet(folder / "rows.parquet")
         except pl.exceptions.PolarsError as error:
@@ -130,7 +130,7 @@ def _read(source: Path, trained: TableConfig | None, dataset: Dataset, folder: P
         raise UserError(f"{source} cannot be scored: {str(error).splitlines()[0]}") from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    return _Rows(frame, asked, form, warnings)
+    return _Rows(frame, asked, form, [*said, *warnings])
 
 
 def _is_text(table: TableConfig) -> bool:

@@ -22,7 +22,7 @@ from corella.data.samples import Events, Samples
 from corella.data.scope import Described, Scope
 from corella.errors import UserError
 from corella.features.text.space import Places
-from corella.features.text.state import TextState
+from corella.features.text.state import TextState, text_state
 from corella.serving.totals import count_state
 
 Floats = npt.NDArray[np.float32]
@@ -88,7 +88,7 @@ class Live:
         self.counts = count_state(dataset, arrays, self._groups, self._user_values, self._item_values)
         self.text: TextState | None = None
         if dataset.space is not None:
-            self.text = TextState(dataset.space, dataset.config.counts, dataset.config.text, arrays, self.users)
+            self.text = text_state(dataset.space, dataset.config.counts, dataset.config.text, arrays, self.users)
 
     def _columns(self, table: pl.DataFrame) -> set[str]:
         return {name for group in self._groups for name in group if name in table.columns}

@@ -41,6 +41,11 @@ def load(path: Path | None) -> RawTables:
     raise UserError(f"{folder} is no folder of GroupLens: it has none of {wanted}")
 
 
+def is_grouplens(folder: Path) -> bool:
+    """Whether a folder has one of the forms."""
+    return any((folder / log).is_file() and (folder / items).is_file() for log, items, _ in _FORMS)
+
+
 def _tabs(log: Path, items: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     names = [ITEM, "title", "released", "video_released", "url", *_GENRES]
     flags = [pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in _GENRES]

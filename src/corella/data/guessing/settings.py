@@ -4,18 +4,18 @@ import json
 from pathlib import Path
 
 from corella.columns import ITEM, LABEL, RATING, TIME, USER
+from corella.data.builtin.movielens import is_grouplens
 from corella.data.guessing.columns import Column, Role
 from corella.data.guessing.tables import Guessed, guess_tables
 
 _OURS: dict[Role, str] = {"user": USER, "item": ITEM, "rating": RATING, "label": LABEL, "time": TIME}
 _BOUNDS = ((1, 1), (5, 4), (10, 7), (100, 70))
 """By the highest rating of a scale: from where on something was liked. Beyond 100 they are counts."""
-_GROUPLENS = ("u.data", "ratings.dat", "ratings.csv")
 
 
 def write_settings(paths: list[Path]) -> tuple[str, list[str]]:
     """YAML for these files or this folder, and what was guessed, for people. Raises `UserError` where nothing fits."""
-    if len(paths) == 1 and _is_grouplens(paths[0]):
+    if len(paths) == 1 and is_grouplens(paths[0].expanduser()):
         text = (
             f"data:\n  source: movielens  # a folder of GroupLens, or one like it\n  path: {_quoted(str(paths[0]))}\n"
         )
@@ -39,13 +39,6 @@ def write_settings(paths: list[Path]) -> tuple[str, list[str]]:
     if items is None:
         told.append("no table of items: items are known by their ids alone, and texts cannot help")
     return "\n".join(lines) + "\n", told
-
-
-def _is_grouplens(path: Path) -> bool:
-    if not path.is_dir():
-        return False
-    items = {"u.data": "u.item", "ratings.dat": "movies.dat", "ratings.csv": "movies.csv"}
-    return any((path / log).is_file() and (path / items[log]).is_file() for log in _GROUPLENS)
 
 
 def _table(name: str, table: Guessed) -> list[str]:

@@ -35,10 +35,23 @@ def read_delimited(path: Path, config: TableConfig) -> tuple[pl.DataFrame, list[
     return frame, [swallowed(form, frame.height, lines)]
 
 
-def scan_delimited(path: Path, config: TableConfig) -> tuple[pl.LazyFrame, Form]:
-    """The rows of a file of any size as they are, with `FILE_ROW`, and how it is written."""
+def scan_delimited(path: Path, config: TableConfig) -> tuple[pl.LazyFrame, Form, list[str]]:
+    """The rows of a file of any size as they are, with `FILE_ROW`; how it is written; and what to warn of."""
     form, names = form_of(path, config)
-    return _rows(form, names).with_row_index(FILE_ROW, offset=form.first), form
+    dump, said = form.tabs and config.quote is None, []
+    try:
+        rows = int(_rows(form, names).filter(~pl.all_horizontal(pl.all().is_null())).select(pl.len()).collect().item())
+    except pl.exceptions.PolarsError as error:
+        if not dump:
+            raise explained(form, len(names), error) from None
+        rows = -1
+    lines = line_count(path, form.encoding)
+    if form.quote is not None and rows + form.first - 1 < lines:
+        if dump:
+            form = replace(form, quote=None)
+        else:
+            said = [swallowed(form, rows, lines)]
+    return _rows(form, names).with_row_index(FILE_ROW, offset=form.first), form, said
 
 
 def read_atomic(path: Path, encoding: str = "utf-8") -> pl.DataFrame:
