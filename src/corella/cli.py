@@ -228,11 +228,26 @@ def make_key(
     file: Annotated[Path, typer.Argument(help="File of keys; made if need be.")],
     name: Annotated[str, typer.Option(help="Who will use it.")],
     scope: Annotated[str, typer.Option(help="read, or write (which may read too).")] = "read",
+    weight: Annotated[
+        float,
+        typer.Option(help="How much events of this key count for other users, 0 to 1; 0 for a key that a page has."),
+    ] = 1.0,
 ) -> None:
-    """Make an API key. It is printed once; the file holds its hash."""
-    from corella.serving.keys import make_key
+    """Make an API key. It is printed once; the file holds its hash. A service that runs takes it at once."""
+    from corella.serving.http.keys import make_key
 
-    print(make_key(file, name, scope))
+    print(make_key(file, name, scope, weight))
+
+
+@app.command("revoke-key")
+def revoke_key(
+    file: Annotated[Path, typer.Argument(help="File of keys.")],
+    name: Annotated[str, typer.Option(help="Whose key.")],
+) -> None:
+    """Take an API key out of a file of keys. A service that runs lets it in no more."""
+    from corella.serving.http.keys import revoke_key
+
+    revoke_key(file, name)
 
 
 @app.command("explain-config")

@@ -17,7 +17,7 @@ from corella.errors import UserError
 from corella.ranking.fit import fit_ranking
 from corella.ranking.io import load_ranking, save_ranking
 from corella.ranking.model import FittedRanking
-from corella.serving.live import Live
+from corella.serving.state.live import Live
 
 Configure = Callable[..., Config]
 

@@ -7,7 +7,7 @@ from corella.data.dataset import Dataset
 from corella.data.world import WrongWorldError
 from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
-from corella.serving.live import Live
+from corella.serving.state.live import Live
 
 
 def test_samples_are_scored_in_their_own_world(tiny_system: FittedRanking, tiny_dataset: Dataset) -> None:

@@ -47,7 +47,7 @@ def _random_rows(seed: int, rows: int) -> list[tuple[str, str, int]]:
 
 
 def _random_dataset(build: Build, rows: list[tuple[str, str, int]], **given: Any) -> Dataset:
-    items = {f"i{i}": f"Title {i} " + "long " * (i * i // 8) for i in range(9)}
+    items = {f"i{i}": f"Title {i}" + " long" * (i * i // 8) for i in range(9)}
     return build(rows, items, {f"u{i}": f"User {i}. Likes it?" for i in range(4)}, **given)
 
 
@@ -67,8 +67,8 @@ def test_descriptions_are_read_up_to_a_limit(build: Build, backbone: Backbone, l
         prompts = timeline_prompts(dataset, backbone, llm(**changed))
         return _text(backbone, prompts.render(prompts.plan(samples, 0.25)[0], samples))
 
-    assert read() == "Ann, 30. Likes it?\nnew Alpha. A long tale.: Yes\nnew Beta: the film:"
-    assert read(descriptions=False) == "Ann, 30. Likes it?\nnew Alpha: Yes\nnew Beta: the film:"
+    assert read() == "Ann, 30. Likes it?\nnew Alpha. A long tale.: Yes\nnew Beta - the film:"
+    assert read(descriptions=False) == "Ann, 30. Likes it?\nnew Alpha: Yes\nnew Beta - the film:"
     limit = len(backbone.encode(" Alpha. A"))
     assert "new Alpha. A: Yes" in read(item_tokens=limit)
 
@@ -77,11 +77,11 @@ def test_exact_text(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, USERS)
     prompts, samples = timeline_prompts(dataset, backbone, llm()), dataset.samples("train")
     ann, bob = prompts.plan(samples, 0.25)
-    text = "Ann, 30. Likes it?\nnew Alpha: Yes\nnew Beta: the film: No\nfew Gamma, Drama:"
+    text = "Ann, 30. Likes it?\nnew Alpha: Yes\nnew Beta - the film: No\nfew Gamma, Drama:"
     assert _text(backbone, prompts.render(ann, samples)) == text
     assert samples.row[ann.sample].tolist() == [0, 2, 5]
     rendered = prompts.render(bob, samples)
-    assert _text(backbone, rendered) == "Bob. Likes it?\nfew Alpha: No\nnew Gamma, Drama: Yes\nfew Beta: the film:"
+    assert _text(backbone, rendered) == "Bob. Likes it?\nfew Alpha: No\nnew Gamma, Drama: Yes\nfew Beta - the film:"
     # Each position is that of a colon, and the answer comes after it.
     decode = backbone.tokenizer.decode
     assert [decode(rendered.ids[p : p + 2]) for p in rendered.position] == [": No", ": Yes", ":"]
@@ -92,7 +92,7 @@ def test_without_counts(build: Build, backbone: Backbone, llm: LLM) -> None:
     dataset = build(LOG, TEXTS, USERS)
     prompts, samples = timeline_prompts(dataset, backbone, llm(counts_in_words=False)), dataset.samples("train")
     assert _text(backbone, prompts.render(prompts.plan(samples, 0)[1], samples)) == (
-        "Bob. Likes it?\nAlpha: No\nGamma, Drama: Yes\nBeta: the film:"
+        "Bob. Likes it?\nAlpha: No\nGamma, Drama: Yes\nBeta - the film:"
     )
 
 
@@ -103,7 +103,7 @@ def test_context_lines_are_no_targets(build: Build, backbone: Backbone, llm: LLM
     prompts = timeline_prompts(dataset, backbone, llm())
     (window,) = prompts.plan(samples, 0.5)
     rendered = prompts.render(window, samples)
-    assert _text(backbone, rendered).endswith("\nnew Beta: the film: No\nfew Gamma, Drama:")
+    assert _text(backbone, rendered).endswith("\nnew Beta - the film: No\nfew Gamma, Drama:")
     assert rendered.position.tolist() == [len(rendered.ids) - 1]
     assert rendered.sample.tolist() == [0]
     (bare,) = prompts.plan(samples, 0.0)
@@ -270,7 +270,7 @@ def test_unknown_user_and_item(build: Build, backbone: Backbone, llm: LLM) -> No
     texts = [_text(backbone, prompts.render(w, samples)) for w in prompts.plan(samples, 0.5)]
     assert texts[0] == "A user. Likes it?\nfew Alpha:"
     assert texts[1].startswith("Bob. Likes it?\n")
-    assert texts[1].endswith("\nfew Beta: the film: Yes\nnew unknown item:")
+    assert texts[1].endswith("\nfew Beta - the film: Yes\nnew unknown item:")
 
 
 def test_a_row_asked_twice_is_answered_twice(build: Build, backbone: Backbone, llm: LLM) -> None:

@@ -1,6 +1,8 @@
 """A service on the tiny system, with a language model that the test speaks for."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from corella.ranking.model import FittedRanking
-from corella.serving.api import create_app
-from corella.serving.keys import Key
+from corella.serving.http.api import create_app
+from corella.serving.http.keys import Key, KeyRing
+from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
-from corella.serving.store import open_store
+from corella.serving.store.log import open_store
 
-CURVE = [{"share": 0.0, "auc": 0.7}, {"share": 1.0, "auc": 0.75}]
+CURVE = [CurvePoint(share=0.0, auc=0.7), CurvePoint(share=1.0, auc=0.75)]
 
 
 Serve = Callable[..., TestClient]
@@ -37,12 +40,17 @@ def make_service(tiny_system: FittedRanking, tmp_path: Path) -> Iterator[Callabl
 
 
 @pytest.fixture
-def serve(make_service: Callable[..., Service]) -> Iterator[Serve]:
+def serve(make_service: Callable[..., Service], tmp_path: Path) -> Iterator[Serve]:
     """A function: a client of the API of such a service."""
     clients = []
 
     def start(engine: Any = None, keys: Sequence[Key] = (), **given: Any) -> TestClient:
-        client = TestClient(create_app(make_service(engine, **given), list(keys), CURVE), base_url="http://localhost")
+        path = tmp_path / "keys.json"
+        if keys:
+            path.touch(0o600)
+            path.write_text(json.dumps([asdict(key) for key in keys]))
+        app = create_app(make_service(engine, **given), KeyRing(path if keys else None), CURVE, "tiny-1")
+        client = TestClient(app, base_url="http://localhost")
         client.__enter__()
         clients.append(client)
         return client

@@ -8,7 +8,8 @@ from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
 from corella.llm.prompts import Ints
 from corella.ranking.model import FittedRanking
-from corella.serving.asking import Answer
+from corella.retrieval.live import Reason
+from corella.serving.engine.asking import Answer, NewItem, Question
 
 
 class SpokenFor:
@@ -21,8 +22,11 @@ class SpokenFor:
         )
         self.asked: list[tuple[str, SharedPrompt]] = []
         self.warmed: list[str] = []
-        self.retrieved: list[tuple[str, list[str], list[str], int]] = []
-        self.found: list[str] = []
+        self.retrieves = True
+        self.questions: list[Question] = []
+        self.found: list[list[Reason]] | None = None
+        self.new: list[NewItem] = []
+        self.forgotten: list[str] = []
 
     trust = None
 
@@ -39,9 +43,15 @@ class SpokenFor:
         self.asked += [(user, prompt) for prompt in prompts]
         return [self.answer(prompt) for prompt in prompts]
 
-    async def retrieve(self, user_id: str, liked: list[str], without: list[str], k: int, deadline: float) -> list[str]:
-        self.retrieved.append((user_id, liked, without, k))
+    async def retrieve(self, question: Question, deadline: float) -> list[list[Reason]] | None:
+        self.questions.append(question)
         return self.found
+
+    def put(self, items: Sequence[NewItem]) -> None:
+        self.new += items
+
+    def forget(self, user: str) -> None:
+        self.forgotten.append(user)
 
     async def start(self) -> None:
         """Nothing to start."""

@@ -12,9 +12,9 @@ from spoken_for import SpokenFor
 from starlette.testclient import TestClient
 
 from corella.llm.prefix import SharedPrompt
-from corella.serving.asking import Answer
-from corella.serving.keys import Key, _hash
-from corella.serving.limits import Lag
+from corella.serving.engine.asking import Answer
+from corella.serving.http.keys import Key, _hash
+from corella.serving.http.limits import Lag
 
 Serve = Callable[..., TestClient]
 
@@ -55,9 +55,12 @@ def test_an_event_is_seen_by_the_next_request(serve: Serve) -> None:
     before = client.post("/v1/recommend", json={"user_id": "guest", "k": 3}).json()["items"]
     sent = {"user_id": "guest", "item_id": before[0]["item_id"], "liked": True, "rating": 4.5}
     answer = client.post("/v1/events", json=sent)
-    assert answer.status_code == 201 and answer.json() == {"user_id": "guest", "answers": 1, "counted": True}
+    said = answer.json()
+    assert answer.status_code == 201
+    assert said == {"event_id": said["event_id"], "outcome": "recorded", "why": "", "user_id": "guest", "answers": 1}
     history = client.get("/v1/users/guest/history").json()
-    assert history["history"] == [{"item_id": sent["item_id"], "text": before[0]["text"], "liked": True}]
+    row = {"item_id": sent["item_id"], "text": before[0]["text"], "liked": True, "event_id": said["event_id"]}
+    assert history["history"] == [row]
     after = client.post("/v1/recommend", json={"user_id": "guest", "k": 40}).json()["items"]
     assert sent["item_id"] not in {item["item_id"] for item in after}
 
@@ -72,8 +75,13 @@ def test_a_rating_is_a_number(serve: Serve, rating: str) -> None:
 def test_search(serve: Serve) -> None:
     client = serve()
     found = client.get("/v1/items/search", params={"q": "2 FILM"}).json()
-    assert {item["text"] for item in found} == {f"Film {n}" for n in range(40) if "2" in str(n)}
-    assert len(client.get("/v1/items/search", params={"limit": 3}).json()) == 3
+    assert {item["text"] for item in found["items"]} == {f"Film {n}" for n in range(40) if "2" in str(n)}
+    assert found["exact"] and found["said"] == ""
+    assert len(client.get("/v1/items/search", params={"limit": 3}).json()["items"]) == 3
+    alike = client.get("/v1/items/search", params={"q": "flim 12"}).json()
+    assert not alike["exact"] and alike["items"][0]["text"] == "Film 12" and "written alike" in alike["said"]
+    none = client.get("/v1/items/search", params={"q": "xyzzy"}).json()
+    assert none["items"] == [] and "None is written alike" in none["said"]
     assert client.get("/v1/users/search", params={"q": "u0", "limit": 2}).json() == ["u00", "u01"]
 
 
@@ -180,10 +188,15 @@ def test_no_path_reaches_the_files(serve: Serve) -> None:
 
 def test_a_store_that_fails(serve: Serve) -> None:
     client = serve()
-    client.app.state.context.service.store.close()  # type: ignore[attr-defined]
+    client.app.state.context.service.feed.store.close()  # type: ignore[attr-defined]
     answer = client.post("/v1/events", json={"user_id": "g", "item_id": "i01", "liked": True})
     assert answer.status_code == 503 and "may not be kept" in answer.json()["error"]
-    assert client.get("/readyz").status_code == 503
+    ready = client.get("/readyz")
+    assert ready.status_code == 503 and ready.json()["problems"][0]["part"] == "store"
+    assert (
+        "closed" in ready.json()["problems"][0]["cause"]
+        and 'corella_problem{part="store"} 1.0' in client.get("/metrics").text
+    )
     assert client.post("/v1/score", json={"user_id": "u03", "items": ["i01"]}).status_code == 200
 
 
@@ -209,8 +222,10 @@ def test_times_and_ids_that_are_odd(serve: Serve) -> None:
     assert client.post("/v1/events", json={**late, "timestamp": 5}).status_code == 201
     assert client.get("/v1/users/a%2Fb/history").json()["answers"] == 1
     again = client.post("/v1/events", json={**late, "timestamp": 6, "liked": False}).json()
-    assert again["counted"] is False
-    assert again["answers"] == 1  # as preparing does: the first answer to an item counts
+    assert (again["outcome"], again["answers"]) == ("replaced", 1)
+    assert client.get("/v1/users/a%2Fb/history").json()["history"][0]["liked"] is False
+    first = serve(repeats="first").post("/v1/events", json={**late, "timestamp": 7}).json()
+    assert (first["outcome"], first["why"]) == ("ignored", "the user's first answer to an item counts")
 
 
 def test_what_is_counted(serve: Serve) -> None:
@@ -224,7 +239,7 @@ def test_what_is_counted(serve: Serve) -> None:
     text = client.get("/metrics").text
     for line in (
         'corella_items_total{by="llm"} 2.0', 'corella_items_total{by="crm"} 2.0',
-        'corella_fallbacks_total{reason="deadline"} 1.0', 'corella_score_seconds_count{by="llm"} 2.0',
+        'corella_fallbacks_total{reason="deadline"} 1.0', 'corella_score_seconds_count{by="llm"} 1.0',
         'corella_requests_total{path="/v1/score",status="200"} 3.0',
         'corella_requests_total{path="none",status="404"} 1.0',
     ):  # fmt: skip
@@ -232,7 +247,7 @@ def test_what_is_counted(serve: Serve) -> None:
     traffic = client.get("/v1/traffic").json()["window"]
     assert traffic["requests"] == 3 and traffic["items"] == 4 and traffic["fallbacks"] == {"deadline": 1}
     assert traffic["share_routed"] == 0.75 and traffic["share_answered"] == 0.5
-    assert traffic["latency"]["llm"]["requests"] == 2 and sum(traffic["slots"]["crm"]) == 1
+    assert traffic["latency"]["llm"]["requests"] == 1 and sum(traffic["slots"]["crm"]) == 2
     assert client.get("/v1/curve").json()["curve"] == [{"share": 0.0, "auc": 0.7}, {"share": 1.0, "auc": 0.75}]
 
 
@@ -249,18 +264,18 @@ JSON = st.recursive(
 )
 FIELDS = [
     "user_id", "items", "share", "k", "candidates", "profile", "history", "deadline_ms", "item_id", "liked",
-    "timestamp", "rating",
+    "timestamp", "rating", "kind", "event_id", "filters", "pins", "boosts", "caps", "exclude", "offset", "window",
 ]  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    path=st.sampled_from(["/v1/score", "/v1/recommend", "/v1/events"]),
+    path=st.sampled_from(["/v1/score", "/v1/recommend", "/v1/events", "/v1/similar", "/v1/popular"]),
     body=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5) | JSON,
 )
 def test_nothing_that_is_sent_is_an_internal_error(fuzzed: TestClient, path: str, body: Any) -> None:
     answer = fuzzed.post(path, content=json.dumps(body).encode(), headers={"content-type": "application/json"})
-    assert answer.status_code in (200, 201, 422)
+    assert answer.status_code in (200, 201, 404, 422)
     assert answer.json() is not None
 
 

@@ -18,10 +18,10 @@ from corella.llm.prefix import SharedPrompt
 from corella.ranking.io import save_ranking
 from corella.ranking.model import FittedRanking
 from corella.retrieval.system import Retrieval
-from corella.serving import engine as engine_module
-from corella.serving.engine import ProcessEngine
-from corella.serving.messages import Found, Job, Late, Ready, Scored, pack, unpack
-from corella.serving.messages import Retrieval as AskRetrieval
+from corella.serving.engine import process as engine_module
+from corella.serving.engine.messages import Found, Job, Late, Ready, Scored, pack, unpack
+from corella.serving.engine.messages import Retrieval as AskRetrieval
+from corella.serving.engine.process import ProcessEngine
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from corella.errors import UserError
-from corella.serving.keys import find_key, make_key, read_keys
-from corella.serving.limits import BodyLimit, RateLimit
+from corella.serving.http.gate import BodyLimit
+from corella.serving.http.keys import find_key, make_key, read_keys
+from corella.serving.http.limits import RateLimit
 from corella.serving.serve import check_access
 from corella.serving.settings import ServingSettings, load_serving_settings
 
@@ -43,7 +44,7 @@ def test_mistakes_with_keys(tmp_path: Path) -> None:
 
 def test_without_keys_only_loopback() -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
-        assert check_access(ServingSettings(host=host)) == []
+        assert not check_access(ServingSettings(host=host)).asked
     for host in ("0.0.0.0", "10.0.0.1", "example.org", ""):  # noqa: S104
         with pytest.raises(UserError, match="loopback"):
             check_access(ServingSettings(host=host))
@@ -67,12 +68,12 @@ def test_settings(tmp_path: Path) -> None:
 
 def test_rates_by_hand() -> None:
     limit = RateLimit(2.0)
-    assert [limit.allows("a", now) for now in (0.0, 0.0, 0.0, 0.4, 0.5, 0.6, 10.0, 10.0, 10.0)] == [
+    assert [limit.allows("a", now=now) for now in (0.0, 0.0, 0.0, 0.4, 0.5, 0.6, 10.0, 10.0, 10.0)] == [
         True, True, False, False, True, False, True, True, False,
     ]  # fmt: skip
-    assert limit.allows("b", 10.0)
+    assert limit.allows("b", now=10.0)
     slow = RateLimit(0.1)
-    assert [slow.allows("a", now) for now in (0.0, 5.0, 10.0)] == [True, False, True]
+    assert [slow.allows("a", now=now) for now in (0.0, 5.0, 10.0)] == [True, False, True]
 
 
 def _post(chunks: list[bytes], headers: list[tuple[bytes, bytes]]) -> tuple[int, bytes]:
@@ -93,7 +94,7 @@ def _post(chunks: list[bytes], headers: list[tuple[bytes, bytes]]) -> tuple[int,
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
-    asyncio.run(BodyLimit(echo, 10)({"type": "http", "headers": headers}, receive, send))
+    asyncio.run(BodyLimit(echo, 10, 0.2)({"type": "http", "path": "/", "headers": headers}, receive, send))
     return sent[0]["status"], sent[1]["body"]
 
 

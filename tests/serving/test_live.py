@@ -14,7 +14,9 @@ from corella.data.negatives import with_negatives
 from corella.data.samples import Samples
 from corella.data.scope import Described
 from corella.errors import UserError
-from corella.serving.live import Event, HistoryEntry, Live
+from corella.serving.state.apply import Outcome, add, delete_item, erase, put_item, put_person, undo
+from corella.serving.state.live import HistoryEntry, Live
+from corella.serving.store.records import Event, Item, ItemDeleted, Person, Undone
 from small_tables import encoded_texts
 
 ITEMS = [f"i{n}" for n in range(6)]
@@ -92,7 +94,7 @@ def test_features_are_those_of_a_query(rows: list[tuple[int, ...]], cut: int, fr
         part = rows[:cut]
         live = Live(_dataset(part, frozen=False))
         for n, (u, i, label, _, *rating) in list(enumerate(rows))[len(part) :]:
-            live.add(Event(f"u{u}", ITEMS[i], label, 100 * n, *rating))
+            add(live, Event(f"u{u}", ITEMS[i], label, 100 * n, *rating))
     for user in ("u0", "u1", "u3"):
         _same(live, dataset, user, ITEMS)
     _same(live, dataset, "nobody", ITEMS[:2])
@@ -117,7 +119,7 @@ def test_negatives_that_were_drawn_are_no_part_of_it(rows: list[tuple[int, ...]]
     dataset = _clicks(clicks)
     one, other = Live(dataset), Live(_clicks(clicks[:cut]))
     for n, (u, i, label, _) in list(enumerate(clicks))[cut:]:
-        other.add(Event(f"u{u}", ITEMS[i], label, 100 * n))
+        add(other, Event(f"u{u}", ITEMS[i], label, 100 * n))
     for live in (one, other):
         for user in ("u0", "u1", "nobody"):
             _same(live, dataset, user, ITEMS)
@@ -125,8 +127,8 @@ def test_negatives_that_were_drawn_are_no_part_of_it(rows: list[tuple[int, ...]]
 
 def test_a_new_user_has_what_was_added() -> None:
     live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)], frozen=False))
-    live.add(Event("guest", "i1", 1, 900))
-    live.add(Event("guest", "i0", 0, 950))
+    add(live, Event("guest", "i1", 1, 900))
+    add(live, Event("guest", "i0", 0, 950))
     assert live.answered("guest") == [("i1", 1), ("i0", 0)]
     scope, samples = live.scope("guest", ["i2", "i1"], now=NOW)
     assert scope.user == -1 and scope.items[scope.events.item].tolist() == [1, 0]
@@ -140,17 +142,17 @@ def test_a_new_user_has_what_was_added() -> None:
 def test_answers_that_come_late_or_twice() -> None:
     rows = [(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]
     live = Live(_dataset(rows, frozen=False))
-    live.add(Event("u0", "i3", 1, 5000))
-    live.add(Event("u0", "i4", 1, 100))  # sent long after it was given
+    add(live, Event("u0", "i3", 1, 5000))
+    add(live, Event("u0", "i4", 1, 100))  # sent long after it was given
     names = live.dataset.count_names
     _, samples = live.scope("u0", ["i3", "i4"], now=NOW)
     assert samples.counts[0, names.index("user_log_seconds")] == pytest.approx(np.log1p(NOW - 5000))
     once = _dataset(rows, frozen=False)
     object.__setattr__(once, "config", once.config.model_copy(update={"duplicates": "first"}))
-    first = Live(once)
-    first.add(Event("u0", "i3", 1, 5000))
-    first.add(Event("u0", "i3", 0, 6000))
-    first.add(Event("u0", "i0", 0, 6000))
+    first = Live(once, "first")
+    add(first, Event("u0", "i3", 1, 5000))
+    add(first, Event("u0", "i3", 0, 6000))
+    add(first, Event("u0", "i0", 0, 6000))
     assert first.answered("u0") == [("i0", 1), ("i2", 1), ("i3", 1)]
 
 
@@ -186,8 +188,8 @@ def test_ratings_of_visitors_and_answers_without_one() -> None:
         past = [HistoryEntry("i3", 1, rating)]
         _, samples = live.scope(None, ["i4"], None, past, now=NOW)
         assert samples.counts[0, place] == pytest.approx((counted + 5 * average) / 6)
-    live.add(Event("u2", "i3", 1, 500))
-    live.add(Event("u2", "i4", 0, 600, 5))
+    add(live, Event("u2", "i3", 1, 500))
+    add(live, Event("u2", "i4", 0, 600, 5))
     average = (1 + 0 + 0.5 + 0.75 + 1 + 1) / 7
     _, samples = live.scope("u2", ["i5"], now=NOW)
     assert samples.counts[0, place] == pytest.approx((1.75 + 5 * average) / 7)
@@ -214,10 +216,115 @@ def test_items_that_have_only_a_text() -> None:
 
 def test_items_must_be_known() -> None:
     live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]))
-    with pytest.raises(UserError, match="no item_id 'i77'"):
-        live.add(Event("u0", "i77", 1, 5))
+    assert add(live, Event("u0", "i77", 1, 5)) == Outcome("ignored", "the catalogue has no item 'i77'")
     with pytest.raises(UserError, match="no item_id 'i78'"):
         live.scope(None, ["i0"], history=[HistoryEntry("i78", 1)])
     scope, samples = live.scope("u0", ["i78", "i0"])  # to score, it is an unknown item
     assert scope.items[samples.item].tolist() == [-1, 0] and not scope.new_items
     assert live.answered("u0") == [("i0", 1), ("i2", 1)]
+
+
+def _undone(event: Event) -> Undone:
+    return Undone(event.event_id, event.user_id, event.item_id, event.kind, event.weight, event.timestamp)
+
+
+def _all_features(live: Live) -> list[Any]:
+    found = []
+    for user in ("u0", "u1", "guest", "nobody"):
+        samples = live.scope(user, ITEMS, now=NOW)[1]
+        found += [samples.counts, samples.text, samples.popularity, samples.history_end]
+    return found
+
+
+EVENT = st.tuples(st.sampled_from(["u0", "u1", "guest"]), st.integers(0, 5), st.integers(0, 1), st.sampled_from([1.0, 0.5, 0.0]))  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=15), events=st.lists(EVENT, min_size=1, max_size=6), frozen=st.booleans()
+)
+def test_what_is_undone_was_never_said(rows: list[tuple[int, ...]], events: list[Any], frozen: bool) -> None:
+    live = Live(_dataset(SCALE + rows, frozen=frozen))
+    before = _all_features(live)
+    made = [
+        Event(user, ITEMS[item], label, 5000 + n, weight=weight, event_id=f"e{n}")
+        for n, (user, item, label, weight) in enumerate(events)
+    ]
+    for event in made:
+        assert add(live, event).what == "recorded"
+    for event in reversed(made):
+        assert undo(live, _undone(event)).what == "recorded"
+    for found, wanted in zip(_all_features(live), before, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert undo(live, _undone(made[0])) == Outcome("ignored", "it did not count any more")
+
+
+def _once(rows: list[tuple[int, ...]], repeats: Any = "last", **given: Any) -> Live:
+    dataset = _dataset(rows, frozen=False, **given)
+    object.__setattr__(dataset, "config", dataset.config.model_copy(update={"duplicates": "first"}))
+    return Live(dataset, repeats)
+
+
+def test_the_last_answer_counts() -> None:
+    """One of the log, and one that came since, are taken out of histories, counts and popularity."""
+    rows = [(0, 0, 1, 0), (1, 0, 1, 0), (0, 2, 1, 0), (1, 1, 0, 0)]
+    live = _once(rows)
+    replaced = add(live, Event("u0", "i0", 0, 5000, event_id="a"))
+    assert (replaced.what, live.answered("u0")) == ("replaced", [("i2", 1), ("i0", 0)])
+    assert live.popularity(0) == (2, 1) and live.counts.total == [4.0, 2.0]
+    add(live, Event("u0", "i0", 1, 6000, event_id="b"))
+    assert live.answered("u0") == [("i2", 1), ("i0", 1)] and live.popularity(0) == (2, 2)
+    assert undo(live, _undone(Event("u0", "i0", 0, 5000, event_id="a"))).what == "ignored"
+    assert undo(live, _undone(Event("u0", "i0", 1, 6000, event_id="b"))).what == "recorded"
+    assert live.answered("u0") == [("i2", 1)] and live.popularity(0) == (1, 1)
+    alike = Live(_dataset([(1, 0, 1, 0), (0, 2, 1, 0), (1, 1, 0, 0)], frozen=False))
+    names = live.dataset.count_names
+    for name in ("user_answers", "item_answers", "genres_answers", "user_x_genres_answers", "user_last_2_share"):
+        place = names.index(name)
+        found, wanted = (one.scope("u0", ITEMS, now=NOW)[1].counts[:, place] for one in (live, alike))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_nothing_stays_of_who_is_erased(frozen: bool) -> None:
+    rows = [(0, 0, 1, 0), (1, 0, 1, 0), (0, 2, 1, 0), (1, 1, 0, 0), (0, 4, 1, 2)]
+    live = Live(_dataset(rows, frozen=frozen))
+    assert live.popularity(4) == ((0, 0) if frozen else (1, 1))
+    add(live, Event("u0", "i3", 1, 5000))
+    add(live, Event("guest", "i3", 1, 5000))
+    put_person(live, Person("guest", "Somebody", {"age": "old"}))
+    erase(live, "u0")
+    erase(live, "guest")
+    held = (
+        live.counts.said, live.counts.last, live.counts.bias, live.counts.user_time, live.people._whole,
+        live.people._newer, live.persons, live.users, *live.counts.tallies,
+    )  # fmt: skip
+    assert not [name for name in ("u0", "guest") if name in str(held)]
+    assert live.answered("u0") == [] and live.person("guest") is None
+    assert [live.popularity(item) for item in (0, 2, 3, 4)] == [(1, 1), (0, 0), (0, 0), (0, 0)]
+    gone = live.scope("u0", ITEMS, now=NOW)[1]
+    assert gone.user[0] == 0 and live.scope("u0", ITEMS, now=NOW)[0].user == -1
+
+
+def test_items_that_are_put_changed_and_deleted() -> None:
+    live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)], frozen=False))
+    described = Described("red sky", {"genres": ["A"], "brand": "X"})
+    asked = live.scope("u0", [described], now=NOW)[1]
+    assert put_item(live, Item("new", described.text, described.fields)).what == "recorded"
+    scope, samples = live.scope("u0", ["new", "i0"], now=NOW)
+    np.testing.assert_allclose(samples.counts[0], asked.counts[0])
+    np.testing.assert_allclose(samples.text[0], asked.text[0], atol=1e-6)
+    assert scope.items[samples.item].tolist() == [-1, 0] and scope.new_items[int(samples.item[0])] == described
+    assert add(live, Event("u1", "new", 1, 900)).what == "recorded"
+    assert live.answered("u1") == [("i1", 0), ("new", 1)]
+    again = live.scope("u1", ["i2", "new"], now=NOW)
+    assert again[1].popularity[1].tolist() == [1, 1] and len(again[0].new_items) == 1
+    assert again[1].counts[1, live.dataset.count_names.index("item_answers")] == pytest.approx(np.log(2))
+    assert put_item(live, Item("i0", "blue lake", {"brand": "Z"}, available=False)).what == "replaced"
+    scope, samples = live.scope("u0", ["i0"], now=NOW)
+    assert scope.items[samples.item].tolist() == [0] and scope.new_items[int(samples.item[0])].text == "blue lake"
+    assert "i0" not in live.most_liked(9, set()) and "new" in live.most_liked(9, set())
+    assert delete_item(live, ItemDeleted("new")).what == "recorded"
+    assert delete_item(live, ItemDeleted("new")).what == "ignored"
+    assert "new" not in live.most_liked(9, set()) and add(live, Event("u0", "new", 1, 900)).what == "ignored"
+    assert live.answered("u1") == [("i1", 0), ("new", 1)]  # what was said stays

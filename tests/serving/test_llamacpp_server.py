@@ -14,7 +14,7 @@ import pytest
 from corella.config import LLMConfig
 from corella.llm.backbone import Backbone, load_backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
-from corella.serving.remote import Endpoint, RemoteEngine
+from corella.serving.engine.remote import Endpoint, RemoteEngine
 from corella.weights import bundled_file
 
 pytest.importorskip("gguf", reason="the bundled model is a GGUF file")

@@ -12,9 +12,9 @@ from playwright import sync_api as playwright
 from spoken_for import SpokenFor
 
 from corella.llm.prefix import SharedPrompt
-from corella.serving.api import create_app
-from corella.serving.asking import Answer
-from corella.serving.keys import Key, _hash
+from corella.serving.engine.asking import Answer
+from corella.serving.http.api import create_app
+from corella.serving.http.keys import Key, _hash
 from corella.serving.service import Service
 
 expect = playwright.expect

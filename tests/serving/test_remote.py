@@ -20,8 +20,8 @@ from spoken_for import ReallyAsked
 from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.ranking.model import FittedRanking
-from corella.serving.asking import Answer
-from corella.serving.remote import Endpoint, RemoteEngine
+from corella.serving.engine.asking import Answer
+from corella.serving.engine.remote import Endpoint, RemoteEngine
 from corella.serving.service import Asker, Service
 
 Respond = Callable[[dict[str, Any], str], dict[str, Any]]

@@ -20,12 +20,15 @@ from corella.llm.prefix import SharedPrompt
 from corella.llm.timeline import TimelinePrompts
 from corella.ranking.fit import fit_ranking
 from corella.ranking.model import FittedRanking
-from corella.serving import service as service_module
-from corella.serving.asking import Answer
-from corella.serving.live import Event, HistoryEntry
+from corella.retrieval.live import Reason
+from corella.serving import feed as feed_module
+from corella.serving.engine.asking import Answer, Candidates
 from corella.serving.service import Asker, Scored, Service
 from corella.serving.settings import ServingSettings
-from corella.serving.store import StoreError, open_store
+from corella.serving.state.apply import Outcome
+from corella.serving.state.live import HistoryEntry
+from corella.serving.store.log import open_store
+from corella.serving.store.records import Event, StoreError
 
 Make = Callable[..., Service]
 ITEMS = [f"i{n:02}" for n in range(30)]
@@ -115,7 +118,7 @@ def test_the_next_request_sees_a_new_answer(make_service: Make) -> None:
     before = _score(service, Asker("u03"), ITEMS, 1.0)
     known = {item for item, _ in service.live.answered("u03")}
     (new,) = service.live.most_liked(1, known)
-    service.store.append(Event("u03", new, 1, 999))
+    service.feed.store.append([Event("u03", new, 1, 999)])
     for each in (service, other):  # another server on the same store sees it too
         engine.asked = []
         after = _score(each, Asker("u03"), ITEMS, 1.0)
@@ -134,10 +137,13 @@ def test_candidates_are_retrieved_or_most_liked(make_service: Make, tiny_dataset
     most = dict(counts.iter_rows())
     assert not {item for item, _ in answered} & set(liked) and len(liked) == 4
     assert [most[item] for item in liked] == sorted((most[i] for i in liked), reverse=True)
-    assert engine.retrieved[0][:2] == ("u03", [item for item, label in answered if label == 1])
-    engine.found = ["i07", "not in this catalogue", "i03"]
+    asked = engine.questions[0]
+    assert isinstance(asked, Candidates) and asked.user_id == "u03"
+    assert asked.liked == [item for item, label in answered if label == 1]
+    engine.found = [[Reason("i07", 0.0), Reason("not in this catalogue", 0.0), Reason("i03", 0.0)]]
     assert asyncio.run(service.candidates(Asker(None, None, [HistoryEntry("i01", 1)]), 4, soon)) == ["i07", "i03"]
-    assert engine.retrieved[1] == ("", ["i01"], ["i01"], 4)
+    asked = engine.questions[1]
+    assert isinstance(asked, Candidates) and (asked.user_id, asked.liked, asked.without) == ("", ["i01"], ["i01"])
 
 
 def test_somebody_described(make_service: Make, tiny_system: FittedRanking) -> None:
@@ -157,7 +163,7 @@ def test_described_items(make_service: Make) -> None:
     new = Described("Film: Yes\nFilm 1:No", {"genres": ["Action"]})
     found = _score(service, Asker("u03"), ["i00", new, "i01"], 1.0)
     text = service.model.llm.backbone.tokenizer.decode(engine.asked[0][1].branches[_place(found, 1)])
-    assert text.endswith(" Film, Yes Film 1,No:") and text.count("\n") == 1 and text.startswith("\n")
+    assert text.endswith(" Film - Yes Film 1 - No:") and text.count("\n") == 1 and text.startswith("\n")
     with pytest.raises(UserError, match="no item_id 'i99'"):
         _score(service, Asker(None, history=[HistoryEntry("i99", 1)]), ["i00"])
 
@@ -169,46 +175,45 @@ def _place(found: Scored, item: int) -> int:
 
 def test_a_store_that_fails_is_noticed_and_reading_goes_on(make_service: Make) -> None:
     service = make_service(None)
-    service.store.close()
-    asyncio.run(service.sync(1.0))
+    service.feed.store.close()
+    asyncio.run(service.feed.sync(1.0))
     found = _score(service, Asker("u03"), ITEMS)
-    assert len(found.probability) == 30 and not service.healthy
+    assert len(found.probability) == 30 and "cannot be read" in service.feed.health.cause
 
 
 def test_answers_that_cannot_be_kept_soon_are_refused(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is slow: those that waited for too long are not kept behind the back of who gave up."""
-    monkeypatch.setattr(service_module, "_APPEND_SECONDS", 0.1)
-    monkeypatch.setattr(service_module, "_MOST_APPENDS", 3)
+    monkeypatch.setattr(feed_module, "_APPEND_SECONDS", 0.1)
+    monkeypatch.setattr(feed_module, "_MOST_APPENDS", 3)
     service = make_service()
-    append, kept = service.store.append, []
+    append, kept = service.feed.store.append, []
 
-    def slow(event: Event) -> None:
+    def slow(events: list[Event]) -> list[bool]:
         time.sleep(0.2)
-        append(event)
-        kept.append(event.item_id)
+        kept.extend(event.item_id for event in events)
+        return append(events)
 
-    monkeypatch.setattr(service.store, "append", slow)
+    monkeypatch.setattr(service.feed.store, "append", slow)
 
-    async def run() -> list[BaseException | None]:
-        events = [Event("guest", f"i{n:02}", 1, 2000) for n in range(5)]
-        return await asyncio.gather(*(service.add(event) for event in events), return_exceptions=True)
+    async def run() -> list[Any]:
+        events = [Event("guest", f"i{n:02}", 1, 2000, event_id=f"e{n}") for n in range(5)]
+        return await asyncio.gather(*(service.feed.add([event]) for event in events), return_exceptions=True)
 
     found = asyncio.run(run())
-    assert found[0] is None and kept == ["i00"]
+    assert found[0] == [Outcome("recorded")] and kept == ["i00"]
     assert all(isinstance(error, StoreError) for error in found[1:])
     assert [item for item, _ in service.live.answered("guest")] == ["i00"]
 
 
 def test_a_long_page_of_answers_lets_requests_through(make_service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another server has imported many answers: between some of them others have their turn."""
-    monkeypatch.setattr(service_module, "_AT_ONCE", 5)
+    monkeypatch.setattr(feed_module, "_AT_ONCE", 5)
     service = make_service()
-    for n in range(30):
-        service.store.append(Event(f"new{n}", "i01", 1, 2000))
+    service.feed.store.append([Event(f"new{n}", "i01", 1, 2000) for n in range(30)])
     taken: list[int] = []
 
     async def run() -> None:
-        reading = asyncio.create_task(service._read_store())
+        reading = asyncio.create_task(service.feed._read_store())
         while not reading.done():
             await asyncio.sleep(0)
             taken.append(sum(bool(service.live.answered(f"new{n}")) for n in range(30)))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from corella.serving import speed as speed_module
-from corella.serving.speed import Speed
+from corella.serving.engine import speed as speed_module
+from corella.serving.engine.speed import Speed
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import sqlite3
@@ -10,13 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from corella.errors import UserError
-from corella.serving.live import Event
-from corella.serving.store import Store, StoreError, open_store
+from corella.serving.store.log import Store, open_store
+from corella.serving.store.records import Erased, Event, Item, ItemDeleted, Person, Shown, StoreError, Undone
 
 A, B, C = Event("u", "i", 1, 5), Event("v\u00e9\U0001f600", "j'; DROP TABLE x", 0, 7), Event("u", "k", 0, 2**40, 3.5)
 
@@ -98,11 +100,11 @@ def test_what_is_appended_comes_back_in_order(url: str) -> None:
     store = open_store(url)
     cursor = _drained(store)
     assert store.since(cursor) == ([], cursor)
-    store.append(A)
-    store.append(B)
+    store.append([A])
+    store.append([B])
     found, after = store.since(cursor)
     assert found == [A, B]
-    store.append(C)
+    store.append([C])
     assert store.since(after)[0] == [C]
     assert store.since(cursor)[0] == [A, B, C]
     store.close()
@@ -111,46 +113,77 @@ def test_what_is_appended_comes_back_in_order(url: str) -> None:
 def test_two_servers_see_each_other(url: str) -> None:
     one, other = open_store(url), open_store(url)
     cursor = _drained(one)
-    one.append(A)
+    one.append([A])
     found, cursor = other.since(cursor)
     assert found == [A]
-    other.append(B)
-    one.append(C)
+    other.append([B])
+    one.append([C])
     assert one.since(cursor)[0] == other.since(cursor)[0] == [B, C]
     one.close()
     other.close()
 
 
-def test_a_store_of_an_earlier_version_learns_of_ratings(tmp_path: Path) -> None:
+def test_a_store_of_an_earlier_version_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     with sqlite3.connect(path) as old:
-        columns = "user_id TEXT NOT NULL, item_id TEXT NOT NULL, label INTEGER NOT NULL, timestamp INTEGER NOT NULL"
-        old.execute(f"CREATE TABLE corella_events (seq INTEGER PRIMARY KEY AUTOINCREMENT, {columns})")
-        old.execute("INSERT INTO corella_events (user_id, item_id, label, timestamp) VALUES ('u', 'i', 1, 5)")
-    for _ in range(2):
-        open_store(str(path)).close()
-    store = open_store(str(path))
-    store.append(C)
-    assert store.since("")[0] == [A, C]
+        old.execute("CREATE TABLE corella_events (seq INTEGER PRIMARY KEY)")
+    with pytest.raises(UserError, match="earlier version of corella; move it away"):
+        open_store(str(path))
+
+
+def test_of_an_id_the_first_event_stays(url: str) -> None:
+    store = open_store(url)
+    cursor = _drained(store)
+    one, other = replace(A, event_id=f"{url}-1"), replace(B, event_id=f"{url}-2")
+    again = replace(C, event_id=one.event_id)
+    assert store.append([one, again, A, A, other]) == [True, False, True, True, True]
+    assert store.append([again, other]) == [False, False]
+    assert store.find(one.event_id) == one and store.find("no such id") is None
+    assert store.since(cursor)[0] == [one, A, A, other]
     store.close()
 
 
-def test_a_table_of_an_earlier_version_learns_of_ratings(postgres_url: str) -> None:
-    import psycopg
-
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute("ALTER TABLE IF EXISTS corella_events DROP COLUMN IF EXISTS rating")
-    store = open_store(postgres_url)
+def test_records_of_all_kinds_come_back(url: str) -> None:
+    store = open_store(url)
     cursor = _drained(store)
-    store.append(C)
-    assert store.since(cursor)[0] == [C]
+    records = [
+        Item("i1", "Heat (1995)", {"genres": ["Crime", "Action"], "year": 1995}, "https://x/i.png", available=False),
+        ItemDeleted("i2"), Person("u9", "Somebody", {"age": "old"}), Undone("e1", "u9", "i1", "view", 1.0, 5),
+        Shown("u9", ["i1", "i3"], 0, [1.0, 0.5], "v3", "blend", "b", 7, "r1"),
+    ]  # fmt: skip
+    store.append(records)
+    assert store.since(cursor)[0] == records
+    store.close()
+
+
+def test_an_erased_user_leaves_nothing_but_a_digest(url: str) -> None:
+    store = open_store(url)
+    cursor, name = _drained(store), f"erase-me-{secrets.token_hex(8)}"
+    mine = [
+        Event(name, "i", 1, 5, event_id=f"{name}-1"), Person(name, "A man"), Undone(f"{name}-1", name, "i", "like", 1.0, 5),
+        Shown(name, ["i"], 0, [1.0], "", "", "", 5, "r"),
+    ]  # fmt: skip
+    store.append([A, *mine, B])
+    assert store.of_user(name) == mine
+    assert store.erase(name) == 4
+    assert store.of_user(name) == [] and store.erase(name) == 0
+    gone = Erased(store.digest(name))
+    assert store.since(cursor)[0] == [A, B, gone, gone]
+    again = open_store(url)
+    assert again.digest(name) == gone.digest != again.digest(f"{name}x")  # every server knows whom it means
+    assert store.append([mine[0]]) == [True]  # the id is free again
+    store.erase(name)
+    again.close()
+    path = Path(url)
+    if path.is_file():
+        assert not [p for p in path.parent.iterdir() if name.encode() in p.read_bytes()]
     store.close()
 
 
 def test_it_is_there_after_opening_again(url: str) -> None:
     store = open_store(url)
     cursor = _drained(store)
-    store.append(A)
+    store.append([A])
     store.close()
     again = open_store(url)
     assert again.since(cursor)[0] == [A]
@@ -159,11 +192,11 @@ def test_it_is_there_after_opening_again(url: str) -> None:
 
 _WRITER = """
 import sys
-from corella.serving.live import Event
-from corella.serving.store import open_store
+from corella.serving.store.records import Event
+from corella.serving.store.log import open_store
 store = open_store(sys.argv[1])
 for n in range(100_000):
-    store.append(Event("killed", f"i{n}", n % 2, n))
+    store.append([Event("killed", f"i{n}", n % 2, n)])
     print(n, flush=True)
 """
 
@@ -206,4 +239,4 @@ def test_a_closed_store_is_an_error(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "events.db"))
     store.close()
     with pytest.raises(StoreError, match="closed"):
-        store.append(A)
+        store.append([A])

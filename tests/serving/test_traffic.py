@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corella.serving.traffic import Request, Traffic
+from corella.serving.http.traffic import Request, Traffic
 
 NOW = 1_000_000.0
 

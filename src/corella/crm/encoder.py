@@ -179,12 +179,13 @@ def _narrowed(spec: CRMSpec, tables: Tables, scope: Scope) -> Tables:
     items = torch.from_numpy(np.r_[scope.items, -1])
     item, lists = tables.item[items], tuple(index[items] for index in tables.lists)
     if scope.new_user is not None:
-        user[0] = _coded(spec, scope.new_user, spec.user_columns)
+        user[0] = _coded(spec, scope.new_user, spec.user_columns, user[0])
     for code, described in scope.new_items.items():
-        item[code] = _coded(spec, described, spec.item_columns)
+        item[code] = _coded(spec, described, spec.item_columns, item[code])
         for index, name in zip(lists, spec.list_columns, strict=True):
             known = spec.vocabulary[name]
             found = [known[str(v)] for v in _as_list(described.fields.get(name)) if str(v) in known]
+            index[code] = spec.offsets[name]
             index[code, : len(found)] = torch.tensor(found[: index.shape[1]], dtype=torch.int64)
     content = torch.zeros(len(item), spec.content_size)
     if spec.content_size and scope.vectors is not None:
@@ -192,13 +193,13 @@ def _narrowed(spec: CRMSpec, tables: Tables, scope: Scope) -> Tables:
     return Tables(user, item, lists, content)
 
 
-def _coded(spec: CRMSpec, described: Described, columns: dict[str, list[str]]) -> Tensor:
-    """Indices of a described user's or item's columns; the id's, and what is not given or not in the vocabulary, are
-    unknown."""
+def _coded(spec: CRMSpec, described: Described, columns: dict[str, list[str]], known: Tensor) -> Tensor:
+    """Indices of a described user's or item's columns; the id's is that of `known`, and what is not given or not in the
+    vocabulary is unknown."""
     row = []
-    for name in columns:
+    for name, before in zip(columns, known.tolist(), strict=True):
         nothing, value = spec.offsets[name], str(described.fields.get(name, ""))
-        row.append(nothing if name in (USER, ITEM) else spec.vocabulary[name].get(value, nothing))
+        row.append(before if name in (USER, ITEM) else spec.vocabulary[name].get(value, nothing))
     return torch.tensor(row, dtype=torch.int64)
 
 

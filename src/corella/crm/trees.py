@@ -5,7 +5,7 @@ them. So a second model is trained on rows that all look so, and answers for tho
 that being the first tells something of its own (an author votes for their own statement).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -50,6 +50,22 @@ class Trees:
         if self._for_new_items is not None and len(new):
             logits[new] = self._for_new_items(lightgbm_features(encoder, encoder.unseen(samples.take(new))))
         return logits
+
+    def contributions(self, encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float64]:
+        """What each column of `feature_names` adds to each sample's logit, beside what all have in common; float64 [n,
+        columns]. Shapley values, by the trees' own account (LightGBM's `pred_contrib`)."""
+        features = lightgbm_features(encoder, samples)
+        found = np.asarray(self._booster.predict(features, pred_contrib=True, num_threads=1), dtype=np.float64)[:, :-1]
+        new = np.flatnonzero(samples.popularity[:, 0] == 0)
+        if self._for_new_items is not None and len(new):
+            found[new] = self._for_new_items.contributions(encoder, encoder.unseen(samples.take(new)))
+        return found
+
+
+def feature_names(encoder: CRMEncoder, counts: Sequence[str], text: Sequence[str]) -> list[str]:
+    """Names of the columns of `lightgbm_features`; `counts` and `text`: those of the dataset."""
+    columns = [*list(encoder.spec.user_columns)[1:], *list(encoder.spec.item_columns)[1:]]
+    return [*counts, *(text if encoder.spec.text_mean else ()), *columns]
 
 
 def lightgbm_features(encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.float32]:

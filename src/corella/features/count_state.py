@@ -3,7 +3,8 @@ equal to those of a whole log."""
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,20 @@ from corella.config import CountsConfig
 from corella.features.neighbours import PairTable, on_grid
 
 Floats = npt.NDArray[np.float32]
+
+_NOTHING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What an answer was counted as, so that it can be taken out again."""
+
+    values: Sequence[float]
+    """Its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1."""
+    above: Sequence[float]
+    """Each value less the item's mean at the time."""
+    residual: float
+    """What is left of the last one without the user's bias."""
 
 
 class CountState:
@@ -100,16 +115,18 @@ class CountState:
         return 0.0 if known is None or self.config.clicks else known[1 + place] / (known[0] + self.config.smoothing)
 
     def update(
-        self, user: object, item: int, time: int, values: Sequence[float], keys: Sequence[Sequence[object]]
-    ) -> float:
-        """Count one answer: its label, 0 or 1, and, where ratings are counted, its rating, from 0 to 1. Returns its
-        residual."""
+        self,
+        user: object,
+        item: int,
+        time: int,
+        values: Sequence[float],
+        keys: Sequence[Sequence[object]],
+        share: float = 1.0,
+    ) -> Counted:
+        """Count one answer, see `Counted.values`. `share`: how much it counts for others than the user, from 0 to 1."""
+        share = 0.0 if self.frozen else share
         one = (1, *values)
-        for tally, group, columns in zip(self.tallies, keys, self.config.groups, strict=True):
-            if self.frozen and "user" not in columns:
-                continue
-            for key in set(group):
-                _add(tally[key], one)
+        self._tally(keys, one, share)
         known = self.item.get(item, [0.0] * len(one))
         smoothing = self.config.smoothing
         expected = [
@@ -123,16 +140,52 @@ class CountState:
         _add(self.bias[user], (1, *above))
         self.last[user].append(values)
         self.user_time[user] = time
-        if not self.frozen:
-            _add(self.total, one)
-            _add(self.item[item], one)
+        if share:
+            _add(self.total, one, share)
+            _add(self.item[item], one, share)
             self.item_time[item] = time
-        return left
+        return Counted(values, above, left)
+
+    def remove(
+        self, user: object, item: int, counted: Counted, keys: Sequence[Sequence[object]], share: float = 1.0
+    ) -> None:
+        """Take out an answer that was counted with these keys and this share. What later answers were compared with
+        stays as it was. `reset` has to follow with the answers of the user that stay."""
+        one = (1, *counted.values)
+        self._tally(keys, one, share, -1)
+        _add(self.bias[user], (1, *counted.above), -1)
+        if share:
+            _add(self.total, one, -share)
+            _add(self.item[item], one, -share)
+
+    def reset(self, user: object, answers: Iterable[tuple[int, int, Counted]]) -> None:
+        """Set what is known of a user's last answers: item, time and what each was counted as, the oldest first."""
+        for known in (self.said, self.last, self.user_time):
+            known.pop(user, None)
+        empty = True
+        for item, time, counted in answers:
+            empty = False
+            if self.pairs is not None:
+                self.said[user].append((item, counted.residual))
+            self.last[user].append(counted.values)
+            self.user_time[user] = max(time, self.user_time.get(user, time))
+        if empty:
+            self.bias.pop(user, None)
+
+    def _tally(self, keys: Sequence[Sequence[object]], one: Sequence[float], share: float, sign: int = 1) -> None:
+        for tally, group, columns in zip(self.tallies, keys, self.config.groups, strict=True):
+            part = sign * (1.0 if "user" in columns else share)
+            if not part:
+                continue
+            for key in set(group):
+                _add(tally[key], one, part)
+                if sign < 0 and abs(tally[key][0]) < _NOTHING:
+                    del tally[key]
 
 
-def _add(total: list[float], more: Sequence[float]) -> None:
+def _add(total: list[float], more: Sequence[float], times: float = 1.0) -> None:
     for place, value in enumerate(more):
-        total[place] += value
+        total[place] += times * value
 
 
 def _elapsed(last: int | None, now: int) -> float:

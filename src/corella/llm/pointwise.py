@@ -13,7 +13,7 @@ from corella.data.dataset import Dataset
 from corella.data.samples import Samples
 from corella.data.world import WHOLE, check_world
 from corella.llm.backbone import Backbone
-from corella.llm.prompts import Ints, Prompt, begin_ids, dataset_texts
+from corella.llm.prompts import Prompt, begin_ids, dataset_texts
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,17 @@ class PointwisePrompts:
     def __init__(self, dataset: Dataset, backbone: Backbone, config: LLMConfig) -> None:
         self._config = config
         self._events = dataset.events
-        self._texts = dataset_texts(dataset, backbone, " ", config)
+        remarks = self._make_remarks(dataset, config)
+        self._texts = dataset_texts(dataset, backbone, " ", config, sorted({words.strip() for words in remarks}))
         kept = (
             self._events.label == 1
             if dataset.config.history_answers == "likes"
             else np.ones(len(self._events.row), bool)
         )
         self._kept = np.flatnonzero(kept)
-        self._remarks = self._make_remarks(dataset, config)
-        piece = self._texts.piece
+        piece = self._texts.tokens.own
+        known = {words: piece(words) for words in set(remarks)}
+        self._remarks = [known[words] for words in remarks]
         self._head = np.concatenate([begin_ids(backbone), piece("The user's history, oldest first:")])
         self._none = piece("\nnothing yet")
         self._question = piece("\nWill the user like")
@@ -55,16 +57,13 @@ class PointwisePrompts:
         """Every prompt stands alone, see `corella.llm.scoring.Prompts`."""
         return None
 
-    def _make_remarks(self, dataset: Dataset, config: LLMConfig) -> list[Ints]:
+    def _make_remarks(self, dataset: Dataset, config: LLMConfig) -> list[str]:
         """For each event what stands behind its item: the rating in stars, or whether it was liked."""
         if config.show_ratings and RATING in dataset.log.columns:
             ratings = dataset.log[RATING].to_numpy()[self._events.row]
             texts = pl.Series(ratings).cast(pl.String).str.replace(r"\.0$", "").to_list()
-            words = [f" ({t} stars)" for t in texts]
-        else:
-            words = [" (liked)" if label else " (disliked)" for label in self._events.label]
-        known = {w: self._texts.piece(w) for w in set(words)}
-        return [known[w] for w in words]
+            return [f" ({t} stars)" for t in texts]
+        return [" (liked)" if label else " (disliked)" for label in self._events.label]
 
     def plan(self, samples: Samples, context_share: float, window_tokens: int | None = None) -> list[Question]:
         """One question a sample; windows and their context mean nothing here."""

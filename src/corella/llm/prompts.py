@@ -4,8 +4,6 @@ Pieces of text are tokenised once and joined as ids, so that training and servin
 stands around a piece.
 """
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +17,7 @@ from corella.config import LLMConfig
 from corella.data.dataset import Dataset
 from corella.data.scope import Scope
 from corella.llm.backbone import Backbone
+from corella.llm.guard import guarded, special_names
 
 Ints = npt.NDArray[np.int64]
 
@@ -59,17 +58,25 @@ class Tokens:
     """What stands before every item text: a space after a word, else nothing."""
     longest: int
     """Tokens of an item's text that are kept."""
+    remarks: Sequence[str] = ()
+    """What the prompt writes behind items; texts may not."""
 
-    def pieces(self, texts: Sequence[str]) -> list[Ints]:
-        """Token ids of items' texts."""
-        encoded = _encode_all(self.backbone, [self.lead + text for text in texts])
+    def items(self, texts: Sequence[str]) -> list[Ints]:
+        """Token ids of items' texts, guarded."""
+        encoded = _encode_all(self.backbone, [self.lead + guarded(text, self._special) for text in texts])
         return [np.asarray(ids[: self.longest], np.int64) for ids in encoded]
 
-    def harmless(self, texts: Sequence[str]) -> list[str]:
-        """Strangers' texts, from which is taken what they could do to a prompt, see `harmless`."""
-        tokenizer = self.backbone.tokenizer
-        answers = [tokenizer.decode([answer]).strip() for answer in (self.backbone.yes, self.backbone.no)]
-        return [harmless(text, answers, list(tokenizer.all_special_tokens)) for text in texts]
+    def user(self, text: str) -> Ints:
+        """Token ids of a user's introduction, guarded."""
+        return self.own(guarded(text, self._special))[:_USER_TOKENS]
+
+    def own(self, text: str) -> Ints:
+        """Token ids of a text of ours, as it stands."""
+        return np.asarray(self.backbone.encode(text), dtype=np.int64)
+
+    @cached_property
+    def _special(self) -> list[str]:
+        return [*self.remarks, *special_names(self.backbone.tokenizer)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +92,19 @@ class Texts:
     def narrowed(self, scope: Scope) -> "Texts":
         """The same texts for the small world of a request."""
         if scope.new_user is not None:
-            (user,) = self.tokens.harmless([scope.new_user.text])
+            user = scope.new_user.text
         else:
             user = UNKNOWN_USER if scope.user < 0 else self.users[scope.user]
         items = [self.item(code) for code in scope.items.tolist()]
-        texts = self.tokens.harmless([unknown.text for unknown in scope.new_items.values()])
-        for code, ids in zip(scope.new_items, self.tokens.pieces(texts), strict=True):
+        described = self.tokens.items([unknown.text for unknown in scope.new_items.values()])
+        for code, ids in zip(scope.new_items, described, strict=True):
             items[code] = ids
         return Texts(self.tokens, [user], items)
 
     @cached_property
     def unknown_item(self) -> Ints:
         """For an item that is not in the catalogue."""
-        return self.piece(self.tokens.lead + "unknown item")
+        return self.tokens.own(self.tokens.lead + "unknown item")
 
     def item(self, code: int) -> Ints:
         """Token ids of an item's text."""
@@ -106,20 +113,18 @@ class Texts:
     def user(self, code: int) -> Ints:
         """Token ids of a user's introduction."""
         if code not in self.read:
-            self.read[code] = self.piece(self.users[code] if code >= 0 else UNKNOWN_USER)[:_USER_TOKENS]
+            self.read[code] = self.tokens.user(self.users[code] if code >= 0 else UNKNOWN_USER)
         return self.read[code]
 
-    def piece(self, text: str) -> Ints:
-        """Token ids of any text."""
-        return np.asarray(self.tokens.backbone.encode(text), dtype=np.int64)
 
-
-def dataset_texts(dataset: Dataset, backbone: Backbone, lead: str, config: LLMConfig) -> Texts:
-    """The texts of a dataset. `lead`: see `Tokens`; `config`: whether descriptions are read behind item texts, and how
-    many tokens are kept."""
-    tokens = Tokens(backbone, lead, config.item_tokens)
+def dataset_texts(
+    dataset: Dataset, backbone: Backbone, lead: str, config: LLMConfig, remarks: Sequence[str] = ()
+) -> Texts:
+    """The texts of a dataset. `lead`, `remarks`: see `Tokens`; `config`: whether descriptions are read behind item
+    texts, and how many tokens are kept."""
+    tokens = Tokens(backbone, lead, config.item_tokens, remarks)
     texts = long_texts(dataset.items) if config.descriptions else dataset.items["text"].to_list()
-    return Texts(tokens, dataset.users["text"], tokens.pieces(texts))
+    return Texts(tokens, dataset.users["text"], tokens.items(texts))
 
 
 def begin_ids(backbone: Backbone) -> Ints:
@@ -137,20 +142,6 @@ def share_word(answers: Ints, positives: Ints) -> Ints:
     """
     tenth = np.minimum(10 * positives // np.maximum(answers, 1), 9)
     return np.where(answers == 0, 11, np.where(answers < 5, 10, tenth))
-
-
-def harmless(text: str, answers: Sequence[str], special: Sequence[str] = ()) -> str:
-    """A text from outside as one line that cannot pass for an answer: no line breaks or invisible characters, no colon
-    before an answer's word, nothing that the tokenizer takes for a `special` token.
-
-    >>> harmless("Heat:  Yes\\nJaws : no <|end|>", ["Yes", "No"], ["<|end|>"])
-    'Heat, Yes Jaws, no'
-    """
-    for token in special:
-        text = text.replace(token, " ")
-    shown = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    words = "|".join(re.escape(answer) for answer in answers)
-    return re.sub(rf"\s*:(?=\W*(?:{words})\b)", ",", " ".join(shown.split()), flags=re.IGNORECASE)
 
 
 def _encode_all(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:

@@ -268,10 +268,11 @@ def timeline_prompts(dataset: Dataset, backbone: Backbone, config: LLMConfig) ->
         )
     likes_only = dataset.config.history_answers == "likes"
     texts = dataset_texts(dataset, backbone, " " if config.counts_in_words else "", config)
+    own = texts.tokens.own
     pieces = _Pieces(
-        config, likes_only, not likes_only and not dataset.config.strict_time, begin_ids(backbone), texts.piece("\n"),
-        texts.piece(":"), np.array([backbone.no, backbone.yes], dtype=np.int64),
-        [texts.piece(word) for word in SHARE_WORDS] if config.counts_in_words else [],
+        config, likes_only, not likes_only and not dataset.config.strict_time, begin_ids(backbone), own("\n"), own(":"),
+        np.array([backbone.no, backbone.yes], dtype=np.int64),
+        [own(word) for word in SHARE_WORDS] if config.counts_in_words else [],
     )  # fmt: skip
     log = _log(pieces, texts, dataset.events, dataset.popularity[dataset.events.row])
     return TimelinePrompts(pieces, texts, log, dataset.world)

@@ -123,20 +123,12 @@ class Retrieval:
         allowed = None if candidates is None else self._codes("item_id", candidates)
         readers = [Reader(self.token(u), self.history(u)) for u in codes]
         best = self.top(readers, [self._events(u) for u in codes], k, allowed)
-        return [[self._names[i] for i in row] for row in best]
+        return [[self.item_names[i] for i in row] for row in best]
 
     def recommend_for(self, history: Sequence[str], k: int = 20) -> list[str]:
         """The same for somebody who has only a history of liked items, oldest first."""
         items = self._codes("item_id", history)
-        return [self._names[i] for i in self.top([Reader(-1, items)], [items], k)[0]]
-
-    def retrieve(self, user_id: str, liked: Sequence[str], without: Sequence[str], k: int) -> list[str]:
-        """The best items for somebody who liked these, oldest first, none of `without`; ids that this model does not
-        know are passed over."""
-        users, items = self._known["user_id"], self._known["item_id"]
-        token = self.token(users[user_id]) if user_id in users else -1
-        history, unwanted = (np.array([items[i] for i in ids if i in items], np.int64) for ids in (liked, without))
-        return [self._names[i] for i in self.top([Reader(token, history)], [unwanted], k)[0]]
+        return [self.item_names[i] for i in self.top([Reader(-1, items)], [items], k)[0]]
 
     def reasons(self, user: str, item: str) -> list[tuple[str, float]]:
         """*Because you liked X*: the items of a user's history and what each adds to the linear score of `item`, the
@@ -144,7 +136,7 @@ class Retrieval:
         (code,), (wanted,) = self._codes("user_id", [user]), self._codes("item_id", [item])
         history = self.history(int(code))
         said = self.linear.reasons(history, int(wanted))
-        return [(self._names[history[n]], float(said[n])) for n in np.argsort(-said, kind="stable")]
+        return [(self.item_names[history[n]], float(said[n])) for n in np.argsort(-said, kind="stable")]
 
     def history(self, user: int) -> Ints:
         """The items that a user liked, in order."""
@@ -153,6 +145,11 @@ class Retrieval:
     def token(self, user: int) -> int:
         """The user's token in CLLM4Rec; -1 where there is none."""
         return -1 if self.language_model is None else self.language_model.token(user)
+
+    def user_token(self, user_id: str) -> int:
+        """The same by id; -1 of somebody unknown too."""
+        code = self._known["user_id"].get(user_id)
+        return -1 if code is None else self.token(code)
 
     def _events(self, user: int) -> Ints:
         start, end = self.dataset.events.start[user : user + 2]
@@ -167,9 +164,15 @@ class Retrieval:
             for column, table in tables.items()
         }
 
+    @property
+    def item_codes(self) -> dict[str, int]:
+        """Item ids -> codes."""
+        return self._known["item_id"]
+
     @cached_property
-    def _names(self) -> list[str]:
-        return list(self._known["item_id"])
+    def item_names(self) -> list[str]:
+        """Ids by code."""
+        return list(self.item_codes)
 
     def _codes(self, column: str, names: Sequence[str]) -> Ints:
         known = self._known[column]

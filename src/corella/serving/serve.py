@@ -6,9 +6,11 @@ import os
 import time
 from pathlib import Path
 
+import polars as pl
 import torch
 from torch import nn
 
+from corella.columns import ITEM
 from corella.errors import UserError
 from corella.evaluation.results import read_metrics
 from corella.files import verify_manifest
@@ -17,15 +19,17 @@ from corella.llm.backbone import transformer_blocks
 from corella.ranking.io import load_ranking
 from corella.ranking.model import FittedRanking
 from corella.runs.folder import RunFolder
-from corella.serving.api import create_app
-from corella.serving.asking import Engine
-from corella.serving.engine import ProcessEngine
-from corella.serving.keys import Key, read_keys
-from corella.serving.remote import Endpoint, RemoteEngine
-from corella.serving.schema import CurvePoint
+from corella.serving.engine.asking import Engine
+from corella.serving.engine.process import ProcessEngine
+from corella.serving.engine.remote import Endpoint, RemoteEngine
+from corella.serving.engine.wanted import Wanted, manifest_hash
+from corella.serving.http.api import create_app
+from corella.serving.http.keys import KeyRing
+from corella.serving.http.patience import patient
+from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
-from corella.serving.store import open_store
+from corella.serving.store.log import open_store
 from corella.threads import usable_threads
 
 log = logging.getLogger("corella")
@@ -40,17 +44,20 @@ def serve(run: Path, settings: ServingSettings) -> None:
 
     keys = check_access(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    app = create_app(build_service(run, settings), keys, read_curve(run))
+    problems: dict[str, str] = {}
+    service = build_service(run, settings, problems)
+    app = create_app(service, keys, read_curve(run, problems), version_of(run), problems)
     uvicorn.run(
         app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=30,
+        http=patient(settings.body_seconds),
         server_header=False, access_log=False, proxy_headers=False,  # whom a header names is anybody's word
     )  # fmt: skip
 
 
-def check_access(settings: ServingSettings) -> list[Key]:
+def check_access(settings: ServingSettings) -> KeyRing:
     """The keys that callers must have; none only where nobody else can reach the service."""
     if settings.keys is not None:
-        return read_keys(settings.keys)
+        return KeyRing(settings.keys)
     try:
         loopback = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
@@ -60,11 +67,18 @@ def check_access(settings: ServingSettings) -> list[Key]:
             f"without keys the service listens on loopback addresses only, not on {settings.host}; make a key with "
             "`corella make-key` and give the file as keys=FILE"
         )
-    return []
+    return KeyRing(None)
 
 
-def build_service(run: Path, settings: ServingSettings) -> Service:
-    """The service of a run; its language model's process is not started yet. Hashes are verified while loading."""
+def version_of(run: Path) -> str:
+    """What a run's ranking is called in answers: its folder, and the beginning of its manifest's hash."""
+    return f"{run.resolve().name}-{manifest_hash(RunFolder(run).model)[:8]}"
+
+
+def build_service(run: Path, settings: ServingSettings, problems: dict[str, str] | None = None) -> Service:
+    """The service of a run; its language model's process is not started yet. Hashes are verified while loading. What is
+    broken and may be missing is left out, and told in `problems`."""
+    problems = {} if problems is None else problems
     folder = RunFolder(run)
     folder.check_ranking()
     model = load_ranking(folder.model)
@@ -73,8 +87,7 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
             f"{run} was trained with joint.stages {model.config.joint.stages}: without 1 or 2 its conventional model "
             "has learned nothing, and a service answers with it whenever there is no time for the language model"
         )
-    if folder.has_retrieval:
-        verify_manifest(folder.retrieval)
+    wanted = Wanted(run, manifest_hash(folder.model), _usable_retrieval(folder, model, problems))
     torch.set_num_threads(1)  # small batches on the event loop's thread: more would only wait for each other
     threads = settings.llm_threads or usable_threads()
     engine: Engine | None = None
@@ -82,7 +95,7 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     if model.llm.prompts.sharing is not None and plain:
         if settings.llm_url is None:
             engine = ProcessEngine(
-                run, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads,
+                wanted, settings.prefix_cache_mib << 20, settings.batch_tokens, settings.batch_wait_ms / 1000, threads,
                 settings.load_seconds,
             )  # fmt: skip
         else:
@@ -102,18 +115,37 @@ def build_service(run: Path, settings: ServingSettings) -> Service:
     return service
 
 
+def _usable_retrieval(folder: RunFolder, model: FittedRanking, problems: dict[str, str]) -> str:
+    """The hash of a retrieval's manifest; empty where there is none that can be served."""
+    if not folder.has_retrieval:
+        return ""
+    try:
+        verify_manifest(folder.retrieval)
+        items = pl.read_parquet(folder.retrieval / "dataset" / "items.parquet", columns=[ITEM])[ITEM].cast(pl.String)
+        if not items.equals(model.dataset.items[ITEM].cast(pl.String)):
+            raise UserError("it was trained on other items than the ranking; train both from the same data")
+    except UserError as error:
+        problems["retrieval"] = f"not served: {error}"
+        return ""
+    return manifest_hash(folder.retrieval)
+
+
 def drop_blocks(model: FittedRanking) -> None:
     """Let go of the language model's blocks; this process needs its tokenizer and its input embeddings only."""
     setattr(model.llm.backbone.decoder, transformer_blocks(model.llm.backbone)[0], nn.ModuleList())
 
 
-def read_curve(run: Path) -> list[CurvePoint]:
+def read_curve(run: Path, problems: dict[str, str] | None = None) -> list[CurvePoint]:
     """AUC on test rows by the share routed, by the run's own conventional model and policy; empty where the run was not
-    evaluated."""
+    evaluated, or its figures cannot be read, which is told in `problems`."""
     path = RunFolder(run).metrics
     if not path.is_file():
         return []
-    ranking = read_metrics(path).ranking
+    try:
+        ranking = read_metrics(path).ranking
+    except UserError as error:
+        (problems if problems is not None else {})["curve"] = str(error)
+        return []
     if ranking is None:
         return []
     ours = (ranking.final.policy, ranking.final.combine)

@@ -1,37 +1,44 @@
 """One request from start to end: conventional scores, the router, the language model while there is time, an answer.
 
-Everything but the language model and the store runs on the event loop's thread: it is quick, and nothing needs a lock.
+State is read and changed on the event loop's thread only, so nothing needs a lock; models, texts and the store have
+threads of their own.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from corella.calibration import probability
+from corella.crm.trees import feature_names
 from corella.data.samples import Samples
 from corella.data.scope import Described
-from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
+from corella.retrieval.live import Reason
 from corella.routing.policies import entropy
-from corella.serving.asking import Engine
-from corella.serving.live import Event, HistoryEntry, Live
+from corella.serving.engine.asking import Allowed, Because, Candidates, Engine, Similar
+from corella.serving.feed import Feed
+from corella.serving.kinds import kinds_of
 from corella.serving.settings import ServingSettings
-from corella.serving.store import PAGE, Store, StoreError
+from corella.serving.state.filters import Filters
+from corella.serving.state.live import HistoryEntry, Live
+from corella.serving.state.popular import Popular, Window
+from corella.serving.state.search import Search
+from corella.serving.store.log import Store
 
-_SYNC_SECONDS, _ADDED_SECONDS, _RETRY_SECONDS = 0.02, 2.0, 1.0
-_APPEND_SECONDS, _MOST_APPENDS = 5.0, 1000
-"""How long an answer may wait for its turn to be kept, and how many may."""
-_AT_ONCE = 100
-"""Answers taken in before requests get their turn."""
+Doubles = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
-Floats = npt.NDArray[np.float64]
+_TIE = 1e-6
+"""How much all likes ever count beside what was done lately: only where that is equal."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,13 @@ class Asker:
 class Scored:
     """What a request gets: for each item, arrays of length n."""
 
-    probability: Floats
-    crm: Floats
-    entropy: Floats
+    probability: Doubles
+    crm: Doubles
+    entropy: Doubles
     """Of the conventional model's probability, in nats."""
-    llm: Floats
+    llm: Doubles
     """nan where the language model did not answer."""
-    priority: Floats
+    priority: Doubles
     routed: npt.NDArray[np.bool_]
     """Whom the router chose."""
     fallback: list[str]
@@ -66,99 +73,108 @@ class Scored:
     """`crm` and `llm`, where each was asked."""
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Items like another."""
+
+    items: list[tuple[str, float]]
+    """Ids and how much alike, most first."""
+    by: Literal["behaviour", "text"]
+    """`behaviour`: what people liked together, and texts as far as the retrieval was trained on them."""
+
+
 class Service:
-    """A trained ranking, live state, a store of answers and a language model."""
+    """A trained ranking, what is known now, and a language model."""
 
     def __init__(self, model: FittedRanking, store: Store, engine: Engine | None, settings: ServingSettings) -> None:
         """`engine` None: the conventional model alone. Reads the whole store."""
-        self.model, self.store, self.engine, self.settings = model, store, engine, settings
-        self.live = Live(model.dataset)
-        self.healthy = True
-        """Whether the store answered the last time."""
-        self._cursor = ""
-        self._clock: int | None = self.live.last_time if settings.clock == "log" else None
-        self._reading, self._writing = (ThreadPoolExecutor(1, name) for name in ("store-read", "store-append"))
-        self._sync: asyncio.Task[None] | None = None
-        self._failed = 0.0
-        self._appends = 0
-        """Answers on their way to the store."""
-        try:
-            more = True
-            while more:
-                events, self._cursor = store.since(self._cursor)
-                self._take(events)
-                more = len(events) == PAGE
-        except StoreError as error:
-            raise UserError(f"the store cannot be read: {error}") from None
-
-    async def sync(self, most: float = _SYNC_SECONDS) -> None:
-        """Take in what any server has added to the store; requests wait for it `most` seconds. Where the store is slow
-        or does not answer, what is known stays."""
-        if self._sync is None or self._sync.done():
-            if not self.healthy and time.monotonic() - self._failed < _RETRY_SECONDS:
-                return
-            self._sync = asyncio.get_running_loop().create_task(self._read_store())
-        await asyncio.wait([self._sync], timeout=most)
-
-    async def _read_store(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            more = True
-            while more:
-                events, self._cursor = await loop.run_in_executor(self._reading, self.store.since, self._cursor)
-                for start in range(0, len(events), _AT_ONCE):
-                    self._take(events[start : start + _AT_ONCE])
-                    await asyncio.sleep(0)  # requests have their turn
-                more = len(events) == PAGE
-            self.healthy = True
-        except StoreError:
-            self.healthy, self._failed = False, time.monotonic()
-
-    def _take(self, events: list[Event]) -> None:
-        for event in events:
-            if event.item_id in self.live.items:  # a store may serve several catalogues
-                self.live.add(event if self._clock is None else replace(event, timestamp=self._clock))
-
-    async def add(self, event: Event) -> None:
-        """Keep an answer. Raises `StoreError`; then it may not be kept."""
-        if self._appends >= _MOST_APPENDS:
-            raise StoreError(f"{self._appends} answers wait to be kept")
-        self._appends += 1
-        try:
-            until = time.monotonic() + _APPEND_SECONDS
-            await asyncio.get_running_loop().run_in_executor(self._writing, self._append, event, until)
-        finally:
-            self._appends -= 1
-        if self._sync is not None and not self._sync.done():
-            await asyncio.wait([self._sync])  # that one may have begun before the answer was there
-        await self.sync(_ADDED_SECONDS)
-
-    def _append(self, event: Event, until: float) -> None:
-        """On the thread that writes: what has waited for too long is not kept any more."""
-        if time.monotonic() > until:
-            raise StoreError("an answer has waited for too long to be kept")
-        self.store.append(event)
+        self.model, self.engine, self.settings = model, engine, settings
+        kinds = kinds_of(model.dataset.config, settings.events)
+        self.live = Live(model.dataset, settings.repeats)
+        self.popular = Popular(self.live.dataset, kinds["like"].weight)
+        self.feed = Feed(store, self.live, self.popular, kinds, engine, settings.clock == "log")
+        self.filters = Filters(self.live.dataset, list(self.live.catalogue.fields))
+        self.search = Search(self.live.dataset.items["text"].to_list())
+        self._scoring = ThreadPoolExecutor(1, "score")
+        """Models run beside the event loop, one request at a time."""
 
     def close(self) -> None:
         """Close the store."""
-        for executor in (self._reading, self._writing):
-            executor.shutdown()
-        self.store.close()
+        self._scoring.shutdown()
+        self.feed.close()
 
-    async def candidates(self, asker: Asker, count: int, deadline: float) -> list[str]:
-        """Ids of items that the asker has not answered: what the retrieval finds, or, where there is none or it has no
-        time, what most people like. Half of the time goes to retrieval at most."""
-        await self.sync()
-        described = [(answer.item_id, answer.label) for answer in asker.history]
-        answered = described if asker.user_id is None else self.live.answered(asker.user_id)
-        seen = {item for item, _ in answered}
+    async def read(self, texts: Sequence[str]) -> None:
+        """Read texts that a request describes, so that scoring finds them read."""
+        if texts:
+            await asyncio.to_thread(self.live.reader.read, texts)
+
+    def answered(self, asker: Asker) -> list[tuple[str, int]]:
+        """What somebody said, oldest first: item ids and labels."""
+        if asker.user_id is not None:
+            return self.live.answered(asker.user_id)
+        return [(answer.item_id, answer.label) for answer in asker.history]
+
+    async def candidates(
+        self, asker: Asker, count: int, deadline: float, without: Sequence[str] = (), allowed: Bools | None = None
+    ) -> list[str]:
+        """Ids of items that the asker has not answered: what the retrieval finds, or, where there is none, it has no
+        time or nobody knows what the asker likes, what is popular now. Half of the time goes to retrieval at most.
+        `without`: items that must not come; `allowed`: by code, the only ones that may."""
+        await self.feed.sync()
+        live, catalogue = self.live, self.live.catalogue
+        answered = self.answered(asker)
+        seen = {item for item, _ in answered} | set(without)
+        liked = [item for item, label in answered if label == 1]
+        open_now = catalogue.open if allowed is None else catalogue.open & allowed[: len(catalogue)]
         found: list[str] = []
-        if self.engine is not None:
+        if self.engine is not None and self.engine.retrieves and liked:
             now = time.monotonic()
-            liked = [item for item, label in answered if label == 1]
-            half = now + (deadline - now) / 2
-            found = await self.engine.retrieve(asker.user_id or "", liked, sorted(seen), count, half)
-        return [item for item in found if item in self.live.items] or self.live.most_liked(count, seen)
+            question = Candidates(asker.user_id or "", liked, sorted(seen), count, self._allowed(open_now))
+            told = await self.engine.retrieve(question, now + (deadline - now) / 2)
+            found = [one.item_id for one in told[0]] if told else []
+            found = [item for item in found if item in catalogue]
+        if found:
+            return found
+        return live.best(self.popularity(), count, seen, open_now)
+
+    def popularity(self, window: Window = "30d") -> Doubles:
+        """By item code: how popular it is now, and among equally popular ones how many ever liked it."""
+        likes = self.live.likes()
+        recent = self.popular.scores(len(likes), self.feed.now, window)
+        return np.asarray(recent + likes / (likes.max(initial=0) + 1) * _TIE)
+
+    def _allowed(self, open_now: Bools) -> Allowed:
+        trained, ids = self.live.catalogue.trained, self.live.catalogue.ids
+        return Allowed(open_now[:trained], [ids[trained + n] for n in np.flatnonzero(open_now[trained:]).tolist()])
+
+    async def similar(self, item_id: str, count: int, deadline: float, allowed: Bools | None = None) -> Alike:
+        """Items like one of the catalogue: by behaviour and text, or, where there is no retrieval or it has no time, by
+        their texts alone; none without either."""
+        await self.feed.sync()
+        catalogue = self.live.catalogue
+        open_now = catalogue.open if allowed is None else catalogue.open & allowed[: len(catalogue)]
+        if self.engine is not None and self.engine.retrieves:
+            told = await self.engine.retrieve(Similar(item_id, count, self._allowed(open_now)), deadline)
+            if told and told[0]:
+                return Alike([(one.item_id, one.part) for one in told[0] if one.item_id in catalogue], "behaviour")
+        text, code = self.live.text, catalogue.code(item_id)
+        if text is None or code is None:
+            return Alike([], "text")
+        open_now = open_now.copy()
+        open_now[code] = False
+        vectors = text.vectors[: len(open_now)]
+        near = await asyncio.to_thread(lambda: (vectors @ vectors[code]).astype(np.float64))
+        best = self.live.best(near, count, set(), open_now)
+        return Alike([(item, float(near[catalogue.codes[item]])) for item in best], "text")
+
+    async def because(self, asker: Asker, items: Sequence[str], deadline: float) -> list[list[Reason]]:
+        """For each item what liked items add to its linear retrieval score, the largest first; empty where there is no
+        retrieval, or it has no time."""
+        liked = [item for item, label in self.answered(asker) if label == 1]
+        if self.engine is None or not self.engine.retrieves or not liked or not items:
+            return [[] for _ in items]
+        told = await self.engine.retrieve(Because(liked, list(items)), deadline)
+        return told if told is not None and len(told) == len(items) else [[] for _ in items]
 
     async def score(
         self, asker: Asker, items: Sequence[str | Described], share: float | None = None, deadline: float | None = None
@@ -171,13 +187,15 @@ class Service:
         settings = self.settings
         if deadline is None:
             deadline = began + settings.deadline_ms / 1000
-        await self.sync()
-        scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self._clock)
+        await self.feed.sync()
+        await self.read([item.text for item in items if not isinstance(item, str)])
+        scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self.feed.now)
         model = request_view(self.model, scope)
         wanted = settings.share if share is None else share
         if wanted is None:
             wanted = self.model.share
-        crm, priority, routed = model.decide(samples, wanted)
+        loop = asyncio.get_running_loop()
+        crm, priority, routed = await loop.run_in_executor(self._scoring, model.decide, samples, wanted)
         seconds = {"crm": time.monotonic() - began}
         z_llm, fallback = np.full(len(samples), np.nan, dtype=np.float32), [""] * len(samples)
         if routed.any():
@@ -193,8 +211,19 @@ class Service:
             self.model.router.threshold(wanted), self.model.config.routing.budget_unit == "requests", seconds,
         )  # fmt: skip
 
+    async def contributions(self, asker: Asker, items: Sequence[str]) -> tuple[list[str], Doubles]:
+        """What the trees of the served models looked at: names of features, and what each adds to the log-odds of each
+        item, float64 [items, features]; no names where there are no trees."""
+        scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self.feed.now)
+        base = request_view(self.model, scope).base
+        if base.ensemble is None:
+            return [], np.zeros((len(items), 0))
+        names = feature_names(base.encoder, self.model.dataset.count_names, self.model.dataset.text_names)
+        compute = partial(base.ensemble.trees.contributions, base.encoder, samples)
+        return names, await asyncio.get_running_loop().run_in_executor(self._scoring, compute)
+
     async def _ask(
-        self, model: FittedRanking, user: str, samples: Samples, priority: Floats, routed: npt.NDArray[np.bool_],
+        self, model: FittedRanking, user: str, samples: Samples, priority: Doubles, routed: npt.NDArray[np.bool_],
         deadline: float, z_llm: npt.NDArray[np.float32], fallback: list[str],
     ) -> None:  # fmt: skip
         """Ask for the routed samples, the most urgent first, as many as there is time for; fills in `z_llm` and

@@ -8,7 +8,10 @@ from pydantic import Field
 
 from corella.config import Section
 from corella.config.loading import given_settings, validated
-from corella.serving.schema import MOST
+from corella.serving.kinds import EventKind
+
+MOST = 10_000
+"""Longest list of a request: what is behind a wrong entry, or this, is not looked at."""
 
 
 class ServingSettings(Section):
@@ -16,7 +19,8 @@ class ServingSettings(Section):
 
     advanced: ClassVar = frozenset({
         "max_deadline_ms", "prefix_cache_mib", "batch_tokens", "batch_wait_ms", "llm_threads", "load_seconds",
-        "llm_model", "llm_key_variable", "max_candidates", "max_history", "max_body_bytes", "requests_per_second",
+        "llm_model", "llm_key_variable", "max_candidates", "max_history", "max_body_bytes", "max_text",
+        "body_seconds", "requests_per_second", "events", "repeats",
         "overload_ms",
     })  # fmt: skip
 
@@ -55,14 +59,29 @@ class ServingSettings(Section):
     """What the model is called there."""
     llm_key_variable: str = "CORELLA_LLM_KEY"
     """Environment variable that holds the key for that server, if it asks for one."""
+    events: dict[str, EventKind] = Field(default_factory=dict)
+    """Kinds of events: what they mean, in place of the usual meaning or beside the usual kinds. For example
+    `{share: {label: true, weight: 2}}`."""
+    repeats: Literal["last", "first"] = "last"
+    """Which of a user's answers to an item counts (all of them, where `data.duplicates` is `keep`)."""
+    image: str | None = None
+    """Address of an item's picture, with {item_id} in it; items that were put may have their own."""
+    link: str | None = None
+    """The same of an item's page."""
     max_candidates: int = Field(default=1000, ge=1, le=MOST)
     """Most items in a request."""
     max_history: int = Field(default=1000, ge=1, le=MOST)
     """Most answers of a described user."""
     max_body_bytes: int = Field(default=1 << 20, ge=1024)
     """Largest body of a request."""
+    max_text: int = Field(default=50_000, ge=500)
+    """Most characters of the texts that a request describes: reading them takes time."""
+    body_seconds: float = Field(default=10.0, gt=0)
+    """How long a caller may take to send a request, and between two parts of a stream."""
     requests_per_second: float = Field(default=200.0, gt=0)
-    """Rate limit of a key (of an address, where there are no keys), with a burst of as many."""
+    """Rate limit of a key (of an address, where there are no keys), with a burst of as many. A request counts once, and
+    once more for each 100 items or answers in it and for each text that it describes; of a stream 200 lines count
+    once."""
     overload_ms: float = Field(default=500.0, gt=0)
     """How late the service may run before it answers 429."""
 

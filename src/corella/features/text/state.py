@@ -1,7 +1,7 @@
 """The text features of a moment: what the log said, and interactions since, one at a time. A property test holds them
 equal to those of `batch.py`."""
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +19,7 @@ from corella.features.text.space import Places, TextSpace
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+_PROFILES = 50_000
 Said1 = tuple[int, float, float]
 """An item, the label, its residual."""
 
@@ -46,16 +47,34 @@ class TextState:
     users: Mapping[str, int]
     start: Ints
     """[users + 1]: where each user's part of the log begins."""
+    vectors: Floats
+    """By item: where its text lies. These arrays have room for items that come, see `with_room`."""
     newer: dict[str, list[Said1]] = field(default_factory=lambda: defaultdict(list))
-    """What came since."""
+    """What came since the log, by user."""
+    whole: dict[str, list[Said1]] = field(default_factory=dict)
+    """In place of log and `newer`: all that a user said of whom something was taken out."""
+    profiles: OrderedDict[str, Doubles] = field(default_factory=OrderedDict)
+    """Of users who said something lately, what `_profile` is of all that they said."""
 
     def with_visitor(self) -> "TextState":
         """The same state with room for one more user, who leaves no trace in it."""
-        return replace(self, newer=defaultdict(list), frozen=True)
+        return replace(self, newer=defaultdict(list), whole={}, profiles=OrderedDict(), frozen=True)
+
+    def with_room(self, items: int) -> "TextState":
+        """The same state with room for so many items, and for as many again where it has to grow."""
+        if items <= len(self.count):
+            return self
+        arrays = (getattr(self, name) for name in ("count", "likes", "circle", "vectors"))
+        count, likes, circle, vectors = (
+            np.concatenate([a, np.zeros((2 * items - len(a), *a.shape[1:]), a.dtype)]) for a in arrays
+        )
+        return replace(self, count=count, likes=likes, circle=circle, vectors=vectors)
 
     def _said(self, user: str) -> tuple[Ints, Doubles, Doubles]:
         """All that a user said, the oldest first: items, labels, residuals."""
         newer, code = self.newer.get(user, []), self.users.get(user)
+        if user in self.whole:
+            newer, code = self.whole[user], None
         older = slice(0, 0) if code is None else slice(int(self.start[code]), int(self.start[code + 1]))
         items, labels, left = (np.array(column) for column in zip(*newer, strict=True)) if newer else ([], [], [])
         return (
@@ -65,7 +84,7 @@ class TextState:
         )
 
     def _profile(self, items: Ints, residual: Doubles) -> Doubles:
-        return np.asarray(residual @ self.space.places.vectors[items].astype(np.float64))
+        return np.asarray(residual @ self.vectors[items].astype(np.float64))
 
     def _last_ones(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The last ones, zeros before them where they are fewer."""
@@ -75,7 +94,7 @@ class TextState:
     def features(self, user: str, items: Ints, places: Places) -> Floats:
         """Features of samples of one user and items, which lie at `places`; -1 is an item that the catalogue does not
         have. float32 [items, len(text_names)]; changes nothing."""
-        n, vectors = len(items), self.space.places.vectors
+        n, vectors = len(items), self.vectors
         everything = self._said(user)
         said, label, residual = (self._last_ones(values) for values in everything)
         present = np.arange(self.last) >= self.last - len(everything[0])
@@ -94,14 +113,37 @@ class TextState:
         )  # fmt: skip
         return np.concatenate([own, others, circles, places.vectors[:, :COMPONENTS]], axis=1).astype(np.float32)
 
-    def update(self, user: str, item: int, label: float, residual: float) -> None:
-        """Count one interaction; `residual`: what is left of it, as `CountState.update` returns."""
-        if not self.frozen:
-            said, _, left = self._said(user)
-            self.circle[item] += residual * self._profile(said, left)
-            self.count[item] += 1
-            self.likes[item] += label
-        self.newer[user].append((item, label, residual))
+    def update(self, user: str, item: int, label: float, residual: float, share: float = 1.0) -> None:
+        """Count one interaction; `residual`: what is left of it, as `CountState.update` returns; `share`: how much it
+        counts for others."""
+        if share and not self.frozen:
+            profile = self.profiles.pop(user, None)
+            if profile is None:
+                said, _, left = self._said(user)
+                profile = self._profile(said, left)
+            self._count(item, label, residual, profile, share)
+            self.profiles[user] = profile + residual * self.vectors[item]
+            if len(self.profiles) > _PROFILES:
+                self.profiles.popitem(last=False)
+        (self.whole[user] if user in self.whole else self.newer[user]).append((item, label, residual))
+
+    def remove(self, user: str, place: int, share: float = 1.0) -> None:
+        """Take out the user's interaction at a place, of all that are known, the oldest first; `share`: with which it
+        was counted."""
+        if user not in self.whole:
+            self.whole[user] = list(zip(*(column.tolist() for column in self._said(user)), strict=True))
+            self.newer.pop(user, None)
+        self.profiles.pop(user, None)
+        item, label, residual = self.whole[user].pop(place)
+        if share:
+            before = self.whole[user][:place]
+            said, left = (np.array([row[n] for row in before]) for n in (0, 2))
+            self._count(item, label, residual, self._profile(said.astype(np.int64), left), -share)
+
+    def _count(self, item: int, label: float, residual: float, profile: Doubles, share: float) -> None:
+        self.circle[item] += share * residual * profile
+        self.count[item] += share
+        self.likes[item] += share * label
 
 
 def text_state(
@@ -117,5 +159,5 @@ def text_state(
         space, text.history, counts.smoothing, counts.clicks, bool((log.shared == 0).any()),
         (end - begin).astype(np.float64), seen.likes[end] - seen.likes[begin], seen.circle[end] - seen.circle[begin],
         log.item[rows], log.values[rows, 0], left[rows], users,
-        np.searchsorted(log.user[rows], np.arange(len(users) + 1)),
+        np.searchsorted(log.user[rows], np.arange(len(users) + 1)), space.places.vectors.copy(),
     )  # fmt: skip

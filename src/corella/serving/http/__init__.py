@@ -1,0 +1,1 @@
+"""What callers see: routes, their types, keys, limits, and the pages."""

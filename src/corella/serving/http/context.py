@@ -1,0 +1,38 @@
+"""What every request of a running service shares."""
+
+from dataclasses import dataclass, field
+
+from corella.serving.http.keys import KeyRing
+from corella.serving.http.limits import Lag, RateLimit
+from corella.serving.http.metrics import Metrics
+from corella.serving.http.schema_operators import CurvePoint
+from corella.serving.http.traffic import Traffic
+from corella.serving.service import Service
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the routes share; `app.state.context`."""
+
+    service: Service
+    keys: KeyRing
+    curve: list[CurvePoint]
+    """AUC by share routed, as evaluation found it."""
+    version: str
+    """Of the model."""
+    metrics: Metrics
+    traffic: Traffic
+    lag: Lag
+    limit: RateLimit
+    problems: dict[str, str] = field(default_factory=dict)
+    """What is wrong now, by part: `store`, `keys`, `retrieval`, `language model`, `curve`."""
+
+    def note(self, part: str, cause: str) -> bool:
+        """Remember what is wrong with a part, or, with an empty cause, that nothing is; whether that is news."""
+        news = self.problems.get(part, "") != cause
+        if cause:
+            self.problems[part] = cause
+        else:
+            self.problems.pop(part, None)
+        self.metrics.problem.labels(part).set(1 if cause else 0)
+        return news

@@ -1,0 +1,1 @@
+"""What is known now: people, items, counts."""
