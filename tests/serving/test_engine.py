@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from corella.data.dataset import Dataset
 from corella.llm.prefix import SharedPrompt
 from corella.ranking.io import save_ranking
 from corella.ranking.model import FittedRanking
+from corella.retrieval.live import Reason
 from corella.retrieval.system import Retrieval
 from corella.serving.engine import process as engine_module
-from corella.serving.engine.messages import Found, Job, Late, Ready, Scored, pack, unpack
-from corella.serving.engine.messages import Retrieval as AskRetrieval
+from corella.serving.engine.asking import Allowed, Because, Candidates, NewItem, Similar
+from corella.serving.engine.messages import Asked, Forget, Found, Job, Late, Put, Ready, Refused, Scored, pack, unpack
 from corella.serving.engine.process import ProcessEngine
+from corella.serving.engine.wanted import Wanted, manifest_hash
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,19 @@ def _prompt(seed: int, branches: int = 3) -> SharedPrompt:
     return SharedPrompt(ids[0], ids[1:], np.arange(branches))
 
 
+def _wanted(folder: Path) -> Wanted:
+    return Wanted(folder, manifest_hash(folder / "model"), manifest_hash(folder / "retrieval"))
+
+
+def _allowed(open_now: int = 40, new: Sequence[str] = ()) -> Allowed:
+    """The first items of the tiny dataset."""
+    return Allowed(np.arange(40) < open_now, list(new))
+
+
+def _names(found: list[list[Reason]] | None) -> list[str]:
+    return [one.item_id for one in found[0]] if found else []
+
+
 def _with_engine(folder: Path, use: Callable[[ProcessEngine], Awaitable[None]]) -> None:
     async def loaded(engine: ProcessEngine) -> None:
         await engine.start()
@@ -50,7 +65,7 @@ def _with_unstarted_engine(
     folder: Path, use: Callable[[ProcessEngine], Awaitable[None]], load_seconds: float = 600.0
 ) -> None:
     async def run() -> None:
-        engine = ProcessEngine(folder, 1 << 20, 1024, 0.003, 1, load_seconds)
+        engine = ProcessEngine(_wanted(folder), 1 << 20, 1024, 0.003, 1, load_seconds)
         try:
             await use(engine)
         finally:
@@ -74,8 +89,23 @@ def test_jobs_survive_the_pipe() -> None:
     assert isinstance(alone, Job) and alone.prompt.branches == []
     scored = unpack(pack(Scored(7, "", 0.5, 12, 1, np.array([0.25, -3], np.float32))))
     assert isinstance(scored, Scored) and scored.logits.tolist() == [0.25, -3] and scored.read == 12
-    for told in (AskRetrieval(1, "", 2.0, ["a"], [], 5), Ready(0.1, 0.2), Late(3), Found(4, "no room", [])):
+    found = Found(4, "no room", [[Reason("i", 0.5)], []])
+    for told in (
+        Ready(0.1, 0.2),
+        Late(3),
+        found,
+        Forget("u"),
+        Refused("swapped"),
+        Asked(1, 2.0, Because(["a"], ["b"])),
+    ):
         assert unpack(pack(told)) == told
+    for question in (Candidates("u", ["a"], ["b"], 5, _allowed(3, ["n"])), Similar("a", 5, _allowed(3, ["n"]))):
+        asked = unpack(pack(Asked(1, 2.0, question)))
+        assert isinstance(asked, Asked) and not isinstance(asked.question, Because)
+        assert np.flatnonzero(asked.question.allowed.fitted).tolist() == [0, 1, 2]
+        assert asked.question.allowed.new == ["n"] and asked.question.k == 5
+    put = unpack(pack(Put([NewItem("a", np.ones(3, np.float32)), NewItem("b", np.zeros(3, np.float32))])))
+    assert isinstance(put, Put) and [(one.item_id, one.vector.sum()) for one in put.items] == [("a", 3), ("b", 0)]
 
 
 def test_answers_and_what_is_kept(folder: Path, tiny_system: FittedRanking) -> None:
@@ -168,18 +198,45 @@ def test_retrieval_in_the_same_process(
     (wanted,) = model.recommend(["u03"], 5)
 
     async def use(engine: ProcessEngine) -> None:
-        found = await engine.retrieve("u03", liked, answered["item_id"].to_list(), 5, _soon())
-        assert found == wanted
-        strange = await engine.retrieve("nobody", ["no such item", *liked], [], 3, _soon())
-        assert strange == model.retrieve("", liked, [], 3) and len(strange) == 3
-        assert await engine.retrieve("u03", liked, [], 3, time.monotonic() - 1) == []
+        seen = answered["item_id"].to_list()
+        found = await engine.retrieve(Candidates("u03", liked, seen, 5, _allowed()), _soon())
+        assert _names(found) == wanted
+        strange = await engine.retrieve(Candidates("nobody", ["no such item", *liked], [], 3, _allowed(20)), _soon())
+        assert len(_names(strange)) == 3 and set(_names(strange)) <= set(model.item_names[:20])
+        assert await engine.retrieve(Candidates("u03", liked, [], 3, _allowed()), time.monotonic() - 1) is None
+        assert model.dataset.texts is not None
+        engine.put([NewItem("new", model.dataset.texts.vectors[model.item_codes[liked[-1]]])])
+        found = await engine.retrieve(Candidates("u03", liked, seen, 5, _allowed(new=["new"])), _soon())
+        assert "new" in _names(found)
+        told = await engine.retrieve(Because(liked, [wanted[0]]), _soon())
+        assert told is not None and {one.item_id for one in told[0]} == set(liked)
+        assert "i00" not in _names(await engine.retrieve(Similar("i00", 5, _allowed(new=["new"])), _soon()))
 
     _with_engine(tmp_path, use)
 
     async def without(engine: ProcessEngine) -> None:
-        assert await engine.retrieve("u03", liked, [], 5, _soon()) == []
+        assert await engine.retrieve(Candidates("u03", liked, [], 5, _allowed()), _soon()) is None
 
     _with_engine(folder, without)
+
+
+def test_files_that_were_swapped_are_not_served(folder: Path) -> None:
+    """The process refuses a model that the service has not loaded, and says so."""
+    told: list[str] = []
+
+    async def run() -> None:
+        engine = ProcessEngine(replace(_wanted(folder), ranking="another"), 1 << 20, 1024, 0.003, 1, 600.0)
+        engine.on_fault = told.append
+        try:
+            await engine.start()
+            for _ in range(600):
+                await asyncio.sleep(0 if told else 0.1)
+            assert not engine.ready
+        finally:
+            await engine.stop()
+
+    asyncio.run(run())
+    assert f"{folder / 'model'} is not what the service has loaded any more" in told[0]
 
 
 def test_deadlines_hold_whatever_the_process_does(folder: Path) -> None:

@@ -38,7 +38,7 @@ def test_an_exported_run_answers_the_same(tiny_system: FittedRanking, tiny_datas
     export(folder, tmp_path / "twice")  # an exported run can be exported
     service = build_service(tmp_path / "twice", ServingSettings(clock="log"))
     assert service.engine is not None
-    service.store.close()
+    service.feed.store.close()
 
 
 def test_an_exported_retrieval_brings_its_language_model(

@@ -5,11 +5,12 @@ Such an item has no interactions to be found by, so a tenth of the places is the
 ranking then decides between all candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 
 from corella.retrieval.histories import Reader, top_items
 from corella.retrieval.system import Retrieval
@@ -58,14 +59,14 @@ class LiveRetrieval:
         unwanted = self._codes([*not_these])
         inside = None if allowed is None else np.flatnonzero(allowed)
         names = self.fitted.item_names
-        history, places = self._history(liked)
+        history = self._codes(liked)
         fresh = [item for item in (self.new if allowed_new is None else allowed_new) if item in self.new]
         fresh = [item for item in fresh if item not in not_these]
         told = self.scores(liked, fresh)
-        if len(history) or not len(places):
+        if not any(item in self.new for item in liked):
             reader = Reader(self.fitted.user_token(user_id), history)
             found = self.fitted.top([reader], [unwanted], k, inside)[0]
-        else:  # somebody who likes new items only
+        else:
             found = top_items(self._fitted_scores(liked)[None], [unwanted], k, inside)[0]
         best = [names[code] for code in found.tolist()]
         order = np.argsort(-told, kind="stable")[: max(1, round(_NEW_SHARE * k))]
@@ -77,18 +78,16 @@ class LiveRetrieval:
         if not items:
             return np.zeros(0, np.float32)
         vectors = np.stack([self.new[item] for item in items])
-        history, places = self._history(liked)
-        age = self._ages(len(liked))[places]
-        return np.asarray((age @ self.fitted.linear.to_new[history]) @ vectors.T, dtype=np.float32)
+        history, weights = self._fitted(_weights(liked, self.fitted.linear.strengths.recency))
+        return np.asarray((weights @ self.fitted.linear.to_new[history]) @ vectors.T, dtype=np.float32)
 
     def because(self, liked: Sequence[str], items: Sequence[str]) -> list[list[Reason]]:
         """For each item what each liked item adds to its linear score, the largest first; nothing for items that nobody
         knows. What new items add to new ones is not known."""
         found = []
         for item in items:
-            parts = self._parts(liked, item)
-            order = np.argsort(-parts, kind="stable")
-            found.append([Reason(liked[n], float(parts[n])) for n in order.tolist()])
+            parts = sorted(self._parts(liked, item).items(), key=lambda one: -one[1])
+            found.append([Reason(*one) for one in parts])
         return found
 
     def similar(
@@ -109,50 +108,47 @@ class LiveRetrieval:
         found += [Reason(item, float(score)) for item, score in zip(fresh, told, strict=True)]
         return [one for one in sorted(found, key=lambda one: -one.part) if one.part > 0][:k]
 
-    def _history(self, liked: Sequence[str]) -> tuple[Ints, Ints]:
-        """Codes of the fitted items among these, and their places."""
-        places = np.array([n for n, item in enumerate(liked) if item in self.knows], dtype=np.int64)
-        return self._codes([liked[n] for n in places.tolist()]), places
+    def _fitted(self, weights: Mapping[str, float]) -> tuple[Ints, Floats]:
+        """Codes of the fitted items among these, and their weights."""
+        known = {self.knows[item]: weight for item, weight in weights.items() if item in self.knows}
+        return np.array(list(known), dtype=np.int64), np.array(list(known.values()), dtype=np.float32)
 
     def _codes(self, items: Sequence[str]) -> Ints:
         return np.array([self.knows[item] for item in items if item in self.knows], dtype=np.int64)
 
-    def _ages(self, count: int) -> Floats:
-        ages: Floats = (self.fitted.linear.strengths.recency ** np.arange(count - 1, -1, -1)).astype(np.float32)
-        return ages
-
     def _fitted_scores(self, liked: Sequence[str]) -> Floats:
         """Linear scores of the fitted items by all liked ones, new ones among them; float32 [fitted items]."""
         linear = self.fitted.linear
-        history, places = self._history(liked)
-        scores = linear.scores([history])[0] if len(history) == len(liked) else np.zeros(linear.items, np.float32)
-        if len(history) < len(liked):
-            ages = self._ages(len(liked))
-            if len(history):
-                scores = scores + sum(
-                    age * linear.scores([history[n : n + 1]])[0] for n, age in enumerate(ages[places])
-                )
-            for age, item in zip(ages, liked, strict=True):
-                if item in self.new and linear.from_new.shape[0]:
-                    scores = scores + age * (self.new[item] @ linear.from_new)
+        told = _weights(liked, linear.strengths.recency)
+        history, weights = self._fitted(told)
+        row = csr_matrix((weights, (np.zeros(len(history), np.int64), history)), shape=(1, linear.items))
+        known = row @ linear.weights
+        scores = np.asarray(known.toarray() if isinstance(known, csr_matrix) else known, dtype=np.float32).ravel()
+        for item, weight in told.items():
+            if item in self.new and linear.from_new.shape[0]:
+                scores = scores + weight * (self.new[item] @ linear.from_new)
         return np.asarray(scores, dtype=np.float32)
 
-    def _parts(self, liked: Sequence[str], item: str) -> Floats:
-        """What each liked item adds to the score of one item, float32 [liked]."""
+    def _parts(self, liked: Sequence[str], item: str) -> dict[str, float]:
+        """What each liked item adds to the score of one item."""
         linear = self.fitted.linear
-        parts, ages = np.zeros(len(liked), np.float32), self._ages(len(liked))
-        history, places = self._history(liked)
+        told = _weights(liked, linear.strengths.recency)
+        parts = dict.fromkeys(told, 0.0)
         code = self.knows.get(item)
+        history, weights = self._fitted(told)
+        names = self.fitted.item_names
         if code is not None:
-            if len(history):
-                # `reasons` weighs by the age among the fitted items; new ones may stand between them.
-                inner = self._ages(len(history))
-                parts[places] = linear.reasons(history, code) / inner * ages[places]
-            for n, one in enumerate(liked):
-                if one in self.new and linear.from_new.shape[0]:
-                    parts[n] = ages[n] * float(self.new[one] @ linear.from_new[:, code])
-        elif item in self.new and len(history):
-            parts[places] = (linear.to_new[history] @ self.new[item]) * ages[places]
-        newest = {one: n for n, one in enumerate(liked)}  # an item that comes twice says what its newest place says
-        parts[[n for n, one in enumerate(liked) if newest[one] != n]] = 0
+            column = linear.weights[history, code] if len(history) else np.zeros(0)
+            said = np.asarray(column.toarray() if isinstance(column, csr_matrix) else column).ravel()
+            parts |= {names[i]: float(part) for i, part in zip(history.tolist(), said * weights, strict=True)}
+            for one in set(told) & set(self.new) if linear.from_new.shape[0] else ():
+                parts[one] = told[one] * float(self.new[one] @ linear.from_new[:, code])
+        elif item in self.new:
+            said = (linear.to_new[history] @ self.new[item]) * weights
+            parts |= {names[i]: float(part) for i, part in zip(history.tolist(), said, strict=True)}
         return parts
+
+
+def _weights(liked: Sequence[str], recency: float) -> dict[str, float]:
+    """What each item of a history, oldest first, counts; one that comes twice counts as its newest place does."""
+    return {item: recency ** (len(liked) - 1 - n) for n, item in enumerate(liked)}
