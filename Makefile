@@ -22,6 +22,9 @@ $(READY): requirements.lock pyproject.toml
 
 $(DEV): $(READY) requirements-dev.lock
 	$(PIP) -r requirements-dev.lock
+	# A generator of API clients, which a test tries: in an environment of its own, for it wants older libraries.
+	$(PYTHON) -m venv $(VENV)/client
+	$(VENV)/client/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1
 	touch $(DEV)
 
 demo: setup

@@ -236,7 +236,8 @@ def _all_features(live: Live) -> list[Any]:
     return found
 
 
-EVENT = st.tuples(st.sampled_from(["u0", "u1", "guest"]), st.integers(0, 5), st.integers(0, 1), st.sampled_from([1.0, 0.5, 0.0]))  # fmt: skip
+WEIGHTS = st.sampled_from([1.0, 0.5, 0.0])
+EVENT = st.tuples(st.sampled_from(["u0", "u1", "guest"]), st.integers(0, 5), st.integers(0, 1), WEIGHTS)
 
 
 @settings(max_examples=30, deadline=None)

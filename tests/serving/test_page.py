@@ -1,9 +1,12 @@
 """The pages in a real browser: clicks, keys, two widths, nothing from outside."""
 
+import json
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,19 +17,20 @@ from spoken_for import SpokenFor
 from corella.llm.prefix import SharedPrompt
 from corella.serving.engine.asking import Answer
 from corella.serving.http.api import create_app
-from corella.serving.http.keys import Key, _hash
+from corella.serving.http.keys import Key, KeyRing, _hash
+from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.service import Service
 
 expect = playwright.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-CURVE = [{"share": 0.0, "auc": 0.7}, {"share": 0.5, "auc": 0.76}, {"share": 1.0, "auc": 0.75}]
+CURVE = [CurvePoint(share=share, auc=auc) for share, auc in ((0.0, 0.7), (0.5, 0.76), (1.0, 0.75))]
 
 Start = Callable[..., str]
 
 
 @pytest.fixture
-def start(make_service: Callable[..., Service]) -> Iterator[Start]:
+def start(make_service: Callable[..., Service], tmp_path: Path) -> Iterator[Start]:
     """A function: serve the pages; returns the address."""
     servers = []
 
@@ -34,9 +38,14 @@ def start(make_service: Callable[..., Service]) -> Iterator[Start]:
         def answer(prompt: SharedPrompt) -> Answer:
             return Answer(np.linspace(3, -3, len(prompt.branches), dtype=np.float32))
 
+        path = tmp_path / "keys.json"
+        if keys:
+            path.touch(0o600)
+            path.write_text(json.dumps([asdict(key) for key in keys]))
+        ring = KeyRing(path if keys else None)
         engine = SpokenFor()
         engine.answer = answer
-        app = create_app(make_service(engine, overload_ms=60_000), keys or [], CURVE)
+        app = create_app(make_service(engine, overload_ms=60_000), ring, CURVE)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

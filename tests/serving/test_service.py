@@ -28,7 +28,7 @@ from corella.serving.settings import ServingSettings
 from corella.serving.state.apply import Outcome
 from corella.serving.state.live import HistoryEntry
 from corella.serving.store.log import open_store
-from corella.serving.store.records import Event, StoreError
+from corella.serving.store.records import Event, Item, StoreError
 
 Make = Callable[..., Service]
 ITEMS = [f"i{n:02}" for n in range(30)]
@@ -162,7 +162,7 @@ def test_described_items(make_service: Make) -> None:
     service = make_service(engine)
     new = Described("Film: Yes\nFilm 1:No", {"genres": ["Action"]})
     found = _score(service, Asker("u03"), ["i00", new, "i01"], 1.0)
-    text = service.model.llm.backbone.tokenizer.decode(engine.asked[0][1].branches[_place(found, 1)])
+    text = service.model.llm.backbone.tokenizer.decode(engine.asked[0][1].branches[5 + _place(found, 1)])
     assert text.endswith(" Film - Yes Film 1 - No:") and text.count("\n") == 1 and text.startswith("\n")
     with pytest.raises(UserError, match="no item_id 'i99'"):
         _score(service, Asker(None, history=[HistoryEntry("i99", 1)]), ["i00"])
@@ -237,3 +237,47 @@ def test_a_request_of_two_prompts_keeps_one_prefix(make_service: Make, monkeypat
     found = _score(service, Asker("u03"), ITEMS[:6], 1.0)
     assert [(user, len(prompt.branches)) for user, prompt in engine.asked] == [("", 1), ("u03", 5)]
     assert not np.isnan(found.llm).any()
+
+
+def test_a_full_disk_is_told_of_and_gets_over(make_service: Make) -> None:
+    service, told = make_service(), list[str]()
+    service.feed.on_health = told.append
+    writer = service.feed.store._writer  # type: ignore[attr-defined]
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages}")  # as a disk without room does
+
+    async def run() -> None:
+        events = [Event(f"guest {n}" * 100, "i01", 1, 2000, event_id=f"e{n}") for n in range(20)]
+        with pytest.raises(StoreError, match="full"):
+            await service.feed.add(events)
+        assert "keeps nothing: database or disk is full" in service.feed.health.cause
+        assert len((await service.score(Asker("u03"), ITEMS)).probability) == 30
+        writer.execute("PRAGMA max_page_count = 100000")
+        assert [outcome.what for outcome in await service.feed.add(events)] == ["recorded"] * 20
+
+    asyncio.run(run())
+    assert len(told) == 2 and told[1] == "" == service.feed.health.cause
+
+
+def test_strangers_texts_are_compared_with_ordinary_ones(make_service: Make) -> None:
+    """Whatever the language model says of a described item, or of one that was put: near what it says of ordinary new
+    ones; where there is no room to ask about those, the conventional model answers."""
+    engine = SpokenFor()
+    service = make_service(engine)
+
+    def answer(prompt: SharedPrompt) -> Answer:
+        decode = service.model.llm.backbone.tokenizer.decode
+        return Answer(np.array([9.0 if "wonderful" in decode(b) else 0.5 for b in prompt.branches], np.float32))
+
+    engine.answer = answer
+    asyncio.run(service.feed.put(Item("n1", "wonderful film")))
+    found = _score(service, Asker("u03"), ["i00", Described("wonderful"), "n1"], 1.0)
+    assert len(engine.asked[0][1].branches) == 3 + 5
+    plain, told, put = service.model.router.llm(np.float32([0.5, 0.65, 0.65]))
+    assert np.log(found.llm / (1 - found.llm)) == pytest.approx([plain, told, put], abs=0.01)
+    assert found.fallback == [""] * 3 and len(found.probability) == 3
+    engine.asked = []
+    _score(service, Asker("u03"), ["i00", "i01"], 1.0)
+    assert len(engine.asked[0][1].branches) == 2  # texts of the training data are nobody's to write
+    _score(service, Asker("u03"), [Described("wonderful")], 0.0)
+    assert len(engine.asked) == 1

@@ -138,7 +138,8 @@ def test_of_an_id_the_first_event_stays(url: str) -> None:
     again = replace(C, event_id=one.event_id)
     assert store.append([one, again, A, A, other]) == [True, False, True, True, True]
     assert store.append([again, other]) == [False, False]
-    assert store.find(one.event_id) == one and store.find("no such id") is None
+    assert store.find(one.event_id) == one
+    assert store.find("no such id") is None
     assert store.since(cursor)[0] == [one, A, A, other]
     store.close()
 
@@ -147,7 +148,7 @@ def test_records_of_all_kinds_come_back(url: str) -> None:
     store = open_store(url)
     cursor = _drained(store)
     records = [
-        Item("i1", "Heat (1995)", {"genres": ["Crime", "Action"], "year": 1995}, "https://x/i.png", available=False),
+        Item("i1", "Heat", {"genres": ["Crime", "Action"]}, "https://x/i.png", available=False),
         ItemDeleted("i2"), Person("u9", "Somebody", {"age": "old"}), Undone("e1", "u9", "i1", "view", 1.0, 5),
         Shown("u9", ["i1", "i3"], 0, [1.0, 0.5], "v3", "blend", "b", 7, "r1"),
     ]  # fmt: skip
@@ -160,7 +161,8 @@ def test_an_erased_user_leaves_nothing_but_a_digest(url: str) -> None:
     store = open_store(url)
     cursor, name = _drained(store), f"erase-me-{secrets.token_hex(8)}"
     mine = [
-        Event(name, "i", 1, 5, event_id=f"{name}-1"), Person(name, "A man"), Undone(f"{name}-1", name, "i", "like", 1.0, 5),
+        Event(name, "i", 1, 5, event_id=f"{name}-1"), Person(name, "A man"),
+        Undone(f"{name}-1", name, "i", "like", 1.0, 5),
         Shown(name, ["i"], 0, [1.0], "", "", "", 5, "r"),
     ]  # fmt: skip
     store.append([A, *mine, B])

@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from corella.calibration import probability
 from corella.crm.trees import feature_names
-from corella.data.samples import Samples
 from corella.data.scope import Described
-from corella.llm.prefix import SharedPrompt
+from corella.llm.bound import bounded, ordinary_texts
 from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
 from corella.retrieval.live import Reason
@@ -27,6 +26,7 @@ from corella.routing.policies import entropy
 from corella.serving.engine.asking import Allowed, Because, Candidates, Engine, Similar
 from corella.serving.feed import Feed
 from corella.serving.kinds import kinds_of
+from corella.serving.question import Asked, ask
 from corella.serving.settings import ServingSettings
 from corella.serving.state.filters import Filters
 from corella.serving.state.live import HistoryEntry, Live
@@ -95,6 +95,7 @@ class Service:
         self.feed = Feed(store, self.live, self.popular, kinds, engine, settings.clock == "log")
         self.filters = Filters(self.live.dataset, list(self.live.catalogue.fields))
         self.search = Search(self.live.dataset.items["text"].to_list())
+        self._ordinary = [Described(text) for text in ordinary_texts(self.live.dataset.items["text"].to_list())]
         self._scoring = ThreadPoolExecutor(1, "score")
         """Models run beside the event loop, one request at a time."""
 
@@ -189,11 +190,17 @@ class Service:
             deadline = began + settings.deadline_ms / 1000
         await self.feed.sync()
         await self.read([item.text for item in items if not isinstance(item, str)])
-        scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self.feed.now)
-        model = request_view(self.model, scope)
         wanted = settings.share if share is None else share
         if wanted is None:
             wanted = self.model.share
+        foreign = np.array([self._foreign(item) for item in items])
+        routes = self.model.router.threshold(wanted) < float("inf")
+        # What strangers write is compared with ordinary texts, see `bounded`; only where it may be asked about.
+        asked_too = self._ordinary if routes and foreign.any() else []
+        everything = [*items, *asked_too]
+        scope, all_samples = self.live.scope(asker.user_id, everything, asker.profile, asker.history, self.feed.now)
+        samples = all_samples.take(np.arange(len(items)))
+        model = request_view(self.model, scope)
         loop = asyncio.get_running_loop()
         crm, priority, routed = await loop.run_in_executor(self._scoring, model.decide, samples, wanted)
         seconds = {"crm": time.monotonic() - began}
@@ -201,7 +208,16 @@ class Service:
         if routed.any():
             asked = time.monotonic()
             await asyncio.sleep(0)  # others first: what follows takes a few milliseconds too
-            await self._ask(model, asker.user_id or "", samples, priority, routed, deadline, z_llm, fallback)
+            compared = asked_too if (routed & foreign).any() else []
+            first = np.r_[priority, np.full(len(compared), np.inf)]
+            chosen = np.r_[routed, np.ones(len(compared), dtype=bool)]
+            question = Asked(model, asker.user_id or "", all_samples.take(np.arange(len(chosen))), first, chosen)
+            told, why = await ask(self.engine, question, deadline)
+            z_llm, fallback = told[: len(items)], why[: len(items)]
+            if compared:
+                z_llm[foreign] = bounded(z_llm[foreign], told[len(items) :])
+                unsaid = routed & foreign & np.isnan(z_llm)
+                fallback = [why or "overload" if bare else why for why, bare in zip(fallback, unsaid, strict=True)]
             seconds["llm"] = time.monotonic() - asked
         answered = routed & ~np.isnan(z_llm)
         said = model.combine(crm, model.corrected(samples, z_llm), priority, answered)
@@ -210,6 +226,13 @@ class Service:
             said.probability, p_crm, entropy(p_crm), probability(said.llm), priority, routed, fallback,
             self.model.router.threshold(wanted), self.model.config.routing.budget_unit == "requests", seconds,
         )  # fmt: skip
+
+    def _foreign(self, item: str | Described) -> bool:
+        """Whether the training data do not have its text: a request describes it, or somebody has put it."""
+        if not isinstance(item, str):
+            return True
+        code = self.live.catalogue.code(item)
+        return code is not None and self.live.catalogue.described(code) is not None
 
     async def contributions(self, asker: Asker, items: Sequence[str]) -> tuple[list[str], Doubles]:
         """What the trees of the served models looked at: names of features, and what each adds to the log-odds of each
@@ -221,49 +244,3 @@ class Service:
         names = feature_names(base.encoder, self.model.dataset.count_names, self.model.dataset.text_names)
         compute = partial(base.ensemble.trees.contributions, base.encoder, samples)
         return names, await asyncio.get_running_loop().run_in_executor(self._scoring, compute)
-
-    async def _ask(
-        self, model: FittedRanking, user: str, samples: Samples, priority: Doubles, routed: npt.NDArray[np.bool_],
-        deadline: float, z_llm: npt.NDArray[np.float32], fallback: list[str],
-    ) -> None:  # fmt: skip
-        """Ask for the routed samples, the most urgent first, as many as there is time for; fills in `z_llm` and
-        `fallback`."""
-        index = np.flatnonzero(routed)
-        sharing = model.llm.prompts.sharing
-        if self.engine is None or not self.engine.ready or sharing is None:
-            for i in index:
-                fallback[i] = "loading" if self.engine is not None and self.engine.loading else "fault"
-            return
-        llm = self.model.config.llm
-        index = index[np.argsort(-priority[index], kind="stable")]
-        shared = sharing.shared(samples.take(index), llm.eval_context_share, llm.eval_window_tokens)
-        room = self.engine.room(deadline - time.monotonic())
-        main = max(shared, key=lambda prompt: len(prompt.branches))  # one prefix of a user is kept
-        jobs: list[tuple[str, SharedPrompt, npt.NDArray[np.int64]]] = []
-        for prompt in shared:
-            key = user if prompt is main else ""
-            unread = self.engine.unread(key, prompt.prefix)
-            cut, room = _within(prompt, unread, room)
-            places = index[prompt.sample]
-            if cut.branches:
-                jobs.append((key, cut, places[: len(cut.branches)]))
-            for i in places[len(cut.branches) :]:
-                fallback[i] = "overload"
-            if not cut.branches:
-                self.engine.warm(key, prompt.prefix)
-        asked = (self.engine.ask(key, [prompt], deadline) for key, prompt, _ in jobs)
-        answers = [answer for (answer,) in await asyncio.gather(*asked)]
-        for (_, _, places), answer in zip(jobs, answers, strict=True):
-            if answer.logits is not None:
-                z_llm[places] = answer.logits
-            for i in places:
-                if np.isnan(z_llm[i]):  # also where an answer says nothing of one branch
-                    fallback[i] = answer.reason or "fault"
-
-
-def _within(prompt: SharedPrompt, unread: int, room: float) -> tuple[SharedPrompt, float]:
-    """The prompt's first branches whose tokens, with `unread` ones of the prefix, fit into `room`; and what is left."""
-    lengths = np.cumsum([len(branch) for branch in prompt.branches]) + unread
-    count = int(np.searchsorted(lengths, room, side="right"))
-    left = room - float(lengths[count - 1]) if count else room
-    return SharedPrompt(prompt.prefix, prompt.branches[:count], prompt.sample[:count]), left

@@ -65,6 +65,7 @@ def create_app(
     service.feed.on_health = partial(_note, context, "store")
     app = FastAPI(
         title="corella", version=metadata.version("corella-rec"), lifespan=_lifespan, responses=_PROBLEMS,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call it
         docs_url=None, redoc_url=None,  # which load scripts from elsewhere; docs.html reads the same openapi.json
         description="Recommends items, ranks them, says why, and learns of what people do.",
     )  # fmt: skip

@@ -1,9 +1,15 @@
 """Streams of lines: read as they come, none of them longer than a bound."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
+
+NDJSON: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+}
+"""How the API's description tells of a body of lines."""
 
 
 async def lines_of(request: Request, longest: int) -> AsyncIterator[tuple[int, bytes]]:
@@ -29,12 +35,3 @@ async def lines_of(request: Request, longest: int) -> AsyncIterator[tuple[int, b
         return
     if b"".join(pieces).strip():
         yield number + 1, b"".join(pieces)
-
-
-async def whole_lines(request: Request, longest: int) -> AsyncIterator[tuple[int, bytes]]:
-    """The same for an answer that has begun: a line that is too long ends it, as one that is empty."""
-    try:
-        async for number, line in lines_of(request, longest):
-            yield number, line
-    except HTTPException:
-        yield 0, b""

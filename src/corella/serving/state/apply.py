@@ -15,7 +15,7 @@ class Outcome:
     """What a record did."""
 
     what: Literal["recorded", "replaced", "repeated", "ignored"]
-    """`replaced`: it counts in place of an earlier one; `repeated`: it was kept before; `ignored`: it does not count."""
+    """`replaced`: it counts in place of an earlier one; `repeated`: it was kept before; `ignored`: it counts not."""
     why: str = ""
 
 

@@ -10,7 +10,7 @@ from corella.data.times import read_time
 from corella.errors import UserError
 from corella.serving.http.access import WRITE, Shared, charge, key_of
 from corella.serving.http.context import Context
-from corella.serving.http.lines import lines_of
+from corella.serving.http.lines import NDJSON, lines_of
 from corella.serving.http.schema import Identifier
 from corella.serving.http.schema_feed import Acknowledged, Ingested, Line, NewEvent, Undone
 from corella.serving.kinds import meaning
@@ -60,7 +60,7 @@ async def undo_event(event_id: Identifier, context: Shared) -> Undone:
     })  # fmt: skip
 
 
-@router.post("/v1/events/bulk", dependencies=WRITE, summary="Say what many did")
+@router.post("/v1/events/bulk", dependencies=WRITE, summary="Say what many did", openapi_extra=NDJSON)
 async def add_events(request: Request, context: Shared) -> Ingested:
     """NDJSON: on each line one of `/v1/events`. All right lines are kept when this returns, and count soon after; wrong
     ones are told of. With an `event_id` on each line a stream can be sent again."""

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from corella.errors import UserError
 from corella.serving.http.access import READ, WRITE, Shared, charge
 from corella.serving.http.context import Context
-from corella.serving.http.lines import lines_of
+from corella.serving.http.lines import NDJSON, lines_of
 from corella.serving.http.routes.events import LINES_A_UNIT, refuse, said
 from corella.serving.http.schema import Identifier
 from corella.serving.http.schema_feed import BulkItem, Deleted, HeldItem, Ingested, NewItem, Stored
@@ -71,7 +71,7 @@ async def delete_item(item_id: Identifier, context: Shared) -> Deleted:
     return Deleted(item_id=item_id)
 
 
-@router.post("/v1/items/bulk", dependencies=WRITE, summary="Add or change many items")
+@router.post("/v1/items/bulk", dependencies=WRITE, summary="Add or change many items", openapi_extra=NDJSON)
 async def put_items(
     request: Request,
     context: Shared,

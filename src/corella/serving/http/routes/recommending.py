@@ -17,7 +17,7 @@ from corella.serving.http.access import READ, Shared, charge, charge_for
 from corella.serving.http.answers import asker_of, deadline_of, longest, scored_items, timing
 from corella.serving.http.cards import card
 from corella.serving.http.context import Context
-from corella.serving.http.lines import whole_lines
+from corella.serving.http.lines import NDJSON, lines_of
 from corella.serving.http.routes.scoring import scored
 from corella.serving.http.schema import Wrong
 from corella.serving.http.schema_listing import (
@@ -40,33 +40,43 @@ from corella.serving.http.schema_listing import (
 from corella.serving.listing import Cap, Wishes, arranged
 from corella.serving.reasons import aspects, liked_parts, sentence
 from corella.serving.service import Asker
+from corella.serving.settings import MOST
 
 Bools = npt.NDArray[np.bool_]
 
 router = APIRouter()
 
+_LONGEST = 20_000
+"""Bytes of a line."""
+
 
 @router.post("/v1/recommend", dependencies=READ, summary="The best items for somebody", response_model=Recommended)
 async def recommend(asking: RecommendRequest, request: Request, context: Shared) -> Response:
-    """The best items that the user has not answered, best first, among retrieved candidates (popular ones, where the run
-    has no retrieval, it has no time, or nothing is known that the user likes)."""
+    """The best items that the user has not answered, best first, among retrieved candidates. Popular ones, where
+    the run has no retrieval, it has no time, or nothing is known that the user likes."""
     charge_for(request, context, asking.candidates, len(asking.history), [])
     found = await _recommended(asking, context)
     return Response(found.model_dump_json(), media_type="application/json")
 
 
 @router.post(
-    "/v1/recommend/bulk", dependencies=READ, summary="The best items for many", response_class=StreamingResponse
-)
+    "/v1/recommend/bulk", dependencies=READ, summary="The best items for many", response_class=StreamingResponse,
+    openapi_extra=NDJSON,
+)  # fmt: skip
 async def recommend_bulk(request: Request, context: Shared) -> StreamingResponse:
     """NDJSON in, NDJSON out: a line of the answer for each line of the request, which is one of `/v1/recommend`. A line
     that is not right is answered by its error. Lines are worked on one after the other, behind the requests of
     others."""
+    lines: list[tuple[int, bytes]] = []
+    async for line in lines_of(request, _LONGEST):  # all of them: once an answer has begun nothing more is received
+        lines.append(line)
+        if len(lines) > MOST:
+            raise HTTPException(413, f"more than {MOST:,} lines")
 
     async def answers() -> AsyncIterator[bytes]:
-        async for number, line in whole_lines(request, context.service.settings.max_body_bytes):
+        for number, text in lines:
             try:
-                asking = RecommendRequest.model_validate_json(line)
+                asking = RecommendRequest.model_validate_json(text)
                 await _wait_for(request, context, 1 + len(asking.history) / 100)
                 body = (await _recommended(asking, context)).model_dump_json()
             except ValidationError as error:
