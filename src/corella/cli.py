@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from corella.cli_service import service
 from corella.config import Config, Section
 from corella.config.loading import describe, load_config, to_yaml
 from corella.errors import UserError
@@ -196,60 +197,6 @@ def score(
     _out.print(f"{score_file(run, rows, out, share, overwrite=overwrite):,} rows written to {out}")
 
 
-@app.command()
-def serve(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of serving settings.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a serving setting.")] = None,
-) -> None:
-    """Serve a trained run: an API, and a page to try it."""
-    from corella.serving.serve import serve
-    from corella.serving.settings import load_serving_settings
-
-    settings = load_serving_settings(config, overrides or ())
-    _out.print(f"loading {run}; then http://{settings.host}:{settings.port}", markup=False)
-    serve(run, settings)
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder, or an earlier export.")],
-) -> None:
-    """Write one folder that serves elsewhere, LoRA merged into the language model; an earlier export is replaced."""
-    from corella.serving.export import export
-
-    export(run, folder)
-    _out.print(f"{folder}: corella serve {folder}", markup=False)
-
-
-@app.command("make-key")
-def make_key(
-    file: Annotated[Path, typer.Argument(help="File of keys; made if need be.")],
-    name: Annotated[str, typer.Option(help="Who will use it.")],
-    scope: Annotated[str, typer.Option(help="read, or write (which may read too).")] = "read",
-    weight: Annotated[
-        float,
-        typer.Option(help="How much events of this key count for other users, 0 to 1; 0 for a key that a page has."),
-    ] = 1.0,
-) -> None:
-    """Make an API key. It is printed once; the file holds its hash. A service that runs takes it at once."""
-    from corella.serving.http.keys import make_key
-
-    print(make_key(file, name, scope, weight))
-
-
-@app.command("revoke-key")
-def revoke_key(
-    file: Annotated[Path, typer.Argument(help="File of keys.")],
-    name: Annotated[str, typer.Option(help="Whose key.")],
-) -> None:
-    """Take an API key out of a file of keys. A service that runs lets it in no more."""
-    from corella.serving.http.keys import revoke_key
-
-    revoke_key(file, name)
-
-
 @app.command("explain-config")
 def explain_config(
     config: ConfigPath = None,
@@ -274,6 +221,9 @@ def explain_config(
         print(textwrap.fill(setting.text, width, initial_indent="    ", subsequent_indent="    "))
     if len(shown) < len(settings):
         _out.print(f"{len(settings) - len(shown)} more that hardly anybody needs: corella explain-config --all")
+
+
+app.add_typer(service)
 
 
 def main() -> None:

@@ -33,6 +33,8 @@ _APPEND_SECONDS, _MOST_APPENDS = 5.0, 1000
 _AT_ONCE = 20
 """Records taken in before requests get their turn."""
 
+_END = "end"
+
 T = TypeVar("T")
 
 
@@ -54,9 +56,10 @@ class Feed:
 
     def __init__(
         self, store: Store, live: Live, popular: Popular, kinds: Mapping[str, EventKind], engine: Engine | None,
-        log_clock: bool,
+        log_clock: bool, included: str = "",
     ) -> None:  # fmt: skip
-        """Reads the whole store. `log_clock`: whether it is always the end of the training log."""
+        """Reads the whole store. `log_clock`: whether it is always the end of the training log; `included`: a cursor up
+        to which the training data hold the events."""
         self.store, self.live, self.popular, self.kinds, self.engine = store, live, popular, kinds, engine
         self.health = Health()
         self.on_health: Callable[[str], None] = lambda cause: None
@@ -72,15 +75,20 @@ class Feed:
         self._people: dict[str, str] | None = None
         """Digest -> id of the training data's users, once somebody was erased."""
         try:
-            more = True
-            while more:
-                records, self._cursor = store.since(self._cursor)
-                self._read_texts(records)
-                for record in records:
-                    self._take(record)
-                more = len(records) == PAGE
+            for until in filter(None, (included, _END)):
+                self._read_all(until)
         except StoreError as error:
             raise UserError(f"the store cannot be read: {error}") from None
+
+    def _read_all(self, until: str) -> None:
+        more = True
+        while more:
+            records, self._cursor = self.store.since(self._cursor, "" if until is _END else until)
+            self._read_texts(records)
+            for record in records:
+                if until is _END or not isinstance(record, Event | Undone):
+                    self._take(record)
+            more = len(records) == PAGE
 
     @property
     def now(self) -> int:

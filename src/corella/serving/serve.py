@@ -23,13 +23,15 @@ from corella.serving.engine.asking import Engine
 from corella.serving.engine.process import ProcessEngine
 from corella.serving.engine.remote import Endpoint, RemoteEngine
 from corella.serving.engine.wanted import Wanted, manifest_hash
-from corella.serving.http.api import create_app
+from corella.serving.http.api import attach, create_app
 from corella.serving.http.keys import KeyRing
 from corella.serving.http.patience import patient
 from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
 from corella.serving.store.log import open_store
+from corella.serving.swap import Built, Retraining, Swapper
+from corella.serving.versions.folder import FIRST, Versions
 from corella.threads import usable_threads
 
 log = logging.getLogger("corella")
@@ -37,16 +39,33 @@ log = logging.getLogger("corella")
 _OLD_DAYS = 30
 
 
-def serve(run: Path, settings: ServingSettings) -> None:
-    """Serve a run until SIGINT or SIGTERM; what was accepted is answered first. Raises `UserError` before it listens:
-    for a run that is not trained, a broken file, no keys on an open address, a store that does not open."""
+def serve(run: Path, settings: ServingSettings, retrain_every: float | None = None) -> None:
+    """Serve a run until SIGINT or SIGTERM; what was accepted is answered first. `retrain_every`: seconds after which a
+    new version is trained, again and again. Raises `UserError` before it listens: for a run that is not trained, a
+    broken file, no keys on an open address, a store that does not open."""
     import uvicorn
 
     keys = check_access(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     problems: dict[str, str] = {}
-    service = build_service(run, settings, problems)
-    app = create_app(service, keys, read_curve(run, problems), version_of(run), problems)
+    versions = Versions(run)
+    serving = versions.serving
+    folder = versions.folder(serving)
+    service = build_service(folder, settings, problems, str(RunFolder(run).events), versions.version(serving).cursor)
+    app = create_app(service, keys, read_curve(folder, problems), version_of(run, serving), problems)
+
+    def build(name: str) -> Built:
+        cursor = versions.version(name).cursor
+        made = build_service(versions.folder(name), settings, None, str(RunFolder(run).events), cursor)
+        return Built(made, version_of(run, name))
+
+    swapper = Swapper(app, run, build, attach)
+    app.state.context.versions = versions
+    app.state.context.swap = swapper.choose
+    app.state.beside.append(swapper)
+    if retrain_every is not None:
+        store = settings.store or str(RunFolder(run).events)
+        app.state.beside.append(Retraining(run, store, retrain_every))
     uvicorn.run(
         app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=30,
         http=patient(settings.body_seconds),
@@ -70,14 +89,19 @@ def check_access(settings: ServingSettings) -> KeyRing:
     return KeyRing(None)
 
 
-def version_of(run: Path) -> str:
-    """What a run's ranking is called in answers: its folder, and the beginning of its manifest's hash."""
-    return f"{run.resolve().name}-{manifest_hash(RunFolder(run).model)[:8]}"
+def version_of(run: Path, name: str = FIRST) -> str:
+    """What a version of a run is called in answers: the run's folder, the version, and the beginning of its manifest's
+    hash."""
+    return f"{run.resolve().name}-{name}-{manifest_hash(RunFolder(Versions(run).folder(name)).model)[:8]}"
 
 
-def build_service(run: Path, settings: ServingSettings, problems: dict[str, str] | None = None) -> Service:
-    """The service of a run; its language model's process is not started yet. Hashes are verified while loading. What is
-    broken and may be missing is left out, and told in `problems`."""
+def build_service(
+    run: Path, settings: ServingSettings, problems: dict[str, str] | None = None, store: str = "", included: str = ""
+) -> Service:
+    """The service of a run, or of a version of one; `store`: where it keeps what it is told unless the settings say
+    otherwise (empty: in the run), `included`: what of it the training data hold. Its language model's process is not
+    started yet. Hashes are verified while loading. What is broken and may be missing is left out, and told in
+    `problems`."""
     problems = {} if problems is None else problems
     folder = RunFolder(run)
     folder.check_ranking()
@@ -108,7 +132,8 @@ def build_service(run: Path, settings: ServingSettings, problems: dict[str, str]
             "served by the conventional model alone"
         )
     drop_blocks(model)
-    service = Service(model, open_store(settings.store or str(folder.events)), engine, settings)
+    opened = open_store(settings.store or store or str(folder.events))
+    service = Service(model, opened, engine, settings, included)
     age = (time.time() - service.live.last_time) / 86_400
     if settings.clock == "wall" and service.live.last_time and age > _OLD_DAYS:
         log.warning("the training log ended %.0f days ago: all users look long gone; for old data set clock=log", age)

@@ -86,13 +86,15 @@ class Alike:
 class Service:
     """A trained ranking, what is known now, and a language model."""
 
-    def __init__(self, model: FittedRanking, store: Store, engine: Engine | None, settings: ServingSettings) -> None:
-        """`engine` None: the conventional model alone. Reads the whole store."""
+    def __init__(
+        self, model: FittedRanking, store: Store, engine: Engine | None, settings: ServingSettings, included: str = ""
+    ) -> None:
+        """`engine` None: the conventional model alone. Reads the whole store; `included`: see `Feed`."""
         self.model, self.engine, self.settings = model, engine, settings
         kinds = kinds_of(model.dataset.config, settings.events)
         self.live = Live(model.dataset, settings.repeats)
         self.popular = Popular(self.live.dataset, kinds["like"].weight)
-        self.feed = Feed(store, self.live, self.popular, kinds, engine, settings.clock == "log")
+        self.feed = Feed(store, self.live, self.popular, kinds, engine, settings.clock == "log", included)
         self.filters = Filters(self.live.dataset, list(self.live.catalogue.fields))
         self.search = Search(self.live.dataset.items["text"].to_list())
         self._ordinary = [Described(text) for text in ordinary_texts(self.live.dataset.items["text"].to_list())]

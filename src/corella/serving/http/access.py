@@ -1,6 +1,6 @@
 """Who may ask, how often, and how much."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from corella.data.scope import Described
 from corella.errors import UserError, suggest
 from corella.serving.http.context import Context
-from corella.serving.http.keys import Key
+from corella.serving.http.keys import SCOPES, Key
 
 NO_KEY = "send a key: Authorization: Bearer KEY"
 _ITEMS_A_UNIT = 100
@@ -22,9 +22,13 @@ bearer = HTTPBearer(auto_error=False, description="A key that `corella make-key`
 # Everything is `async`, dependencies too: what is not, would run on other threads, and live state is for one.
 
 
-async def _context(request: Request) -> Context:
+async def _context(request: Request) -> AsyncIterator[Context]:
     found: Context = request.app.state.context
-    return found
+    found.at_work += 1
+    try:
+        yield found
+    finally:
+        found.at_work -= 1
 
 
 Shared = Annotated[Context, Depends(_context)]
@@ -40,6 +44,11 @@ async def may_write(request: Request, context: Shared) -> None:
     _admit(request, context, "write")
 
 
+async def may_administer(request: Request, context: Shared) -> None:
+    """The same for keys that may choose what serves."""
+    _admit(request, context, "admin")
+
+
 async def only_known(request: Request) -> None:
     """Refuse parameters that a route does not have: a misspelt one would silently do nothing."""
     route = request.scope.get("route")
@@ -52,6 +61,7 @@ async def only_known(request: Request) -> None:
 
 READ = [Depends(only_known), Depends(may_read), Depends(bearer)]
 WRITE = [Depends(only_known), Depends(may_write), Depends(bearer)]
+ADMIN = [Depends(only_known), Depends(may_administer), Depends(bearer)]
 
 
 def key_of(request: Request) -> Key | None:
@@ -80,8 +90,8 @@ def _admit(request: Request, context: Context, scope: str) -> None:
         key = key_of(request)
         if key is None:
             raise HTTPException(401, NO_KEY, {"WWW-Authenticate": "Bearer"})
-        if scope == "write" and key.scope != "write":
-            raise HTTPException(403, f"the key '{key.name}' may only read")
+        if SCOPES.index(key.scope) < SCOPES.index(scope):
+            raise HTTPException(403, f"the key '{key.name}' has the scope {key.scope}; this needs {scope}")
     if not context.limit.allows(_caller(request, context)):
         raise HTTPException(429, "too many requests with this key or address", {"Retry-After": "1"})
     if context.lag.seconds * 1000 > context.service.settings.overload_ms:

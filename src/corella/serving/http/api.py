@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -32,6 +32,20 @@ from corella.serving.store.records import StoreError
 log = logging.getLogger("corella")
 
 NOTHING: Mapping[str, str] = {}
+
+
+class Beside(Protocol):
+    """Work that goes on as long as an application runs."""
+
+    async def start(self) -> None:
+        """Begin, in the running loop."""
+        ...
+
+    async def stop(self) -> None:
+        """End."""
+        ...
+
+
 _PAGE = Path(__file__).parent / "page"
 _HEADERS = {
     # Pictures of items lie where the catalogue says.
@@ -62,7 +76,7 @@ def create_app(
     for part, cause in problems.items():
         _note(context, part, cause)
     keys.on_problem = partial(_note, context, "keys")
-    service.feed.on_health = partial(_note, context, "store")
+    attach(context)
     app = FastAPI(
         title="corella", version=metadata.version("corella-rec"), lifespan=_lifespan, responses=_PROBLEMS,
         generate_unique_id_function=lambda route: route.name,  # what generated clients call it
@@ -70,6 +84,8 @@ def create_app(
         description="Recommends items, ranks them, says why, and learns of what people do.",
     )  # fmt: skip
     app.state.context = context
+    beside: list[Beside] = []
+    app.state.beside = beside
     app.middleware("http")(_watch)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _wrong)
@@ -91,19 +107,31 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     engine = context.service.engine
     context.lag.start()
     if engine is not None:
-        engine.on_ready = partial(_note, context, "language model", "")
-        engine.on_fault = partial(_note_fault, context)
         await engine.start()
+    for work in app.state.beside:
+        await work.start()
     log.info("ready; the language model is %s", "not used" if engine is None else "being started")
     try:
         yield
         log.info("told to stop: the requests at work are answered")
-        if engine is not None:
-            await engine.stop()
+        for work in app.state.beside:
+            await work.stop()
+        context = app.state.context  # another one than at first, where a version was swapped
+        if context.service.engine is not None:
+            await context.service.engine.stop()
     finally:
         await context.lag.stop()
         context.service.close()
         log.info("stopped")
+
+
+def attach(context: Context) -> None:
+    """Tie the news of a context's service to it."""
+    service = context.service
+    service.feed.on_health = partial(_note, context, "store")
+    if service.engine is not None:
+        service.engine.on_ready = partial(_note, context, "language model", "")
+        service.engine.on_fault = partial(_note_fault, context)
 
 
 def _note(context: Context, part: str, cause: str) -> None:

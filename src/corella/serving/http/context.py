@@ -1,5 +1,6 @@
 """What every request of a running service shares."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from corella.serving.http.keys import KeyRing
@@ -8,11 +9,13 @@ from corella.serving.http.metrics import Metrics
 from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.http.traffic import Traffic
 from corella.serving.service import Service
+from corella.serving.versions.folder import Versions
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Context:
-    """What the routes share; `app.state.context`."""
+    """What the routes share; `app.state.context`. Another model in service is another context, with the same keys,
+    limits and counters: a request goes on with the one that it began with."""
 
     service: Service
     keys: KeyRing
@@ -25,7 +28,13 @@ class Context:
     lag: Lag
     limit: RateLimit
     problems: dict[str, str] = field(default_factory=dict)
-    """What is wrong now, by part: `store`, `keys`, `retrieval`, `language model`, `curve`."""
+    """What is wrong now, by part: `store`, `keys`, `retrieval`, `language model`, `curve`, `versions`."""
+    versions: Versions | None = None
+    """Of the run; None where there is no run to take another model from."""
+    swap: Callable[[str], Awaitable[None]] | None = None
+    """Puts another version in service."""
+    at_work: int = 0
+    """Requests that have begun and not ended."""
 
     def note(self, part: str, cause: str) -> bool:
         """Remember what is wrong with a part, or, with an empty cause, that nothing is; whether that is news."""

@@ -13,8 +13,9 @@ from corella.errors import UserError, suggest
 from corella.files import atomic_path, read_json
 
 _LOOK_SECONDS = 1.0
-SCOPES = ("read", "write")
-"""`read` may score, recommend and search; `write` may also send events."""
+SCOPES = ("read", "write", "admin")
+"""`read` may score, recommend and search; `write` may also send events, items and people; `admin` may also choose which
+version of the model serves."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from corella.serving.http.traffic import Summary
+from corella.serving.versions.folder import Version
 
 
 class CurvePoint(BaseModel):
@@ -40,6 +41,13 @@ class TrafficNow(BaseModel):
     lag: float = Field(description="Of the event loop, in seconds.")
     version: str = Field(description="Of the model in service.")
     problems: list[Problem]
+
+
+class VersionList(BaseModel):
+    """Versions of a run's model, the oldest first."""
+
+    serving: str
+    versions: list[Version]
 
 
 class Readiness(BaseModel):

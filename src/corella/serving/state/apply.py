@@ -54,6 +54,8 @@ def undo(live: Live, undone: Undone, popular: Popular | None = None, weight: flo
     if popular is not None and code is not None:
         popular.add(code, undone.timestamp, -weight * undone.weight)
     place = live.people.place_of(undone.user_id, undone.event_id)
+    if place is None and code is not None:  # the training data may hold it, which do not have its id
+        place = live.people.place_in_log(undone.user_id, code, undone.timestamp)
     if place is None:
         return Outcome("ignored", "it did not count any more")
     _take_out(live, undone.user_id, place)

@@ -39,6 +39,8 @@ class Catalogue:
         self.trained = len(self.ids)
         """How many the training data have."""
         self._put: dict[int, Item] = {}
+        self._as_trained: set[int] = set()
+        """Of these, those that read as the training data do: a version that learned of them has them."""
         self.read: dict[int, ReadText] = {}
         """What is known of the texts of items that were put."""
         self._open = np.ones(self.trained, dtype=bool)
@@ -83,7 +85,7 @@ class Catalogue:
     def described(self, code: int) -> Described | None:
         """How an item that was put since the training reads; None where it is as the training data have it."""
         put = self._put.get(code)
-        return None if put is None else Described(put.text, put.fields)
+        return None if put is None or code in self._as_trained else Described(put.text, put.fields)
 
     @property
     def open(self) -> Bools:
@@ -114,13 +116,22 @@ class Catalogue:
                 self._open = np.concatenate([self._open, np.zeros(max(code, 64), dtype=bool)])
         self.texts[code] = item.text
         self._put[code] = item
-        if read is not None:
+        self._as_trained.discard(code)
+        self.read.pop(code, None)
+        if code < self.trained and self._reads_as_trained(code, item):
+            self._as_trained.add(code)
+        elif read is not None:
             self.read[code] = read
         self._deleted.discard(code)
         self._open[code] = item.available
         self._rows.pop(code, None)
         self.changes += 1
         return code
+
+    def _reads_as_trained(self, code: int, item: Item) -> bool:
+        row = self._table.row(code, named=True)
+        known = {name: _field(row[name]) for name in self.fields if row[name] is not None}
+        return row["text"] == item.text and all(known.get(name) == value for name, value in item.fields.items())
 
     def delete(self, item_id: str) -> bool:
         """Take an item out; what users said of it stays with them. Whether there was one."""

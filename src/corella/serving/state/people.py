@@ -128,6 +128,11 @@ class People:
             return place
         return place + len(self._rows(user_id))
 
+    def place_in_log(self, user_id: str, item: int, time: int) -> int | None:
+        """Where an answer of the log to an item at a time stands; None where there is none."""
+        answers = enumerate(self._all(user_id) if user_id in self._users or user_id in self._whole else [])
+        return next((n for n, a in answers if (a.item, a.time, a.event_id) == (item, time, "")), None)
+
     def remove(self, user_id: str, place: int) -> Answer:
         """Take an answer out."""
         return self._all(user_id).pop(place)

@@ -26,8 +26,9 @@ class Store(Protocol):
         of which the first stays)."""
         ...
 
-    def since(self, cursor: str) -> tuple[list[Record], str]:
-        """Records behind a cursor, and the cursor behind them; the empty cursor is the beginning."""
+    def since(self, cursor: str, until: str = "") -> tuple[list[Record], str]:
+        """Records behind a cursor, and the cursor behind them; the empty cursor is the beginning. `until`: a cursor
+        behind which nothing is read; empty: the end."""
         ...
 
     def find(self, event_id: str) -> Event | None:

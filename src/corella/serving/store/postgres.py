@@ -30,6 +30,9 @@ SELECT count(*) FROM gone
 """
 
 
+_LAST = 2**63 - 1
+
+
 class PostgresStore:
     """A table. A connection that breaks is opened anew at the next call."""
 
@@ -55,10 +58,10 @@ class PostgresStore:
             kept.discard(row.key)  # of two in one batch the first stays
         return new
 
-    def since(self, cursor: str) -> tuple[list[Record], str]:
+    def since(self, cursor: str, until: str = "") -> tuple[list[Record], str]:
         """Records behind the cursor, and the next cursor."""
-        statement = "SELECT seq, kind, body FROM corella_log WHERE seq > %s ORDER BY seq LIMIT %s"
-        rows = self._run("read", statement, (int(cursor or 0), PAGE))
+        statement = "SELECT seq, kind, body FROM corella_log WHERE seq > %s AND seq <= %s ORDER BY seq LIMIT %s"
+        rows = self._run("read", statement, (int(cursor or 0), int(until or _LAST), PAGE))
         return [from_row(kind, body) for _, kind, body in rows], str(rows[-1][0]) if rows else cursor
 
     def find(self, event_id: str) -> Event | None:

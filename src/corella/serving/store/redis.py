@@ -47,9 +47,9 @@ class RedisStore:
         found = self._call(lambda: self._append(keys=[_STREAM, _KEYS], args=given))
         return [bool(new) for new in found]
 
-    def since(self, cursor: str) -> tuple[list[Record], str]:
+    def since(self, cursor: str, until: str = "") -> tuple[list[Record], str]:
         """Records behind the cursor, and the next cursor."""
-        rows = self._page(cursor)
+        rows = self._page(cursor, until)
         return [from_row(row["kind"], row["body"]) for _, row in rows], rows[-1][0] if rows else cursor
 
     def find(self, event_id: str) -> Event | None:
@@ -90,10 +90,10 @@ class RedisStore:
             rows = self._page(rows[-1][0])
         return found
 
-    def _page(self, cursor: str) -> list[tuple[str, dict[str, str]]]:
+    def _page(self, cursor: str, until: str = "") -> list[tuple[str, dict[str, str]]]:
         first = f"({cursor}" if cursor else "-"
         found: list[tuple[str, dict[str, str]]] = self._call(
-            lambda: self._client.xrange(_STREAM, min=first, count=PAGE)
+            lambda: self._client.xrange(_STREAM, min=first, max=until or "+", count=PAGE)
         )
         return found
 

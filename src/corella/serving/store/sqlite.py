@@ -18,6 +18,7 @@ _TABLES = (
 )
 _INSERT = "INSERT INTO corella_log (kind, user_id, key, body) VALUES (?, ?, nullif(?, ''), ?)"
 _SOME = 500
+_LAST = 2**63 - 1
 
 
 class SQLiteStore:
@@ -64,10 +65,11 @@ class SQLiteStore:
             found.update(key for (key,) in rows)
         return found
 
-    def since(self, cursor: str) -> tuple[list[Record], str]:
+    def since(self, cursor: str, until: str = "") -> tuple[list[Record], str]:
         """Records behind the cursor, and the next cursor."""
         rows = self._read(
-            "SELECT seq, kind, body FROM corella_log WHERE seq > ? ORDER BY seq LIMIT ?", (int(cursor or 0), PAGE)
+            "SELECT seq, kind, body FROM corella_log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (int(cursor or 0), int(until or _LAST), PAGE),
         )
         return [from_row(kind, body) for _, kind, body in rows], str(rows[-1][0]) if rows else cursor
 

@@ -1,10 +1,14 @@
 """What operators and machines ask for."""
 
-from fastapi import APIRouter, Response
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from corella.serving.http.access import READ, Shared
-from corella.serving.http.schema_operators import Curve, Problem, Readiness, TrafficNow
+from corella.serving.http.access import ADMIN, READ, Shared
+from corella.serving.http.schema_operators import Curve, Problem, Readiness, TrafficNow, VersionList
+from corella.serving.versions.folder import FIRST, Version
 
 router = APIRouter()
 unguarded = APIRouter(include_in_schema=False)
@@ -33,6 +37,25 @@ async def traffic(context: Shared) -> TrafficNow:
         trust=trust, store=not context.service.feed.health.cause, lag=context.lag.seconds, version=context.version,
         problems=problems,
     )  # fmt: skip
+
+
+@router.get("/v1/versions", dependencies=READ, summary="Versions of the model")
+async def versions(context: Shared) -> VersionList:
+    """The run itself and what was trained since, how each compared with the one that served, and which one serves."""
+    known = context.versions
+    if known is None:
+        return VersionList(serving=FIRST, versions=[Version(FIRST, "", "", None)])
+    found = await asyncio.to_thread(lambda: [known.version(name) for name in known.names()])
+    return VersionList(serving=await asyncio.to_thread(lambda: known.serving), versions=found)
+
+
+@router.post("/v1/versions/{name}", dependencies=ADMIN, summary="Choose the version that serves")
+async def choose_version(name: Annotated[str, Path(pattern=r"^[1-9][0-9]{0,8}$")], context: Shared) -> VersionList:
+    """It serves when this returns; requests at work end with the one that they began with. Also the way back."""
+    if context.swap is None:
+        raise HTTPException(404, "this service has no versions")
+    await context.swap(name)
+    return await versions(context)
 
 
 @unguarded.get("/healthz")
