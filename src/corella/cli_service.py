@@ -107,6 +107,30 @@ def export_events(
     opened.close()
 
 
+@service.command("off-policy")
+def off_policy(
+    run: Run, share: Annotated[list[float], typer.Option(help="Budgets of the language model, e.g. 0 and 0.05.")],
+    outcome: Annotated[list[str], typer.Option(help="Kinds of events that count.")] = ["click", "buy", "like"],  # noqa: B006
+    hours: Annotated[float, typer.Option(help="How long after a page they count.")] = 24.0, store: StoreURL = None,
+) -> None:  # fmt: skip
+    """What other budgets of the language model would have earned, from pages that were shown by lot (`explore`)."""
+    from corella.ranking.io import load_ranking
+    from corella.runs.folder import RunFolder
+    from corella.serving.store.log import all_records, open_store
+    from corella.serving.trial.policy import value_of
+    from corella.serving.trial.wording import value_in_words
+    from corella.serving.versions.folder import Versions
+
+    opened = open_store(store or str(RunFolder(run).events))
+    records = all_records(opened)
+    opened.close()
+    known = Versions(run)
+    router = load_ranking(RunFolder(known.folder(known.serving)).model).router
+    for wanted in share:
+        found = value_of(records, router.threshold(wanted), outcome, hours)
+        _out.print(f"share {wanted:g}: {value_in_words(found)}", markup=False)
+
+
 @service.command()
 def retrain(run: Run, store: StoreURL = None) -> None:
     """Train a new version on the run's log and what its service was told, and let it serve unless it is worse. A

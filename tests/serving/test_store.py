@@ -150,7 +150,7 @@ def test_records_of_all_kinds_come_back(url: str) -> None:
     records = [
         Item("i1", "Heat", {"genres": ["Crime", "Action"]}, "https://x/i.png", available=False),
         ItemDeleted("i2"), Person("u9", "Somebody", {"age": "old"}), Undone("e1", "u9", "i1", "view", 1.0, 5),
-        Shown("u9", ["i1", "i3"], 0, [1.0, 0.5], "v3", "blend", "b", 7, "r1"),
+        Shown("u9", ["i1", "i3"], [0.9, 0.1], [0.5, 0.4], [0.6, 0.4], [0.1, 0.0], "v3", "blend", "b", 7, "r1"),
     ]  # fmt: skip
     store.append(records)
     assert store.since(cursor)[0] == records
@@ -163,7 +163,7 @@ def test_an_erased_user_leaves_nothing_but_a_digest(url: str) -> None:
     mine = [
         Event(name, "i", 1, 5, event_id=f"{name}-1"), Person(name, "A man"),
         Undone(f"{name}-1", name, "i", "like", 1.0, 5),
-        Shown(name, ["i"], 0, [1.0], "", "", "", 5, "r"),
+        Shown(name, ["i"], [1.0], [0.5], [0.5], [0.0], "", "", "", 5, "r"),
     ]  # fmt: skip
     store.append([A, *mine, B])
     assert store.of_user(name) == mine

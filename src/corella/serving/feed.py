@@ -26,6 +26,7 @@ from corella.serving.store.records import (
     StoreError,
     Undone,
 )  # fmt: skip
+from corella.serving.trial.tracker import Tracker
 
 _SYNC_SECONDS, _ADDED_SECONDS, _RETRY_SECONDS = 0.02, 2.0, 1.0
 _APPEND_SECONDS, _MOST_APPENDS = 5.0, 1000
@@ -56,7 +57,7 @@ class Feed:
 
     def __init__(
         self, store: Store, live: Live, popular: Popular, kinds: Mapping[str, EventKind], engine: Engine | None,
-        log_clock: bool, included: str = "",
+        log_clock: bool, included: str = "", tracker: Tracker | None = None,
     ) -> None:  # fmt: skip
         """Reads the whole store. `log_clock`: whether it is always the end of the training log; `included`: a cursor up
         to which the training data hold the events."""
@@ -64,6 +65,8 @@ class Feed:
         self.health = Health()
         self.on_health: Callable[[str], None] = lambda cause: None
         """Called with what is wrong, or that nothing is any more."""
+        self.tracker = tracker
+        """Of the experiment; None where there is none."""
         self._clock = live.last_time if log_clock else None
         self._cursor = ""
         self._reading, self._writing = (ThreadPoolExecutor(1, name) for name in ("store-read", "store-append"))
@@ -88,6 +91,8 @@ class Feed:
             for record in records:
                 if until is _END or not isinstance(record, Event | Undone):
                     self._take(record)
+                elif self.tracker is not None:
+                    self.tracker.take(record)
             more = len(records) == PAGE
 
     @property
@@ -136,6 +141,8 @@ class Feed:
 
     def _take(self, record: Record) -> None:
         live = self.live
+        if self.tracker is not None:
+            self.tracker.take(record)
         match record:
             case Event():
                 told = record if self._clock is None else replace(record, timestamp=self._clock)
@@ -177,6 +184,8 @@ class Feed:
     def _forget(self, names: Sequence[str]) -> None:
         for name in names:
             apply.erase(self.live, name)
+            if self.tracker is not None:
+                self.tracker.forget(name)
             if self.engine is not None:
                 self.engine.forget(name)
 

@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -30,7 +31,8 @@ from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
 from corella.serving.store.log import open_store
-from corella.serving.swap import Built, Retraining, Swapper
+from corella.serving.swap import Built, Companion, Retraining, Swapper
+from corella.serving.trial.impressions import Impressions
 from corella.serving.versions.folder import FIRST, Versions
 from corella.threads import usable_threads
 
@@ -63,6 +65,18 @@ def serve(run: Path, settings: ServingSettings, retrain_every: float | None = No
     app.state.context.versions = versions
     app.state.context.swap = swapper.choose
     app.state.beside.append(swapper)
+    experiment = settings.experiment
+    for name in {arm.version for arm in experiment.arms.values() if arm.version} if experiment is not None else set():
+        built = build(name)
+        beside = replace(app.state.context, service=built.service, version=built.version)
+        attach(beside)
+        app.state.context.beside[name] = beside
+        app.state.beside.append(Companion(built.service))
+    if experiment is not None or settings.impressions:
+        impressions = Impressions(lambda: app.state.context.service.feed)
+        app.state.beside.append(impressions)
+        for context in (app.state.context, *app.state.context.beside.values()):
+            context.impressions = impressions
     if retrain_every is not None:
         store = settings.store or str(RunFolder(run).events)
         app.state.beside.append(Retraining(run, store, retrain_every))

@@ -33,6 +33,7 @@ from corella.serving.state.live import HistoryEntry, Live
 from corella.serving.state.popular import Popular, Window
 from corella.serving.state.search import Search
 from corella.serving.store.log import Store
+from corella.serving.trial.tracker import Tracker
 
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -91,10 +92,11 @@ class Service:
     ) -> None:
         """`engine` None: the conventional model alone. Reads the whole store; `included`: see `Feed`."""
         self.model, self.engine, self.settings = model, engine, settings
+        tracker = None if settings.experiment is None else Tracker(settings.experiment)
         kinds = kinds_of(model.dataset.config, settings.events)
         self.live = Live(model.dataset, settings.repeats)
         self.popular = Popular(self.live.dataset, kinds["like"].weight)
-        self.feed = Feed(store, self.live, self.popular, kinds, engine, settings.clock == "log", included)
+        self.feed = Feed(store, self.live, self.popular, kinds, engine, settings.clock == "log", included, tracker)
         self.filters = Filters(self.live.dataset, list(self.live.catalogue.fields))
         self.search = Search(self.live.dataset.items["text"].to_list())
         self._ordinary = [Described(text) for text in ordinary_texts(self.live.dataset.items["text"].to_list())]

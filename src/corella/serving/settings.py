@@ -9,6 +9,7 @@ from pydantic import Field
 from corella.config import Section
 from corella.config.loading import given_settings, validated
 from corella.serving.kinds import EventKind
+from corella.serving.trial.settings import Experiment
 
 MOST = 10_000
 """Longest list of a request: what is behind a wrong entry, or this, is not looked at."""
@@ -20,7 +21,7 @@ class ServingSettings(Section):
     advanced: ClassVar = frozenset({
         "max_deadline_ms", "prefix_cache_mib", "batch_tokens", "batch_wait_ms", "llm_threads", "load_seconds",
         "llm_model", "llm_key_variable", "max_candidates", "max_history", "max_body_bytes", "max_text",
-        "body_seconds", "requests_per_second", "events", "repeats",
+        "body_seconds", "requests_per_second", "events", "repeats", "impressions", "explore",
         "overload_ms",
     })  # fmt: skip
 
@@ -64,6 +65,13 @@ class ServingSettings(Section):
     `{share: {label: true, weight: 2}}`."""
     repeats: Literal["last", "first"] = "last"
     """Which of a user's answers to an item counts (all of them, where `data.duplicates` is `keep`)."""
+    experiment: Experiment | None = None
+    """Arms side by side, see docs/experiments.md. Unset: everybody gets the same."""
+    impressions: bool = False
+    """Whether pages of recommendations are kept: who was shown what, in which order. An experiment keeps them anyway."""
+    explore: float = Field(default=0.0, ge=0, le=0.5)
+    """Chance that a page's first item is drawn by lot from the page. From such pages `corella off-policy` tells what
+    other budgets would have earned."""
     image: str | None = None
     """Address of an item's picture, with {item_id} in it; items that were put may have their own."""
     link: str | None = None

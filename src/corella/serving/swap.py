@@ -119,6 +119,24 @@ async def _retire(old: Context) -> None:
     await asyncio.to_thread(old.service.close)
 
 
+class Companion:
+    """A service of another version, which runs as long as the application does."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def start(self) -> None:
+        """Start its language model."""
+        if self._service.engine is not None:
+            await self._service.engine.start()
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._service.engine is not None:
+            await self._service.engine.stop()
+        self._service.close()
+
+
 class Retraining:
     """Retrains in a process of its own, again and again; the watch finds a version that passes."""
 

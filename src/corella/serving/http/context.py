@@ -9,6 +9,7 @@ from corella.serving.http.metrics import Metrics
 from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.http.traffic import Traffic
 from corella.serving.service import Service
+from corella.serving.trial.impressions import Impressions
 from corella.serving.versions.folder import Versions
 
 
@@ -33,6 +34,10 @@ class Context:
     """Of the run; None where there is no run to take another model from."""
     swap: Callable[[str], Awaitable[None]] | None = None
     """Puts another version in service."""
+    beside: dict[str, "Context"] = field(default_factory=dict)
+    """Versions that arms of an experiment get, by their name."""
+    impressions: Impressions | None = None
+    """Where pages that are shown are kept; None where they are not."""
     at_work: int = 0
     """Requests that have begun and not ended."""
 

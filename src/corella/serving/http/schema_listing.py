@@ -134,6 +134,7 @@ class Recommended(BaseModel):
     share_routed: float
     milliseconds: Timing
     version: str = Field(description="Of the model that answered.")
+    arm: str = Field(default="", description="Of the experiment that runs; empty where none does, or without user_id.")
 
 
 class ItemCard(BaseModel):

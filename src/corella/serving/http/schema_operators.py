@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from corella.serving.http.traffic import Summary
+from corella.serving.trial.tracker import Standing
 from corella.serving.versions.folder import Version
 
 
@@ -41,6 +42,14 @@ class TrafficNow(BaseModel):
     lag: float = Field(description="Of the event loop, in seconds.")
     version: str = Field(description="Of the model in service.")
     problems: list[Problem]
+
+
+class ExperimentNow(BaseModel):
+    """The experiment that runs."""
+
+    standing: Standing | None = Field(description="Empty where none runs.")
+    said: str = Field(description="In words.")
+    lost: int = Field(description="Pages that the store did not take.")
 
 
 class VersionList(BaseModel):

@@ -52,6 +52,20 @@ class Store(Protocol):
         ...
 
 
+def all_records(store: Store) -> list[Record]:
+    """All that a store holds, in order. Raises `UserError` where it cannot be read."""
+    found: list[Record] = []
+    cursor, more = "", True
+    try:
+        while more:
+            records, cursor = store.since(cursor)
+            found += records
+            more = len(records) == PAGE
+    except StoreError as error:
+        raise UserError(f"the store cannot be read: {error}") from None
+    return found
+
+
 def keyed_digest(secret: str, user_id: str) -> str:
     """See `Store.digest`."""
     return hmac.new(secret.encode(), user_id.encode(), hashlib.sha256).hexdigest()

@@ -92,11 +92,15 @@ class Shown:
     user_id: str
     """Empty for somebody without an id."""
     items: list[str]
-    """In the order shown."""
-    first: int
-    """Place of the first of them, from 0."""
+    """In the order shown; so the lists below."""
     propensity: list[float]
-    """The chance that each was shown at its place by the policy in force."""
+    """The chance that each stood first, by the policy in force; empty for a page behind the first."""
+    crm: list[float]
+    """The conventional model's probability of each."""
+    final: list[float]
+    """The probability that it was ranked by."""
+    priority: list[float]
+    """The router's."""
     version: str
     """Of the model."""
     experiment: str

@@ -1,13 +1,15 @@
 """What operators and machines ask for."""
 
 import asyncio
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from corella.serving.http.access import ADMIN, READ, Shared
-from corella.serving.http.schema_operators import Curve, Problem, Readiness, TrafficNow, VersionList
+from corella.serving.http.schema_operators import Curve, ExperimentNow, Problem, Readiness, TrafficNow, VersionList
+from corella.serving.trial.wording import in_words
 from corella.serving.versions.folder import FIRST, Version
 
 router = APIRouter()
@@ -37,6 +39,18 @@ async def traffic(context: Shared) -> TrafficNow:
         trust=trust, store=not context.service.feed.health.cause, lag=context.lag.seconds, version=context.version,
         problems=problems,
     )  # fmt: skip
+
+
+@router.get("/v1/experiment", dependencies=READ, summary="How the experiment stands")
+async def experiment(context: Shared) -> ExperimentNow:
+    """Users and successes of each arm, and intervals that hold however often one looks."""
+    await context.service.feed.sync()
+    tracker = context.service.feed.tracker
+    if tracker is None:
+        return ExperimentNow(standing=None, said="No experiment runs.", lost=0)
+    standing = await asyncio.to_thread(tracker.standing, int(time.time()))
+    lost = 0 if context.impressions is None else context.impressions.lost
+    return ExperimentNow(standing=standing, said=in_words(standing), lost=lost)
 
 
 @router.get("/v1/versions", dependencies=READ, summary="Versions of the model")

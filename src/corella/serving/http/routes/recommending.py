@@ -37,6 +37,7 @@ from corella.serving.http.schema_listing import (
     SimilarRequest,
     Why,
 )  # fmt: skip
+from corella.serving.http.shown import Page, drawn, in_its_arm, keep_page
 from corella.serving.listing import Cap, Wishes, arranged
 from corella.serving.reasons import aspects, liked_parts, sentence
 from corella.serving.service import Asker
@@ -167,6 +168,7 @@ async def _wait_for(request: Request, context: Context, units: float) -> None:
 
 async def _recommended(asking: RecommendRequest, context: Context) -> Recommended:
     began = time.monotonic()
+    asking, context, arm = in_its_arm(asking, context)
     service, catalogue = context.service, context.service.live.catalogue
     deadline = deadline_of(context, asking, began)
     who = asker_of(context, asking)
@@ -185,7 +187,8 @@ async def _recommended(asking: RecommendRequest, context: Context) -> Recommende
         return Recommended(items=[], more=False, by=by, share_routed=0.0, milliseconds=nothing, version=context.version)
     score = await scored(context, asking, items, began, deadline)
     order = arranged(items, score.probability, await _wishes(asking, context, items))
-    page = order[asking.offset : last]
+    page, chance = drawn(order[asking.offset : last], context, by_lot=not (asking.offset or asking.pins))
+    keep_page(context, asking.user_id, arm, Page([items[n] for n in page], page, chance, score))
     rows = scored_items(context, score, items, page)
     reasons: list[Why | None] = [None] * len(rows)
     if asking.explain:
@@ -201,7 +204,7 @@ async def _recommended(asking: RecommendRequest, context: Context) -> Recommende
         )
     return Recommended.model_construct(
         items=listed, more=len(order) > last, by=by, share_routed=float(score.routed.mean()),
-        milliseconds=timing(score, began, deadline), version=context.version,
+        milliseconds=timing(score, began, deadline), version=context.version, arm=arm,
     )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Experiments in service: arms, what was shown, what came of it, and what another policy would have earned."""
