@@ -71,7 +71,7 @@ def test_the_wheel_alone_prepares_trains_scores_and_loads(
 ) -> None:
     assert (site / "corella" / "py.typed").is_file()
     assert (site / "corella" / "report" / "page.css").is_file()
-    assert (site / "corella" / "serving" / "page" / "index.html").is_file()
+    assert (site / "corella" / "serving" / "http" / "page" / "index.html").is_file()
     packages = sysconfig.get_paths()["purelib"]
     # -S: no .pth file may bring the source folder back.
     code = f"import sys; sys.path[1:1] = [{str(site)!r}]; import sitecustomize; sys.path.append({packages!r})\n{WORK}"

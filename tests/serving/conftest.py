@@ -17,7 +17,7 @@ from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
 from corella.serving.store.log import open_store
 
-CURVE = [CurvePoint(share=0.0, auc=0.7), CurvePoint(share=1.0, auc=0.75)]
+CURVE = [CurvePoint(share=share, auc=auc, low=auc - 0.02, high=auc + 0.02) for share, auc in ((0.0, 0.7), (1.0, 0.75))]
 
 
 Serve = Callable[..., TestClient]

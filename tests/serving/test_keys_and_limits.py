@@ -41,8 +41,8 @@ def test_mistakes_with_keys(tmp_path: Path) -> None:
     make_key(path, "shop", "read")
     with pytest.raises(UserError, match="a key named 'shop' already"):
         make_key(path, "shop", "write")
-    with pytest.raises(UserError, match="no scope 'admin'"):
-        make_key(path, "x", "admin")
+    with pytest.raises(UserError, match="no scope 'root'"):
+        make_key(path, "x", "root")
     for broken in ("[]", "{}", '[{"name": "x"}]', '[{"name": "x", "scope": "read", "sha256": "abc"}]'):
         path.write_text(broken)
         with pytest.raises(UserError, match="make-key"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -224,12 +224,13 @@ def describe(kind: type[Section] = Config, prefix: str = "", advanced: bool = Fa
         inner = _models(field.annotation)
         rare = advanced or name in kind.advanced
         if field.description or not inner:
-            default = field.get_default(call_default_factory=True)
+            default = "needed" if field.is_required() else field.get_default(call_default_factory=True)
             text = "" if isinstance(default, Section) else yaml.safe_dump(default, default_flow_style=True)
             said = " ".join((field.description or "").split())
             found.append(Setting(prefix + name, text.removesuffix("...\n").strip(), said, rare))
         for section in inner:
             if section not in seen:
                 seen.add(section)
-                found += describe(section, f"{prefix}{name}.", rare)
+                key = "NAME." if get_origin(field.annotation) is dict else ""  # a section for each name
+                found += describe(section, f"{prefix}{name}.{key}", rare)
     return found

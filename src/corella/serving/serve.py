@@ -189,4 +189,4 @@ def read_curve(run: Path, problems: dict[str, str] | None = None) -> list[CurveP
         return []
     ours = (ranking.final.policy, ranking.final.combine)
     points = [point for point in ranking.curves.get(ranking.main_crm, []) if (point.policy, point.combine) == ours]
-    return [CurvePoint(share=point.share, auc=point.auc) for point in points]
+    return [CurvePoint(share=p.share, auc=p.auc, low=p.auc_low, high=p.auc_high) for p in points]

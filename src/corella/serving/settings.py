@@ -22,6 +22,7 @@ class ServingSettings(Section):
         "max_deadline_ms", "prefix_cache_mib", "batch_tokens", "batch_wait_ms", "llm_threads", "load_seconds",
         "llm_model", "llm_key_variable", "max_candidates", "max_history", "max_body_bytes", "max_text",
         "body_seconds", "requests_per_second", "events", "repeats", "impressions", "explore",
+        "experiment", "image", "link",
         "overload_ms",
     })  # fmt: skip
 
@@ -66,9 +67,9 @@ class ServingSettings(Section):
     repeats: Literal["last", "first"] = "last"
     """Which of a user's answers to an item counts (all of them, where `data.duplicates` is `keep`)."""
     experiment: Experiment | None = None
-    """Arms side by side, see docs/experiments.md. Unset: everybody gets the same."""
+    """Arms side by side, see docs/live-experiments.md. Unset: everybody gets the same."""
     impressions: bool = False
-    """Whether pages of recommendations are kept: who was shown what, in which order. An experiment keeps them anyway."""
+    """Whether pages of recommendations are kept: who was shown what. An experiment keeps them anyway."""
     explore: float = Field(default=0.0, ge=0, le=0.5)
     """Chance that a page's first item is drawn by lot from the page. From such pages `corella off-policy` tells what
     other budgets would have earned."""

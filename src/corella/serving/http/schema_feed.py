@@ -110,6 +110,20 @@ class HeldItem(BaseModel):
     likes: int
 
 
+class ItemField(BaseModel):
+    """A column of the training data's items."""
+
+    field: str
+    several: bool = Field(description="Whether an item has several values.")
+    values: list[str] = Field(description="The commonest ones, at most forty.")
+
+
+class ItemFields(BaseModel):
+    """What items can be filtered by."""
+
+    fields: list[ItemField]
+
+
 class Stored(BaseModel):
     """What a write did."""
 

@@ -14,6 +14,8 @@ class CurvePoint(BaseModel):
 
     share: float = Field(description="Of the items that are sent to it, 0 to 1.")
     auc: float = Field(description="On test rows.")
+    low: float = Field(description="Of its 95 % interval.")
+    high: float
 
 
 class Curve(BaseModel):
@@ -21,6 +23,7 @@ class Curve(BaseModel):
 
     share: float = Field(description="In force now, 0 to 1.")
     deadline_ms: float
+    max_deadline_ms: float = Field(description="The longest that a request may choose.")
     milliseconds_per_item: float = Field(description="Of the language model, for a new item, where training ran.")
     curve: list[CurvePoint] = Field(description="Empty where the run was not evaluated.")
 

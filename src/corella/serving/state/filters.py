@@ -75,6 +75,16 @@ class Filters:
             if bounds and not self._numbers(one.field).is_not_null().any():
                 raise UserError(f"filters: '{one.field}' holds no numbers to compare")
 
+    def values(self, field: str, most: int = 40) -> list[str]:
+        """The commonest values of a field, in the order of the alphabet; none where nearly every item has its own."""
+        column = self._items[field]
+        several = isinstance(column.dtype, pl.List)
+        flat = column.drop_nulls().explode() if several else column
+        counts = flat.drop_nulls().cast(pl.String).value_counts(sort=True)
+        if not several and 2 * counts.height > len(column):
+            return []
+        return sorted(counts[field].head(most).to_list())
+
     def mask(self, conditions: Sequence[Condition], count: int, put: Sequence[tuple[int, Item]]) -> Bools:
         """By item code, of `count`: whether all conditions hold. `put`: codes and items that the training data do not
         have, or have otherwise."""

@@ -6,10 +6,10 @@ const key = {
   set value(text) { sessionStorage.setItem("corella-key", text); },
 };
 
-async function call(path, body) {
+async function call(path, body, method = body === undefined ? "GET" : "POST") {
   const headers = { "content-type": "application/json" };
   if (key.value) headers.authorization = "Bearer " + key.value;
-  const answer = await fetch(path, body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) });
+  const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   const found = await answer.json();
   if (answer.status === 401) document.getElementById("key-form").hidden = false;
   if (!answer.ok) throw new Error(found.error + (found.details?.length ? ": " + found.details.map((d) => d.where.join(".") + " " + d.what).join("; ") : ""));

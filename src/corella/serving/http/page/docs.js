@@ -21,14 +21,16 @@ function fields(list) {
 }
 
 function operation(path, method, about) {
-  const body = about.requestBody?.content["application/json"].schema;
+  const content = about.requestBody?.content || {};
+  const body = content["application/json"]?.schema;
+  const lines = content["application/x-ndjson"] ? element("p", {}, "Body: NDJSON, an object a line") : null;
   const answers = Object.entries(about.responses).map(([code, r]) => {
     const shape = r.content?.["application/json"]?.schema;
     return element("li", {}, element("b", {}, code), " " + r.description + " ", shape ? kind(shape) : "");
   });
   const given = (about.parameters || []).map((p) => ({ name: p.name, required: p.required, schema: p.schema, text: p.in }));
   return element("section", { class: "panel" }, element("h2", {}, `${method.toUpperCase()} ${path}`), element("p", {}, about.summary || ""),
-    element("p", { class: "quiet" }, about.description || ""), fields(given), body ? element("p", {}, "Body: ", kind(body)) : null, element("ul", { class: "quiet" }, ...answers));
+    element("p", { class: "quiet" }, about.description || ""), fields(given), body ? element("p", {}, "Body: ", kind(body)) : lines, element("ul", { class: "quiet" }, ...answers));
 }
 
 async function start() {

@@ -1,5 +1,6 @@
 """The catalogue: items are put, changed, deleted while the service runs."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -14,7 +15,16 @@ from corella.serving.http.context import Context
 from corella.serving.http.lines import NDJSON, lines_of
 from corella.serving.http.routes.events import LINES_A_UNIT, refuse, said
 from corella.serving.http.schema import Identifier
-from corella.serving.http.schema_feed import BulkItem, Deleted, HeldItem, Ingested, NewItem, Stored
+from corella.serving.http.schema_feed import (
+    BulkItem,
+    Deleted,
+    HeldItem,
+    Ingested,
+    ItemField,
+    ItemFields,
+    NewItem,
+    Stored,
+)
 from corella.serving.store.records import Item, ItemDeleted
 
 router = APIRouter()
@@ -35,6 +45,15 @@ async def export_items(context: Shared) -> StreamingResponse:
                 yield json.dumps({**vars(item), "fields": dict(item.fields)}).encode() + b"\n"
 
     return StreamingResponse(rows(), media_type="application/x-ndjson")
+
+
+@router.get("/v1/items/fields", dependencies=READ, summary="What items can be filtered by")
+async def item_fields(context: Shared) -> ItemFields:
+    """The fields of the training data's items, and their commonest values."""
+    filters, fields = context.service.filters, context.service.live.catalogue.fields
+    values = await asyncio.to_thread(lambda: [filters.values(name) for name in fields])
+    pairs = zip(fields.items(), values, strict=True)
+    return ItemFields(fields=[ItemField(field=name, several=several, values=known) for (name, several), known in pairs])
 
 
 @router.get("/v1/items/{item_id:path}", dependencies=READ, summary="An item")

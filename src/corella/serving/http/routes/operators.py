@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException, Path, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from corella.serving.http.access import ADMIN, READ, Shared
+from corella.serving.http.answers import longest
 from corella.serving.http.schema_operators import Curve, ExperimentNow, Problem, Readiness, TrafficNow, VersionList
 from corella.serving.trial.wording import in_words
 from corella.serving.versions.folder import FIRST, Version
@@ -23,7 +24,7 @@ async def curve(context: Shared) -> Curve:
     service = context.service
     share = service.model.share if service.settings.share is None else service.settings.share
     return Curve(
-        share=share, deadline_ms=service.settings.deadline_ms,
+        share=share, deadline_ms=service.settings.deadline_ms, max_deadline_ms=longest(context, float("inf")),
         milliseconds_per_item=service.model.facts.milliseconds_per_sample, curve=context.curve,
     )  # fmt: skip
 
