@@ -189,16 +189,20 @@ CURRENT: dict[str, subprocess.Popen[bytes]] = {}
 
 
 @contextmanager
-def server(arguments: argparse.Namespace, **settings: Any) -> Iterator[str]:
-    """A real server of the run in a process of its own; yields its address."""
+def server(arguments: argparse.Namespace, watched: Path | None = None, **settings: Any) -> Iterator[str]:
+    """A real server of the run in a process of its own; yields its address. `watched`: a file for the longest time that
+    its event loop is held."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         chosen = {"port": port, "clock": "log", "store": str(Path(folder) / "events.db"), **settings}
+        pairs = [f"{name}={value}" for name, value in chosen.items()]
         command = [sys.executable, "-m", "corella", "serve", str(arguments.run)]
-        for name, value in chosen.items():
-            command += ["--set", f"{name}={value}"]
+        command += [part for pair in pairs for part in ("--set", pair)]
+        if watched is not None:
+            script = Path(__file__).with_name("watched_server.py")
+            command = [sys.executable, str(script), str(arguments.run), str(watched), *pairs]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         address = f"http://127.0.0.1:{port}"
         CURRENT[address] = process

@@ -211,7 +211,8 @@ def test_nothing_serious_for_accessibility(browser: "playwright.Browser", start:
     }
     assert serious == {}
     small = page.evaluate(
-        "[...document.querySelectorAll('main button, main input, main select, main summary')].filter(e => e.offsetParent)"
+        "[...document.querySelectorAll('main button, main input, main select, main summary')]"
+        ".filter(e => e.offsetParent)"
         ".filter(e => e.getBoundingClientRect().height < 43.5).map(e => e.outerHTML.slice(0, 80))"
     )
     assert small == [] and not page.evaluate("document.documentElement.scrollWidth > innerWidth")

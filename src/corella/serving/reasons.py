@@ -11,7 +11,7 @@ from corella.retrieval.live import Reason
 
 Doubles = npt.NDArray[np.float64]
 
-_LEAST_SHARE, _LEAST_ADDS = 0.1, 0.05
+_LEAST_SHARE, _LEAST_ADDS = 0.02, 0.05
 """What is less is not worth a word: of a retrieval score, and in log-odds."""
 
 

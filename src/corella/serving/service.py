@@ -108,6 +108,12 @@ class Service:
         self._scoring.shutdown()
         self.feed.close()
 
+    async def warm(self) -> None:
+        """Answer once for nobody, so that the first caller does not wait for what is loaded at first use."""
+        nobody, some = Asker(None), self.live.catalogue.ids[:2]
+        await self.score(nobody, some, share=0.0)
+        await self.contributions(nobody, some)
+
     async def read(self, texts: Sequence[str]) -> None:
         """Read texts that a request describes, so that scoring finds them read."""
         if texts:

@@ -96,6 +96,7 @@ class Swapper:
                     if engine.ready:
                         break
                     await asyncio.sleep(0.1)
+            await built.service.warm()
             await built.service.feed.sync(5.0)
             self._app.state.context = new
             self._name = name

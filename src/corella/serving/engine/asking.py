@@ -47,11 +47,6 @@ class Candidates:
     k: int
     allowed: Allowed
 
-    @property
-    def size(self) -> int:
-        """What it costs, as tokens are counted."""
-        return len(self.liked)
-
 
 @dataclass(frozen=True, eq=False)
 class Similar:
@@ -61,11 +56,6 @@ class Similar:
     k: int
     allowed: Allowed
 
-    @property
-    def size(self) -> int:
-        """See `Candidates`."""
-        return 1
-
 
 @dataclass(frozen=True)
 class Because:
@@ -74,11 +64,6 @@ class Because:
     liked: list[str]
     """Oldest first."""
     items: list[str]
-
-    @property
-    def size(self) -> int:
-        """See `Candidates`."""
-        return len(self.liked) * len(self.items) // 100
 
 
 Question = Candidates | Similar | Because

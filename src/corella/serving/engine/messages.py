@@ -57,6 +57,8 @@ class Ready:
     """Seconds of a pass that reads next to nothing."""
     per_token: float
     """Seconds a token."""
+    retrieval: float = 0.0
+    """Seconds of a question to the retrieval."""
 
 
 @dataclass(frozen=True)

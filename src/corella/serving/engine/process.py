@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -36,7 +35,9 @@ from corella.serving.engine.messages import (
     unpack,
 )  # fmt: skip
 from corella.serving.engine.speed import Speed
+from corella.serving.engine.waiting import Waiting
 from corella.serving.engine.wanted import Wanted
+from corella.serving.engine.warming import read_in_slices
 from corella.serving.engine.worker import serve_language_model
 
 Floats = npt.NDArray[np.float32]
@@ -44,25 +45,9 @@ Ints = npt.NDArray[np.int64]
 
 _FAIR_SECONDS = 0.1
 """Answers to more hurried requests are no reason to trust less."""
-_SLICE = 128
-_MOST_WAITING, _MOST_BYTES = 256, 8 << 20
-"""Jobs that may be on the way to the process, and their bytes."""
-_RETRIEVAL_TOKENS = 32
-"""What a retrieval is counted as beside the liked items that it reads."""
 _SILENT_SECONDS = 30.0
 """How long after a deadline a process that says nothing is taken for hung, and killed."""
-_WARM_SECONDS = 10.0
 _PUT_AT_ONCE = 500
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A job that the process has not answered."""
-
-    future: asyncio.Future[Answer]
-    tokens: int
-    bytes: int
-    deadline: float
 
 
 class ProcessEngine:
@@ -76,6 +61,7 @@ class ProcessEngine:
         self._arguments = (wanted, cache_bytes, batch_tokens, wait, threads)
         self.retrieves = bool(wanted.retrieval)
         """See `Engine`."""
+        self._retrieval_seconds = 0.0
         self._new: dict[str, NewItem] = {}
         """What every process has to be told of."""
         self._process: BaseProcess | None = None
@@ -84,7 +70,7 @@ class ProcessEngine:
         """None until the process has loaded its model."""
         self._load_seconds, self._deaths = load_seconds, 0
         self._loading: asyncio.TimerHandle | None = None
-        self._waiting: dict[int, _Asked] = {}
+        self._waiting = Waiting()
         self._number = 0
         self._kept: OrderedDict[str, Ints] = OrderedDict()
         """The prefixes that the process probably keeps; as many as it says it does."""
@@ -117,8 +103,7 @@ class ProcessEngine:
         self._notice_silence()
         if self._speed is None:
             return 0.0
-        pending = sum(asked.tokens for asked in self._waiting.values())
-        return max(self._speed.room(seconds) - pending, 0.0)
+        return max(self._speed.room(seconds) - self._waiting.tokens, 0.0)
 
     def unread(self, user: str, prefix: Ints) -> int:
         """See `Engine`."""
@@ -131,17 +116,7 @@ class ProcessEngine:
         """One user at a time, and only while nobody waits for an answer."""
         busy = self._warming is not None and not self._warming.done()
         if user and self.ready and not busy and not self._waiting and self.unread(user, prefix):
-            self._warming = asyncio.get_running_loop().create_task(self._warm(user, prefix))
-
-    async def _warm(self, user: str, prefix: Ints) -> None:
-        """In slices, between which requests get their turn."""
-        none = np.zeros(0, dtype=np.int64)
-        known = len(prefix) - self.unread(user, prefix)
-        for end in [*range(known + _SLICE, len(prefix), _SLICE), len(prefix)]:
-            until = time.monotonic() + _WARM_SECONDS
-            (answer,) = await self.ask(user, [SharedPrompt(prefix[:end], [], none)], until)
-            if answer.logits is None:
-                return
+            self._warming = asyncio.get_running_loop().create_task(read_in_slices(self, user, prefix))
 
     async def start(self) -> None:
         """Start the process; it loads its model while the service already answers without it."""
@@ -208,9 +183,10 @@ class ProcessEngine:
 
     async def retrieve(self, question: Question, deadline: float) -> list[list[Reason]] | None:
         """See `Engine`."""
-        tokens = question.size + _RETRIEVAL_TOKENS
-        if not self.retrieves or self.room(deadline - time.monotonic()) < tokens:
+        self._notice_silence()
+        if not self.retrieves or self._speed is None or deadline - time.monotonic() < self._retrieval_seconds:
             return None
+        tokens = int(self._retrieval_seconds / self._speed.per_token)  # what others then have less room for
         self._number += 1
         message = pack(Asked(self._number, deadline, question))
         future = self._send(self._number, message, tokens, deadline)
@@ -234,16 +210,12 @@ class ProcessEngine:
 
     def _send(self, number: int, message: bytes, tokens: int, deadline: float) -> asyncio.Future[Answer]:
         """Hand a job over, or answer it at once: `overload` where too many wait, `fault` without a process."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        waiting = sum(asked.bytes for asked in self._waiting.values()) + len(message)
-        if self._connection is None:
-            future.set_result(Answer(None, "fault"))
-        elif len(self._waiting) >= _MOST_WAITING or waiting > _MOST_BYTES:
-            future.set_result(Answer(None, "overload"))
-        else:
-            self._waiting[number] = _Asked(future, tokens, len(message), deadline)
-            self._hand_over(message)
+        if self._connection is None or self._waiting.full(len(message)):
+            refused: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            refused.set_result(Answer(None, "fault" if self._connection is None else "overload"))
+            return refused
+        future = self._waiting.add(number, len(message), tokens, deadline)
+        self._hand_over(message)
         return future
 
     def _hand_over(self, message: bytes) -> None:
@@ -261,9 +233,7 @@ class ProcessEngine:
 
     def _notice_silence(self) -> None:
         """Kill a process that lives and says nothing: the end of its pipe then starts another."""
-        now = time.monotonic()
-        oldest = min((asked.deadline for asked in self._waiting.values()), default=now)
-        if now - oldest > _SILENT_SECONDS and self._process is not None:
+        if self._waiting.overdue(time.monotonic()) > _SILENT_SECONDS and self._process is not None:
             self._process.kill()
 
     def _give_up(self, process: BaseProcess) -> None:
@@ -304,6 +274,7 @@ class ProcessEngine:
         told = unpack(message)
         if isinstance(told, Ready):
             self._speed, self._backoff = Speed(told.fixed, told.per_token), 1.0
+            self._retrieval_seconds = told.retrieval
             if self._loading is not None:
                 self._loading.cancel()
             self._tell(list(self._new.values()))
@@ -317,9 +288,7 @@ class ProcessEngine:
                     self._speed.passed(told.read, told.seconds)
             if not isinstance(told, Late) and told.error:
                 self.on_fault(told.error)
-            future = self._waiting.pop(told.number).future
-            if not future.done():  # else nobody waits any more
-                future.set_result(answer_of(told))
+            self._waiting.answered(told.number, answer_of(told))
 
     def _close(self, reason: str) -> None:
         self._speed = None
@@ -330,7 +299,4 @@ class ProcessEngine:
             asyncio.get_running_loop().remove_reader(self._connection.fileno())
             self._sender.submit(self._connection.close)  # behind what is being sent
             self._connection = None
-        for asked in self._waiting.values():
-            if not asked.future.done():
-                asked.future.set_result(Answer(None, reason))
-        self._waiting.clear()
+        self._waiting.give_up(reason)

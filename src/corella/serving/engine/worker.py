@@ -63,7 +63,7 @@ def serve_language_model(
     torch.set_num_threads(threads)  # loading sets what the run's configuration says
     fixed, per_token = _measure(scorer)
     try:
-        connection.send_bytes(pack(Ready(fixed, per_token)))
+        connection.send_bytes(pack(Ready(fixed, per_token, _retrieval_seconds(retriever))))
         while True:
             received = _collect(connection, batch_tokens, wait)
             now = time.monotonic()
@@ -136,6 +136,18 @@ def _measure(scorer: PrefixScorer) -> tuple[float, float]:
     few, many = (min(_pass_seconds(scorer, tokens) for _ in range(_PASSES)) for tokens in (_FEW, _MANY))
     per_token = max((many - few) / (_MANY - _FEW), many / _MANY / 10)
     return max(few - _FEW * per_token, per_token), per_token
+
+
+def _retrieval_seconds(retriever: LiveRetrieval | None) -> float:
+    """Of the quickest of a few questions for candidates; 0 without a retrieval."""
+    if retriever is None:
+        return 0.0
+    liked, seconds = retriever.fitted.item_names[:20], []
+    for _ in range(_PASSES):
+        began = time.monotonic()
+        retriever.retrieve("", liked, liked, 100)
+        seconds.append(time.monotonic() - began)
+    return min(seconds)
 
 
 def _pass_seconds(scorer: PrefixScorer, tokens: int) -> float:

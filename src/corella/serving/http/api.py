@@ -106,6 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     engine = context.service.engine
     context.lag.start()
+    await context.service.warm()
     if engine is not None:
         await engine.start()
     for work in app.state.beside:
