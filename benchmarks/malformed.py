@@ -13,7 +13,8 @@ _PATHS = (
 )  # fmt: skip
 _FIELDS = (
     "user_id", "items", "share", "k", "candidates", "profile", "history", "deadline_ms", "item_id", "liked",
-    "timestamp", "rating", "kind", "event_id", "filters", "exclude", "pins", "boosts", "caps", "offset", "window", "text",
+    "timestamp", "rating", "kind", "event_id", "filters", "exclude", "pins", "boosts", "caps", "offset",
+    "window", "text",
 )  # fmt: skip
 _BODIES = (
     b"", b"{", b"null", b"[]", b'"\\ud800"', b"\xff\xfe\x00", b"[" * 20_000, b"1e999", b'{"\\ud800": 1}', b"0" * 5_000,
@@ -23,7 +24,8 @@ _BODIES = (
 )  # fmt: skip
 _URLS = (
     "/v1/items/search?q=" + "%00" * 10, "/v1/items/search?limit=-1", "/v1/items/search?limit=abc", "/v1/nothing",
-    "/v1/items/%00", "/v1/items/fields?x=1", "/v1/events/%ff", "/v1/versions/0", "/v1/versions/99", "/v1/experiment?a=b",
+    "/v1/items/%00", "/v1/items/fields?x=1", "/v1/events/%ff", "/v1/versions/0", "/v1/versions/99",
+    "/v1/experiment?a=b",
     "/v1/users/%2e%2e%2f%2e%2e%2fetc%2fpasswd/history", "/v1/users//history", "/%2e%2e/%2e%2e/etc/passwd",
     "/v1/users/%F0%28%8C%28/history?limit=99999999999999999999", "/v1/users/search?q=%ff", "/index.html%00.js",
     "/v1/items/search?q=" + "x" * 5000, "/..%5c..%5cwindows", "/v1/score", "/metrics/../v1/score",

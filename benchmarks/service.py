@@ -26,12 +26,12 @@ from corella.experiments import sequences
 from corella.files import read_json, write_json
 from corella.runs.folder import RunFolder
 from corella.serving.versions.folder import Version, Versions
-from serving import CURRENT, get, latency, malformed, people, post, server
+from serving import CURRENT, get, latency, malformed, people, post, server, wait_for_language_model
 
 TEXT = """\
-`crm_p99_ms`, `overload_*`: as on the page of serving. `events_lost`: of 10,000 acknowledged records of all kinds (likes,
-views, ratings, items put and deleted, users, events taken back), sent by eight at once when kill -9 comes, those that a
-new start does not know. `malformed_5xx`: answers of 500 and above to malformed requests. `loop_blocked_ms`: the longest
+`crm_p99_ms`, `overload_*`: as on the page of serving. `events_lost`: of 10,000 acknowledged records of all kinds
+(likes, views, ratings, items put and deleted, users, events taken back), sent by eight at once when kill -9 comes,
+those that a new start does not know. `malformed_5xx`: answers of 500 and above to malformed requests. `loop_blocked_ms`: the longest
 time that the event loop was held while 1,000 hostile requests came, the largest and oddest that the limits allow.
 `events_per_second`: lines of one NDJSON stream until all are acknowledged, into SQLite on a disk. `new_item_seconds`:
 from the answer to PUT until the item is recommended to a user who likes such texts, the worst of ten.
@@ -60,15 +60,14 @@ def hostile(arguments: argparse.Namespace) -> dict[str, Any]:
         "deep JSON": ("raw", b'{"a":' * 2000 + b"1" + b"}" * 2000),
         "a megabyte of brackets": ("raw", b"[" * 1_000_000),
         "a megabyte of wrong entries": ("raw", b'{"items": [' + b"1," * 500_000 + b"1]}"),
-        "10,000 pins to exclude": ("/v1/recommend", {"user_id": users[0], "exclude": [f"no {n}" for n in range(10_000)]}),
+        "10,000 to exclude": ("/v1/recommend", {"user_id": users[0], "exclude": [f"no {n}" for n in range(10_000)]}),
         "lines": ("/v1/events/bulk", b'{"user_id": "' + b"u" * 5000 + b'"}\n'),
     }  # fmt: skip
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "late"
         with server(arguments, watched=path, requests_per_second=1e6, overload_ms=60_000) as address:
-            get(address + "/readyz")
-            time.sleep(20)  # until the language model is loaded, which shares the processors
+            wait_for_language_model(address)  # loading, it shares the processors
             for what, (route, body) in bodies.items():
                 path.with_suffix(".reset").touch()
                 time.sleep(0.3)
@@ -177,7 +176,7 @@ def bulk(arguments: argparse.Namespace) -> dict[str, Any]:
         for n in range(arguments.lines)
     ]  # fmt: skip
     with server(arguments, requests_per_second=1e9, overload_ms=60_000) as address:
-        time.sleep(20)
+        wait_for_language_model(address)
         began = time.perf_counter()
         asked = urllib.request.Request(address + "/v1/events/bulk", "\n".join(lines).encode(), {})
         with urllib.request.urlopen(asked, timeout=600) as answer:
@@ -192,8 +191,7 @@ def new_items(arguments: argparse.Namespace) -> dict[str, Any]:
     users, _ = people(arguments)
     rows = []
     with server(arguments, requests_per_second=1e6) as address:
-        while not get(address + "/readyz")["language_model"]:
-            time.sleep(0.2)
+        wait_for_language_model(address)
         for n, user in enumerate(users[:10]):
             liked = [row for row in get(f"{address}/v1/users/{user}/history")["history"] if row["liked"]]
             item = get(f"{address}/v1/items/{liked[0]['item_id']}")

@@ -1,10 +1,11 @@
 """Times in every form that logs have them in: read rightly, or no time."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corella.data.times import date_text, read_time, read_times
@@ -71,3 +72,16 @@ def test_one_moment_written_in_any_way(seconds: int) -> None:
         compact,
     ):
         assert read_time(written) == pytest.approx(seconds, abs=1e-3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(-1e12, 1e12, allow_nan=False) | st.integers(-(10**11), 10**11)
+    | st.datetimes(datetime(1960, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat)
+    | st.sampled_from([9_999_999_999, 1e8, 20200913, 2020, "2020-09-13T12:47:33+05:30", "2020-02-30T00:00:00Z"])
+)  # fmt: skip
+def test_one_time_is_read_as_a_column_of_one(value: float | str) -> None:
+    near = (1e9, 1.1e9)
+    slow = read_times(pl.Series([value], strict=False), near).seconds[0]
+    found = read_time(value, near)
+    assert (found is None) == (slow is None) and (slow is None or found == pytest.approx(slow, abs=1e-5))

@@ -52,6 +52,8 @@ def test_reasons_of_all_items_sum_to_their_scores(tiny_retrieval: Retrieval) -> 
     code = live.knows[names[1]]
     assert sum(one.part for one in for_fitted) == pytest.approx(float(live._fitted_scores(liked)[code]), abs=1e-5)
     assert sum(one.part for one in for_new) == pytest.approx(float(live.scores(liked, ["new1"])[0]), abs=1e-5)
+    assert sum(one.share for one in for_fitted if one.part > 0) == pytest.approx(1)
+    assert live.because(liked, [names[1]], 2) == [for_fitted[:2]]
     parts = [one.part for one in for_fitted]
     assert parts == sorted(parts, reverse=True) and {one.item_id for one in for_fitted} == set(liked)
     assert any(one.item_id == "new0" and one.part != 0 for one in for_fitted)

@@ -144,7 +144,7 @@ def test_reasons_are_the_retrievals_and_the_trees_own(serve: Serve) -> None:
     engine.found = [[Reason("i07", 0.0)]]
 
     def because(item: str) -> list[list[Reason]]:
-        return [[Reason(liked[0], 0.6), Reason(liked[1], 0.2), Reason("i39", -0.1)]]
+        return [[Reason(liked[0], 0.6, 0.75), Reason(liked[1], 0.2, 0.25), Reason("i39", -0.1, -0.1)]]
 
     async def retrieve(question: Any, deadline: float) -> list[list[Reason]]:
         return because("") if type(question).__name__ == "Because" else [[Reason("i07", 0.0)]]

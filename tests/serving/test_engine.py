@@ -96,7 +96,7 @@ def test_jobs_survive_the_pipe() -> None:
         found,
         Forget("u"),
         Refused("swapped"),
-        Asked(1, 2.0, Because(["a"], ["b"])),
+        Asked(1, 2.0, Because(["a"], ["b"], 2)),
     ):
         assert unpack(pack(told)) == told
     for question in (Candidates("u", ["a"], ["b"], 5, _allowed(3, ["n"])), Similar("a", 5, _allowed(3, ["n"]))):
@@ -208,7 +208,7 @@ def test_retrieval_in_the_same_process(
         engine.put([NewItem("new", model.dataset.texts.vectors[model.item_codes[liked[-1]]])])
         found = await engine.retrieve(Candidates("u03", liked, seen, 5, _allowed(new=["new"])), _soon())
         assert "new" in _names(found)
-        told = await engine.retrieve(Because(liked, [wanted[0]]), _soon())
+        told = await engine.retrieve(Because(liked, [wanted[0]], 100), _soon())
         assert told is not None and {one.item_id for one in told[0]} == set(liked)
         assert "i00" not in _names(await engine.retrieve(Similar("i00", 5, _allowed(new=["new"])), _soon()))
 

@@ -4,6 +4,7 @@ A number may be seconds, milli-, micro- or nanoseconds, a year, or a date writte
 minutes behind it or without). Its size tells, and for what could be both a date and seconds the whole column tells.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +18,12 @@ _LONG_AGO = 1e8
 _NO_TIME = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _NINES = [float("9" * digits) for digits in range(4, 19) if digits != 9]
 """Written where a time is not known; nine of them are a second of the year 2001."""
+
+
+_TEN = _NINES.index(9_999_999_999.0)
+_ISO = re.compile(
+    r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3])(:[0-5]\d){2}(\.\d{1,6})?(Z|[+-]\d\d:\d\d)"
+)
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,19 @@ def read_time(value: float | str, near: tuple[float, float] | None = None) -> fl
     >>> read_time("2020-09-13T00:00:00Z"), read_time("soon")
     (1599955200.0, None)
     """
+    plain = _plain(value)
+    if plain is not None:
+        return plain
     found: float | None = read_times(pl.Series([value], strict=False), near).seconds[0]
     return found
+
+
+def _plain(value: float | str) -> float | None:
+    """The same for what can be nothing else: seconds of 1973 to 2286, or a whole ISO text with its zone. A service
+    reads thousands a second; a column of one is a hundred times slower."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value).timestamp() if _ISO.fullmatch(value) else 0.0
+    return float(value) if _LONG_AGO < value < _NINES[_TEN] else None
 
 
 def exact_seconds(times: pl.Series) -> pl.Series:

@@ -28,6 +28,8 @@ class Reason:
 
     item_id: str
     part: float
+    share: float = 0.0
+    """Of all that items of the history add; what others take away is not counted."""
 
 
 @dataclass
@@ -81,13 +83,14 @@ class LiveRetrieval:
         history, weights = self._fitted(_weights(liked, self.fitted.linear.strengths.recency))
         return np.asarray((weights @ self.fitted.linear.to_new[history]) @ vectors.T, dtype=np.float32)
 
-    def because(self, liked: Sequence[str], items: Sequence[str]) -> list[list[Reason]]:
-        """For each item what each liked item adds to its linear score, the largest first; nothing for items that nobody
-        knows. What new items add to new ones is not known."""
+    def because(self, liked: Sequence[str], items: Sequence[str], most: int | None = None) -> list[list[Reason]]:
+        """For each item what liked items add to its linear score, the largest first, `most` of them; nothing for items
+        that nobody knows. What new items add to new ones is not known."""
         found = []
         for item in items:
             parts = sorted(self._parts(liked, item).items(), key=lambda one: -one[1])
-            found.append([Reason(*one) for one in parts])
+            total = sum(part for _, part in parts if part > 0)
+            found.append([Reason(name, part, part / total if total else 0.0) for name, part in parts[:most]])
         return found
 
     def similar(

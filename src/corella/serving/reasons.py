@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +24,6 @@ class Aspect:
     adds: float
 
 
-@dataclass(frozen=True)
-class LikedPart:
-    """A liked item, and its share of all that liked items add."""
-
-    item_id: str
-    share: float
-
-
 _WORDS: tuple[tuple[str, str], ...] = (
     (r"text_own_.*", "how near its text is to what the user liked"),
     (r"text_others_.*", "how items with a text like it are liked"),
@@ -44,6 +37,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
 )
 
 
+@lru_cache(maxsize=4096)
 def words(feature: str) -> str:
     """What a feature looks at.
 
@@ -67,16 +61,12 @@ def aspects(names: Sequence[str], contributions: Doubles, most: int = 3) -> list
     return [Aspect(what, adds) for what, adds in best if abs(adds) >= _LEAST_ADDS]
 
 
-def liked_parts(reasons: Sequence[Reason], most: int = 2) -> list[LikedPart]:
-    """The liked items that add most, of all that liked items add (what they take away is not among it)."""
-    total = sum(one.part for one in reasons if one.part > 0)
-    if total <= 0:
-        return []
-    parts = [LikedPart(one.item_id, one.part / total) for one in reasons[:most] if one.part > 0]
-    return [one for one in parts if one.share >= _LEAST_SHARE]
+def liked_parts(reasons: Sequence[Reason]) -> list[Reason]:
+    """The liked items whose share is worth a word."""
+    return [one for one in reasons if one.share >= _LEAST_SHARE]
 
 
-def sentence(because: Sequence[LikedPart], looked_at: Sequence[Aspect], text: Callable[[str], str]) -> str:
+def sentence(because: Sequence[Reason], looked_at: Sequence[Aspect], text: Callable[[str], str]) -> str:
     """One sentence; `text`: of an item's id."""
     if because:
         return f"Because you liked {' and '.join(text(one.item_id) for one in because)}."

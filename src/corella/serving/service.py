@@ -5,6 +5,7 @@ threads of their own.
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ from corella.serving.trial.tracker import Tracker
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+_REASONS = 2
+"""Liked items that are told as a reason."""
 _TIE = 1e-6
 """How much all likes ever count beside what was done lately: only where that is equal."""
 
@@ -113,6 +116,7 @@ class Service:
         nobody, some = Asker(None), self.live.catalogue.ids[:2]
         await self.score(nobody, some, share=0.0)
         await self.contributions(nobody, some)
+        gc.freeze()  # what is there stays: looking through it again and again would hold everybody up
 
     async def read(self, texts: Sequence[str]) -> None:
         """Read texts that a request describes, so that scoring finds them read."""
@@ -184,7 +188,7 @@ class Service:
         liked = [item for item, label in self.answered(asker) if label == 1]
         if self.engine is None or not self.engine.retrieves or not liked or not items:
             return [[] for _ in items]
-        told = await self.engine.retrieve(Because(liked, list(items)), deadline)
+        told = await self.engine.retrieve(Because(liked, list(items), _REASONS), deadline)
         return told if told is not None and len(told) == len(items) else [[] for _ in items]
 
     async def score(
@@ -210,8 +214,8 @@ class Service:
         everything = [*items, *asked_too]
         scope, all_samples = self.live.scope(asker.user_id, everything, asker.profile, asker.history, self.feed.now)
         samples = all_samples.take(np.arange(len(items)))
-        model = request_view(self.model, scope)
         loop = asyncio.get_running_loop()
+        model = await loop.run_in_executor(self._scoring, request_view, self.model, scope)
         crm, priority, routed = await loop.run_in_executor(self._scoring, model.decide, samples, wanted)
         seconds = {"crm": time.monotonic() - began}
         z_llm, fallback = np.full(len(samples), np.nan, dtype=np.float32), [""] * len(samples)
@@ -248,9 +252,10 @@ class Service:
         """What the trees of the served models looked at: names of features, and what each adds to the log-odds of each
         item, float64 [items, features]; no names where there are no trees."""
         scope, samples = self.live.scope(asker.user_id, items, asker.profile, asker.history, self.feed.now)
-        base = request_view(self.model, scope).base
+        loop = asyncio.get_running_loop()
+        base = (await loop.run_in_executor(self._scoring, request_view, self.model, scope)).base
         if base.ensemble is None:
             return [], np.zeros((len(items), 0))
         names = feature_names(base.encoder, self.model.dataset.count_names, self.model.dataset.text_names)
         compute = partial(base.ensemble.trees.contributions, base.encoder, samples)
-        return names, await asyncio.get_running_loop().run_in_executor(self._scoring, compute)
+        return names, await loop.run_in_executor(self._scoring, compute)

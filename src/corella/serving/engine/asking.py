@@ -64,6 +64,8 @@ class Because:
     liked: list[str]
     """Oldest first."""
     items: list[str]
+    most: int
+    """How many liked items of each; those that add most."""
 
 
 Question = Candidates | Similar | Because

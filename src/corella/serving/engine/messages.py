@@ -142,7 +142,7 @@ def pack(message: Message) -> bytes:
             head = {"ids": [item.item_id for item in items]}
             numbers = np.concatenate([np.zeros(0, np.float32), *(item.vector for item in items)]).tobytes()
         case Found(number, error, found):
-            rows = [[(one.item_id, one.part) for one in row] for row in found]
+            rows = [[(one.item_id, one.part, one.share) for one in row] for row in found]
             head = {"number": number, "error": error, "found": rows}
         case _:
             head = dict(vars(message))

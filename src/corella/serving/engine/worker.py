@@ -120,7 +120,7 @@ def _retrieve(connection: Connection, retriever: LiveRetrieval | None, asked: As
 
 def _found(retriever: LiveRetrieval, question: Question) -> list[list[Reason]]:
     if isinstance(question, Because):
-        return retriever.because(question.liked, question.items)
+        return retriever.because(question.liked, question.items, question.most)
     allowed = question.allowed
     if isinstance(question, Candidates):
         items = retriever.retrieve(
