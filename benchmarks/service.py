@@ -26,19 +26,22 @@ from corella.experiments import sequences
 from corella.files import read_json, write_json
 from corella.runs.folder import RunFolder
 from corella.serving.versions.folder import Version, Versions
+from service_memory import memory
 from serving import CURRENT, get, latency, malformed, people, post, server, wait_for_language_model
 
 TEXT = """\
 `crm_p99_ms`, `overload_*`: as on the page of serving. `events_lost`: of 10,000 acknowledged records of all kinds
 (likes, views, ratings, items put and deleted, users, events taken back), sent by eight at once when kill -9 comes,
-those that a new start does not know. `malformed_5xx`: answers of 500 and above to malformed requests. `loop_blocked_ms`: the longest
-time that the event loop was held while 1,000 hostile requests came, the largest and oddest that the limits allow.
-`events_per_second`: lines of one NDJSON stream until all are acknowledged, into SQLite on a disk. `new_item_seconds`:
-from the answer to PUT until the item is recommended to a user who likes such texts, the worst of ten.
-`swap_dropped_requests`: of 5,000 requests under load, during which two versions take turns, those not answered with
-200. `erased_traces`: files of run and store that hold the id of an erased user. `aa_false_alarms`: share of 1,000
-simulated A/A tests, watched after each of 10,000 outcomes, that ever alarm; `ab_power`: share of 400 simulated
-experiments with +2 % relative (rate .3) that are found by the promised number of users."""
+those that a new start does not know. `malformed_5xx`: answers of 500 and above to malformed requests.
+`loop_blocked_ms`: the longest time that the event loop was held while 1,000 hostile requests came, the largest and
+oddest that the limits allow. `events_per_second`: lines of one NDJSON stream until all are acknowledged, into SQLite
+on a disk. `new_item_seconds`: from the answer to PUT until the item is recommended to a user who likes such texts,
+the worst of ten. `swap_dropped_requests`: of 5,000 requests under load, during which two versions take turns, those
+not answered with 200. `erased_traces`: files of run and store that hold the id of an erased user. `aa_false_alarms`:
+share of 1,000 simulated A/A tests, watched after each of 10,000 outcomes, that ever alarm; `ab_power`: share of 400
+simulated experiments with +2 % relative (rate .3) that are found by the promised number of users. `memory_gib`:
+service and language model's process together, 100,000 items, 1,000,000 events of 100,000 users told since the
+training."""
 
 
 def hostile(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -291,7 +294,7 @@ def experiments(arguments: argparse.Namespace) -> dict[str, Any]:
 
 PARTS = {
     "latency": latency, "kill": kill, "malformed": malformed, "hostile": hostile, "bulk": bulk, "new_items": new_items,
-    "swap": swap, "erase": erase, "experiments": experiments,
+    "swap": swap, "erase": erase, "experiments": experiments, "memory": memory,
 }  # fmt: skip
 
 

@@ -61,8 +61,10 @@ def export(
 ) -> None:
     """Write one folder that serves elsewhere, LoRA merged into the language model; an earlier export is replaced."""
     from corella.serving.export import export
+    from corella.serving.versions.folder import Versions
 
-    export(run, folder)
+    known = Versions(run)
+    export(known.folder(known.serving), folder)
     _out.print(f"{folder}: corella serve {folder}", markup=False)
 
 

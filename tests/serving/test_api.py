@@ -324,6 +324,7 @@ def test_without_a_key_the_body_is_not_read_and_tries_are_counted(serve: Serve) 
     client = serve(keys=[Key("shop", "read", _hash("r"))], requests_per_second=0.001)
     said = [client.post("/v1/score", content="{no json").status_code for _ in range(2)]
     assert said == [401, 429]
+    assert 'corella_requests_total{path="none",status="401"} 1.0' in client.get("/metrics").text
     body = {"user_id": "u03", "items": ["i01"]}
     assert client.post("/v1/score", json=body, headers={"Authorization": "Bearer r"}).status_code == 200
     assert client.get("/healthz").status_code == 200

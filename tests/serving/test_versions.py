@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 from spoken_for import SpokenFor
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
+from corella.cli import app
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.ranking.io import save_ranking
@@ -18,7 +20,7 @@ from corella.ranking.model import FittedRanking
 from corella.runs.folder import RunFolder
 from corella.serving import swap as swap_module
 from corella.serving.http.api import attach, create_app
-from corella.serving.http.keys import KeyRing
+from corella.serving.http.keys import KeyRing, read_keys
 from corella.serving.serve import build_service, version_of
 from corella.serving.settings import ServingSettings
 from corella.serving.store.log import Store, open_store
@@ -161,11 +163,11 @@ def test_a_swap_drops_no_request(
         service.engine = SpokenFor()
         return Built(service, version_of(run, name))
 
-    app = create_app(build("1").service, KeyRing(None), [], version_of(run))
-    swapper = Swapper(app, run, build, attach)
-    app.state.context.versions, app.state.context.swap = versions, swapper.choose
-    app.state.beside.append(swapper)
-    with TestClient(app, base_url="http://localhost") as client:
+    served = create_app(build("1").service, KeyRing(None), [], version_of(run))
+    swapper = Swapper(served, run, build, attach)
+    served.state.context.versions, served.state.context.swap = versions, swapper.choose
+    served.state.beside.append(swapper)
+    with TestClient(served, base_url="http://localhost") as client:
         answers: list[tuple[int, str]] = []
         done = threading.Event()
 
@@ -195,3 +197,35 @@ def test_a_swap_drops_no_request(
     assert {status for status, _ in answers} == {200}
     named = [version.split("-")[1] for _, version in answers]
     assert set(named) == {"1", "2"} and named[-1] == "1"
+
+
+def test_the_commands(run: Path, store: Store, tiny_dataset: Dataset, tmp_path: Path) -> None:
+    """From events to a version that serves, and back."""
+
+    def call(*words: str) -> str:
+        found = CliRunner().invoke(app, list(words))
+        if found.exception is not None and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        return " ".join(found.output.split())
+
+    with pytest.raises(UserError, match="nothing was told to its service"):
+        call("retrain", str(run))
+    store.append(_events(tiny_dataset))
+    assert call("export-events", str(run), str(tmp_path / "events.csv")).startswith("120 events written to")
+    said = call("retrain", str(run))
+    assert "version 2, 20" in said and ("it serves now" in said or "that is worse" in said)
+    listed = call("versions", str(run))
+    assert "version 1: the run itself" in listed and "version 2" in listed
+    assert call("rollback", str(run), "--to", "2") == "version 2 serves"
+    assert call("rollback", str(run)) == "version 1 serves"
+    with pytest.raises(UserError, match="there is none before it"):
+        call("rollback", str(run))
+    with pytest.raises(UserError, match="no page was shown by lot"):
+        call("off-policy", str(run), "--share", "0")
+    with pytest.raises(UserError, match="'soon' is no time"):
+        call("serve", str(run), "--retrain-every", "soon")
+    keys = tmp_path / "keys.json"
+    for name in ("shop", "page"):
+        assert len(call("make-key", str(keys), "--name", name, "--scope", "write", "--weight", "0")) > 30
+    call("revoke-key", str(keys), "--name", "page")
+    assert [(key.name, key.weight) for key in read_keys(keys)] == [("shop", 0.0)]

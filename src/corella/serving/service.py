@@ -1,7 +1,7 @@
 """One request from start to end: conventional scores, the router, the language model while there is time, an answer.
 
-State is read and changed on the event loop's thread only, so nothing needs a lock; models, texts and the store have
-threads of their own.
+State is read and changed on the event loop's thread only, so nothing needs a lock; large requests, texts and the store
+have threads of their own.
 """
 
 import asyncio
@@ -39,6 +39,8 @@ from corella.serving.trial.tracker import Tracker
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+_FEW = 128
+"""Items that are scored on the event loop's thread."""
 _REASONS = 2
 """Liked items that are told as a reason."""
 _TIE = 1e-6
@@ -104,7 +106,7 @@ class Service:
         self.search = Search(self.live.dataset.items["text"].to_list())
         self._ordinary = [Described(text) for text in ordinary_texts(self.live.dataset.items["text"].to_list())]
         self._scoring = ThreadPoolExecutor(1, "score")
-        """Models run beside the event loop, one request at a time."""
+        """Large requests are scored beside the event loop, one at a time."""
 
     def close(self) -> None:
         """Close the store."""
@@ -214,9 +216,13 @@ class Service:
         everything = [*items, *asked_too]
         scope, all_samples = self.live.scope(asker.user_id, everything, asker.profile, asker.history, self.feed.now)
         samples = all_samples.take(np.arange(len(items)))
-        loop = asyncio.get_running_loop()
-        model = await loop.run_in_executor(self._scoring, request_view, self.model, scope)
-        crm, priority, routed = await loop.run_in_executor(self._scoring, model.decide, samples, wanted)
+        if len(items) <= _FEW and not foreign.any():  # some milliseconds: changing threads would take as long
+            model = request_view(self.model, scope)
+            crm, priority, routed = model.decide(samples, wanted)
+        else:
+            loop = asyncio.get_running_loop()
+            model = await loop.run_in_executor(self._scoring, request_view, self.model, scope)
+            crm, priority, routed = await loop.run_in_executor(self._scoring, model.decide, samples, wanted)
         seconds = {"crm": time.monotonic() - began}
         z_llm, fallback = np.full(len(samples), np.nan, dtype=np.float32), [""] * len(samples)
         if routed.any():

@@ -95,7 +95,9 @@ def create_app(
     app.include_router(unguarded)
     app.mount("/", StaticFiles(directory=_PAGE, html=True))
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, seconds=settings.body_seconds)
-    app.add_middleware(Gate, keys=keys, limit=context.limit)  # the last one added stands first
+    app.add_middleware(
+        Gate, keys=keys, limit=context.limit, on_refused=partial(_count, context)
+    )  # the last one added stands first
     if not keys.asked:  # a page elsewhere whose name leads to this machine must not read from it
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", settings.host])
     return app
@@ -144,6 +146,11 @@ def _note(context: Context, part: str, cause: str) -> None:
 def _note_fault(context: Context, reason: str) -> None:
     _note(context, "language model", reason)
     context.metrics.faults.inc()
+
+
+def _count(context: Context, status: int) -> None:
+    """Of an answer without the application."""
+    context.metrics.requests.labels("none", str(status)).inc()
 
 
 async def _watch(request: Request, handle: Callable[[Request], Any]) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,8 +21,11 @@ STREAMS = ("/v1/events/bulk", "/v1/items/bulk", "/v1/recommend/bulk")
 class Gate:
     """Turns strangers away, and so often only, before their bodies are read."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, limit: RateLimit) -> None:
-        self._app, self._keys, self._limit = app, keys, limit
+    def __init__(
+        self, app: ASGIApp, keys: KeyRing, limit: RateLimit, on_refused: Callable[[int], None] = lambda status: None
+    ) -> None:
+        """`on_refused`: called with the status of each answer that this gives."""
+        self._app, self._keys, self._limit, self._on_refused = app, keys, limit, on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -29,7 +33,9 @@ class Gate:
             key = self._keys.find(_token(scope["headers"]))
             if key is None:
                 address = scope["client"][0] if scope.get("client") else ""
-                if not self._limit.allows(f"no key: {address}"):
+                often = not self._limit.allows(f"no key: {address}")
+                self._on_refused(429 if often else 401)
+                if often:
                     return await refuse(send, 429, "too many requests without a key", [(b"retry-after", b"1")])
                 return await refuse(send, 401, NO_KEY, [(b"www-authenticate", b"Bearer")])
             scope.setdefault("state", {})["key"] = key
