@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 from spoken_for import ReallyAsked
 
 from corella.data.dataset import Dataset
@@ -356,3 +357,29 @@ def test_a_fault_of_one_pass(folder: Path) -> None:
         assert answer.logits is not None
 
     _with_engine(folder, use)
+
+
+def test_a_long_message_arrives_whole(tiny_retrieval: Retrieval, folder: Path, tmp_path: Path) -> None:
+    """On the loop that servers use too, which makes pipes nonblocking."""
+    tiny_retrieval.save(tmp_path / "retrieval")
+    shutil.copytree(folder / "model", tmp_path / "model")
+    assert tiny_retrieval.dataset.vectors is not None
+    vector = tiny_retrieval.dataset.vectors[0]
+
+    async def run() -> None:
+        engine, faults = ProcessEngine(_wanted(tmp_path), 1 << 20, 1024, 0.003, 1, 600.0), list[str]()
+        engine.on_fault = faults.append
+        try:
+            await engine.start()
+            assert await engine.wait_ready()
+            engine.put([NewItem(f"a new item {n} {'x' * 2000}", vector) for n in range(3000)])
+            for _ in range(100):
+                allowed = _allowed(new=[f"a new item 2999 {'x' * 2000}"])
+                found = await engine.retrieve(Candidates("", ["i00"], [], 5, allowed), _soon())
+                if any(name.startswith("a new item 2999") for name in _names(found)):
+                    break
+            assert faults == [] and any(name.startswith("a new item 2999") for name in _names(found))
+        finally:
+            await engine.stop()
+
+    uvloop.run(run())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from spoken_for import ReallyAsked, SpokenFor
 
 from corella.config import Config
@@ -281,3 +282,17 @@ def test_strangers_texts_are_compared_with_ordinary_ones(make_service: Make) -> 
     assert len(engine.asked[0][1].branches) == 2  # texts of the training data are nobody's to write
     _score(service, Asker("u03"), [Described("wonderful")], 0.0)
     assert len(engine.asked) == 1
+
+
+def test_scores_are_the_same_while_another_model_is_loaded(make_service: Make) -> None:
+    """Loading one in half precision changes what torch takes for granted, in all threads."""
+    service = make_service()
+    before = _score(service, Asker("u03"), ITEMS, 0.0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = _score(service, Asker("u03"), [*ITEMS, Described("Film new", {"genres": ["Action"]})], 0.0)
+        parts = asyncio.run(service.contributions(Asker("u03"), ITEMS[:2]))[1]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(found.probability[:30], before.probability, atol=1e-6)
+    assert parts.shape[0] == 2

@@ -187,7 +187,7 @@ def _narrowed(spec: CRMSpec, tables: Tables, scope: Scope) -> Tables:
             found = [known[str(v)] for v in _as_list(described.fields.get(name)) if str(v) in known]
             index[code] = spec.offsets[name]
             index[code, : len(found)] = torch.tensor(found[: index.shape[1]], dtype=torch.int64)
-    content = torch.zeros(len(item), spec.content_size)
+    content = torch.zeros(len(item), spec.content_size, dtype=torch.float32)  # whatever another thread is loading
     if spec.content_size and scope.vectors is not None:
         content[:-1] = torch.from_numpy(scope.vectors)
     return Tables(user, item, lists, content)

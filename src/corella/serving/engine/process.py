@@ -6,6 +6,7 @@ the measured speed and from what is waiting already: so the router's budget shri
 
 import asyncio
 import multiprocessing
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -135,6 +136,7 @@ class ProcessEngine:
         self._connection = ours
         loop = asyncio.get_running_loop()
         loop.add_reader(ours.fileno(), self._read)
+        os.set_blocking(ours.fileno(), True)  # some loops make it another, and a long message would be cut off
         self._loading = loop.call_later(self._load_seconds, self._give_up, process)
 
     async def stop(self) -> None:
