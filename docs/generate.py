@@ -8,7 +8,8 @@ from fastapi import FastAPI
 import corella
 from corella.config import Config, Section
 from corella.config.loading import describe
-from corella.serving.http.routes import router, unguarded
+from corella.serving.http.routes import router
+from corella.serving.http.routes.operators import unguarded
 from corella.serving.settings import ServingSettings
 
 FOLDER = Path(__file__).with_name("reference")
