@@ -1,5 +1,6 @@
 """Live state: the features of a query, before and after new answers, for known and unknown users and items."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -305,6 +306,16 @@ def test_nothing_stays_of_who_is_erased(frozen: bool) -> None:
     assert [live.popularity(item) for item in (0, 2, 3, 4)] == [(1, 1), (0, 0), (0, 0), (0, 0)]
     gone = live.scope("u0", ITEMS, now=NOW)[1]
     assert gone.user[0] == 0 and live.scope("u0", ITEMS, now=NOW)[0].user == -1
+
+
+def test_texts_are_read_by_several_threads() -> None:
+    live = Live(_dataset([(0, 0, 1, 0), (1, 1, 0, 0), (0, 2, 1, 0)]))
+    texts = [f"{colour} {thing}" for colour in ("red", "blue") for thing in ("sky", "sea", "rose")] * 3
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda text: live.reader.read([text, "a rose"]), texts))
+    for text, (one, rose) in zip(texts, found, strict=True):
+        np.testing.assert_array_equal(one.vector, live.reader.read([text])[0].vector)
+        np.testing.assert_array_equal(rose.place.vectors, found[0][1].place.vectors)
 
 
 def test_items_that_are_put_changed_and_deleted() -> None:

@@ -109,7 +109,9 @@ class Feed:
             if self.health.reading and time.monotonic() - self._failed < _RETRY_SECONDS:
                 return
             self._sync = asyncio.get_running_loop().create_task(self._read_store())
-        await asyncio.wait([self._sync], timeout=most)
+        done, _ = await asyncio.wait([self._sync], timeout=most)
+        for task in done:
+            task.result()  # a fault of ours is not passed over
 
     async def _read_store(self) -> None:
         loop = asyncio.get_running_loop()

@@ -32,7 +32,7 @@ class TextReader:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._kept: OrderedDict[str, ReadText] = OrderedDict()
-        self._lock = Lock()
+        self._lock, self._encoding = Lock(), Lock()  # of a tokenizer only one thread may ask something at a time
 
     def read(self, texts: Sequence[str]) -> list[ReadText]:
         """One for each text; none without an encoder."""
@@ -41,8 +41,11 @@ class TextReader:
             return []
         with self._lock:
             new = [text for text in dict.fromkeys(texts) if text not in self._kept]
-        vectors = items.encoder.encode(new) if new else np.zeros((0, 0), np.float32)
-        found = space.new_places(vectors) if new else None
+        vectors, found = np.zeros((0, 0), np.float32), None
+        if new:
+            with self._encoding:
+                vectors = items.encoder.encode(new)
+            found = space.new_places(vectors)
         with self._lock:
             for n, text in enumerate(new):
                 if found is not None:
