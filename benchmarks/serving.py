@@ -207,14 +207,14 @@ def server(arguments: argparse.Namespace, watched: Path | None = None, **setting
         address = f"http://127.0.0.1:{port}"
         CURRENT[address] = process
         try:
-            for _ in range(600):
+            for _ in range(3000):
                 try:
                     get(address + "/healthz")
                     break
                 except OSError:
                     time.sleep(0.1)
             else:
-                raise UserError(f"the server of {arguments.run} does not answer within a minute or more")
+                raise UserError(f"the server of {arguments.run} does not answer within five minutes")
             yield address
         finally:
             process.terminate()
