@@ -50,14 +50,16 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
         for n in range(50):
             post(address + "/v1/recommend", {"user_id": f"n{n}", "k": 20, "explain": True})
         rows.append({"what": "after 1,000,000 events, all counted, and 50 requests", "mib": _both(address)})
-        rows.append({"what": "seconds until all counted", "mib": seconds})
+        rows.append({"what": "seconds until all counted", "number": seconds})
     return {"rows": rows, "figures": {"memory_gib": rows[1]["mib"] / 1024}}
 
 
 def _both(address: str) -> float:
     """Memory of the service and of the process of its language model, MiB."""
     pid = CURRENT[address].pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = [
+        child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
     return resident_mib(pid) + sum(resident_mib(int(child)) for child in children)
 
 
