@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from corella.config import DataConfig
@@ -242,6 +242,7 @@ EVENT = st.tuples(st.sampled_from(["u0", "u1", "guest"]), st.integers(0, 5), st.
 
 
 @settings(max_examples=30, deadline=None)
+@example(rows=[(0, 0, 0, 0, 1)], events=[("guest", 0, 0, share) for share in (1.0, 0.0, 1.0)], frozen=False)
 @given(
     rows=st.lists(ROW, min_size=1, max_size=15), events=st.lists(EVENT, min_size=1, max_size=6), frozen=st.booleans()
 )

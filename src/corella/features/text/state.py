@@ -125,6 +125,8 @@ class TextState:
             self.profiles[user] = profile + residual * self.vectors[item]
             if len(self.profiles) > _PROFILES:
                 self.profiles.popitem(last=False)
+        elif user in self.profiles:
+            self.profiles[user] = self.profiles[user] + residual * self.vectors[item]
         (self.whole[user] if user in self.whole else self.newer[user]).append((item, label, residual))
 
     def remove(self, user: str, place: int, share: float = 1.0) -> None:
