@@ -77,6 +77,12 @@ def test_an_experiment_in_service(serve: Serve) -> None:
     assert serve().get("/v1/experiment").json()["said"] == "No experiment runs."
 
 
+def test_outcomes_that_no_event_has_are_refused(serve: Serve) -> None:
+    given = {"name": "budget", "arms": {"control": {}, "more": {"share": 1.0}}, "outcomes": ["clik"]}
+    with pytest.raises(UserError, match="no kind of event 'clik'; did you mean 'click'"):
+        serve(experiment=given)
+
+
 def test_pages_are_kept_with_the_chance_that_each_item_had(serve: Serve) -> None:
     client = serve(SpokenFor(), explore=0.3)
     context = client.app.state.context  # type: ignore[attr-defined]

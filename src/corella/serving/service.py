@@ -19,6 +19,7 @@ import numpy.typing as npt
 from corella.calibration import probability
 from corella.crm.trees import feature_names
 from corella.data.scope import Described
+from corella.errors import UserError, suggest
 from corella.llm.bound import bounded, ordinary_texts
 from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
@@ -99,6 +100,9 @@ class Service:
         self.model, self.engine, self.settings = model, engine, settings
         tracker = None if settings.experiment is None else Tracker(settings.experiment)
         kinds = kinds_of(model.dataset.config, settings.events)
+        for outcome in settings.experiment.outcomes if settings.experiment is not None else ():
+            if outcome not in kinds:  # it would count nothing, without a word
+                raise UserError(f"experiment.outcomes: no kind of event '{outcome}'; {suggest(outcome, kinds)}")
         self.live = Live(model.dataset, settings.repeats)
         self.popular = Popular(self.live.dataset, kinds["like"].weight)
         self.feed = Feed(store, self.live, self.popular, kinds, engine, settings.clock == "log", included, tracker)
