@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from corella.columns import ITEM
+from corella.data.store import load_prepared
 from corella.errors import UserError
 from corella.evaluation.results import read_metrics
 from corella.files import verify_manifest
 from corella.llm.attention import takes_attention
 from corella.llm.backbone import transformer_blocks
+from corella.memory import give_back
 from corella.ranking.io import load_ranking
 from corella.ranking.model import FittedRanking
 from corella.runs.folder import RunFolder
@@ -119,7 +121,7 @@ def build_service(
     problems = {} if problems is None else problems
     folder = RunFolder(run)
     folder.check_ranking()
-    model = load_ranking(folder.model)
+    model = load_ranking(folder.model, load_prepared(folder.model / "dataset", features=False))
     if not {1, 2} & set(model.config.joint.stages) and model.ensemble is None:
         raise UserError(
             f"{run} was trained with joint.stages {model.config.joint.stages}: without 1 or 2 its conventional model "
@@ -146,6 +148,7 @@ def build_service(
             "served by the conventional model alone"
         )
     drop_blocks(model)
+    give_back()
     opened = open_store(settings.store or store or str(folder.events))
     service = Service(model, opened, engine, settings, included)
     age = (time.time() - service.live.last_time) / 86_400
@@ -172,6 +175,8 @@ def _usable_retrieval(folder: RunFolder, model: FittedRanking, problems: dict[st
 def drop_blocks(model: FittedRanking) -> None:
     """Let go of the language model's blocks; this process needs its tokenizer and its input embeddings only."""
     setattr(model.llm.backbone.decoder, transformer_blocks(model.llm.backbone)[0], nn.ModuleList())
+    for left in model.llm.backbone.model.parameters():
+        left.data = left.data.clone()  # otherwise the file with all weights stays in memory
 
 
 def read_curve(run: Path, problems: dict[str, str] | None = None) -> list[CurvePoint]:

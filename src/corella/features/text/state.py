@@ -19,7 +19,7 @@ from corella.features.text.space import Places, TextSpace
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-_PROFILES = 50_000
+_PROFILES = 10_000
 Said1 = tuple[int, float, float]
 """An item, the label, its residual."""
 
