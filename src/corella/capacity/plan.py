@@ -1,0 +1,168 @@
+"""Machines, GPUs and money for a load; latency claims are checked by simulating the queues."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from corella.capacity.demand import GIB, Demand
+from corella.capacity.queueing import Stage, alone_seconds, enough_servers
+from corella.capacity.settings import Question
+from corella.capacity.walls import Wall, walls
+
+MONTH = 730.0
+"""Hours."""
+_CORES = 2
+"""Of a replica: one ranks, one retrieves."""
+_SPARE = 1
+"""Replicas of each shard, stores and GPUs beyond what the load needs: any one may be lost."""
+_SHARDS = sorted({round(1.2**n) for n in range(90)})
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Servers of the conventional path."""
+
+    shards: int
+    """Parts into which users are split; 1: every replica knows everybody."""
+    each: int
+    """Replicas of a shard, a spare one among them."""
+    machine: int
+    """Replicas that a machine holds."""
+    machines: int
+    gib: float
+    """Memory of a replica."""
+    fits: bool
+    """Whether a machine holds it."""
+    p99_ms: float
+    """Simulated, without the spare replicas; where the claim does not hold, of a request that never waits."""
+    holds: bool
+    """Whether the claim holds."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """GPUs that answer for a share of the requests."""
+
+    gpus: int
+    """A spare one among them; 0 where nothing is asked."""
+    cores: int
+    """What the same would take without GPUs."""
+    tokens: float
+    """A second."""
+    p99_ms: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where events are kept."""
+
+    machines: int
+    disk_gib: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """Done anew again and again."""
+
+    machines: int
+    """Of one training: for its time and its memory."""
+    hours: float
+    """Of one machine, or of all of them together."""
+    gpu_hours: float
+
+
+@dataclass(frozen=True)
+class Money:
+    """Dollars a month."""
+
+    replicas: float
+    language_model: float
+    store: float
+    training: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.replicas + self.language_model + self.store + self.training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a load takes."""
+
+    asked: Question
+    replicas: Replicas
+    language_model: LanguageModel
+    store: Store
+    training: Training
+    money: Money
+    walls: list[Wall]
+    """What one of each part cannot do, the worst first."""
+
+
+def make_plan(asked: Question) -> Plan:
+    """The plan of a load. Seeded: the same question has the same answer."""
+    demand, machines = Demand(asked), asked.machines
+    replicas, model, store = _replicas(demand), _language_model(demand), _store(demand)
+    training = _training(demand)
+    a_month = MONTH / asked.load.retrain_hours
+    money = Money(
+        replicas.machines * MONTH * machines.hour,
+        model.gpus * MONTH * machines.gpu_hour,
+        store.machines * MONTH * machines.hour + store.disk_gib * machines.disk_gib_month,
+        a_month * (training.hours * machines.hour + training.gpu_hours * machines.gpu_hour),
+    )
+    return Plan(asked, replicas, model, store, training, money, walls(demand, replicas.shards * replicas.each))
+
+
+def _replicas(demand: Demand) -> Replicas:
+    load, machines = demand.asked.load, demand.asked.machines
+    room = machines.most_busy * machines.gib * GIB
+    slots = {n: min(machines.cores // _CORES, int(room / demand.replica_bytes(n))) for n in _SHARDS}
+    can = [n for n in _SHARDS if demand.applying(n) <= machines.most_events]
+    fitting = [n for n in can if slots[n]]
+
+    def needed(shards: int) -> int:
+        slowest = max(stage.seconds for stage in demand.stages(shards))
+        each = ceil(load.requests / shards * slowest / machines.most_busy) + _SPARE
+        return ceil(shards * each / max(slots[shards], 1))
+
+    shards = min(fitting or can, key=needed)
+    stages = demand.stages(shards)
+    found = enough_servers(load.requests / shards, stages, load.p99_ms / 1e3, busy=machines.most_busy)
+    if found is None:
+        slowest = max(stage.seconds for stage in stages)
+        each = ceil(load.requests / shards * slowest / machines.most_busy) + _SPARE
+    else:
+        each = found.servers + _SPARE
+    a_machine = max(slots[shards], 1)
+    return Replicas(
+        shards, each, a_machine, ceil(shards * each / a_machine), demand.replica_bytes(shards) / GIB,
+        bool(fitting), 1e3 * (alone_seconds(stages) if found is None else found.seconds), found is not None,
+    )  # fmt: skip
+
+
+def _language_model(demand: Demand) -> LanguageModel:
+    load, machines, costs = demand.asked.load, demand.asked.machines, demand.asked.costs
+    if not demand.routed:
+        return LanguageModel(0, 0, 0.0, 0.0, True)
+    tokens = demand.routed * demand.tokens
+    cores = ceil(tokens / costs.llm_core_tokens_per_second / machines.most_busy)
+    stage = Stage(demand.tokens / costs.gpu_tokens_per_second, costs.llm_variation)
+    others = (costs.gpu_requests_a_pass - 1) * stage.seconds  # who shares the pass is waited for
+    found = enough_servers(demand.routed, [stage], load.deadline_ms / 1e3 - others, busy=machines.most_busy)
+    if found is None:
+        gpus = ceil(tokens / costs.gpu_tokens_per_second / machines.most_busy)
+        return LanguageModel(gpus + _SPARE, cores, tokens, 1e3 * (alone_seconds([stage]) + others), False)
+    return LanguageModel(found.servers + _SPARE, cores, tokens, 1e3 * (found.seconds + others), True)
+
+
+def _store(demand: Demand) -> Store:
+    return Store(ceil(demand.storing / demand.asked.machines.most_busy) + _SPARE, demand.stored_bytes / GIB)
+
+
+def _training(demand: Demand) -> Training:
+    machines = demand.asked.machines
+    hours = demand.training_core_hours / machines.cores / machines.most_busy
+    held = max(demand.preparing_bytes, demand.embedding_bytes) / GIB / machines.gib / machines.most_busy
+    return Training(max(ceil(hours / demand.asked.load.retrain_hours), ceil(held), 1), hours, demand.training_gpu_hours)
