@@ -24,21 +24,23 @@ def plan(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override one number: section.key=value.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Every number that the plan is made from, and end.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Every number that the plan is made from, and end.")
+    ] = False,
 ) -> None:
     """Machines, GPUs and money for a load, from costs measured here; what breaks first, and what to do about it."""
     from corella.capacity.plan import make_plan
-    from corella.capacity.settings import Question, read_question
+    from corella.capacity.settings import PlanSettings, read_plan_settings
     from corella.capacity.wording import PARTS, WALLS, claims, first, limits, parts
     from corella.config.loading import describe
 
     given = {"users": users, "items": items, "requests": requests}
     if explain:
         given = {name: value or 1.0 for name, value in given.items()}
-    asked = read_question(config, overrides or (), **{n: value for n, value in given.items() if value is not None})
+    asked = read_plan_settings(config, overrides or (), **{n: value for n, value in given.items() if value is not None})
     if explain:
         values = asked.model_dump()
-        for setting in describe(Question):
+        for setting in describe(PlanSettings):
             section, _, name = setting.name.partition(".")
             if name:
                 _out.print(f"{setting.name} = {values[section][name]:g}: {setting.text}", markup=False, soft_wrap=True)

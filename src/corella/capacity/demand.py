@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from corella.capacity.queueing import Stage
-from corella.capacity.settings import Question
+from corella.capacity.settings import PlanSettings
 
 GIB, MIB = 2**30, 2**20
 _STATES = 3
@@ -14,7 +14,7 @@ _STATES = 3
 class Demand:
     """See the properties. `shards`: parts into which users are split, each with replicas of its own."""
 
-    asked: Question
+    asked: PlanSettings
 
     @property
     def events(self) -> float:
@@ -56,7 +56,7 @@ class Demand:
         """Bytes of the catalogue and of the processes themselves: every replica holds them."""
         costs = self.asked.costs
         each = costs.item_bytes + costs.embedding_bytes + costs.retrieval_item_bytes
-        return (costs.service_mib + costs.retrieval_mib) * MIB + self.asked.load.items * each
+        return costs.replica_mib * MIB + self.asked.load.items * each
 
     def replica_bytes(self, shards: int = 1) -> float:
         """Memory of a replica."""
@@ -93,7 +93,8 @@ class Demand:
     def training_core_hours(self) -> float:
         """Of preparing the log and training the conventional models."""
         costs = self.asked.costs
-        return self.rows * (costs.prepare_row_us + self.asked.load.epochs * costs.train_row_us) / 3.6e9
+        each = costs.prepare_row_us + costs.trees_row_us + self.asked.load.epochs * costs.train_row_us
+        return self.rows * each / 3.6e9
 
     @property
     def preparing_bytes(self) -> float:

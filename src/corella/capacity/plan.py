@@ -5,7 +5,7 @@ from math import ceil
 
 from corella.capacity.demand import GIB, Demand
 from corella.capacity.queueing import Stage, alone_seconds, enough_servers
-from corella.capacity.settings import Question
+from corella.capacity.settings import PlanSettings
 from corella.capacity.walls import Wall, walls
 
 MONTH = 730.0
@@ -90,7 +90,7 @@ class Money:
 class Plan:
     """What a load takes."""
 
-    asked: Question
+    asked: PlanSettings
     replicas: Replicas
     language_model: LanguageModel
     store: Store
@@ -100,7 +100,7 @@ class Plan:
     """What one of each part cannot do, the worst first."""
 
 
-def make_plan(asked: Question) -> Plan:
+def make_plan(asked: PlanSettings) -> Plan:
     """The plan of a load. Seeded: the same question has the same answer."""
     demand, machines = Demand(asked), asked.machines
     replicas, model, store = _replicas(demand), _language_model(demand), _store(demand)

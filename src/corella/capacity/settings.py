@@ -46,7 +46,7 @@ class Load(_Numbers):
     retrain_hours: float = Field(default=24.0, gt=0)
     """How often everything is trained anew."""
     epochs: float = Field(default=3.0, gt=0)
-    """Passes over the log that training the conventional models takes."""
+    """Passes over the log that training the neural models takes."""
     llm_targets: float = Field(default=1e6, ge=0)
     """Interactions that the language model is tuned on."""
     keep_days: float = Field(default=90.0, gt=0)
@@ -75,7 +75,8 @@ class Machines(_Numbers):
 
 
 class Costs(_Numbers):
-    """What was measured here. A core is one of the machine that measured; memory is that of a process of the service."""
+    """What was measured here. A core is one of the machine that measured. A replica is two processes: one ranks, one
+    retrieves."""
 
     request_ms: float = Field(gt=0)
     """CPU of the service for a request, beside its candidates; milliseconds."""
@@ -95,18 +96,16 @@ class Costs(_Numbers):
     """Bytes of an event in the store."""
     event_bytes: float = Field(ge=0)
     """Memory of a replica for an event that it was told since the training."""
-    service_mib: float = Field(ge=0)
-    """Memory of a replica without users, items and interactions; MiB."""
+    replica_mib: float = Field(ge=0)
+    """Memory of a replica, both processes, without users, items and interactions; MiB."""
     user_bytes: float = Field(ge=0)
     """Memory of a replica for a user of the training log."""
     item_bytes: float = Field(ge=0)
-    """The same for an item."""
+    """The same for an item, without what the next line counts."""
     row_bytes: float = Field(ge=0)
     """The same for an interaction of the training log."""
-    retrieval_mib: float = Field(ge=0)
-    """Memory of the process that retrieves, without its items; MiB."""
     retrieval_item_bytes: float = Field(ge=0)
-    """The same for an item: its weights and its text's vectors."""
+    """Memory of the retrieval's matrices for an item: its weights and its text's vectors."""
     embedding_bytes: float = Field(ge=0)
     """Weights of the conventional models for each user and item, in bytes; training holds them three times."""
     llm_history_tokens: float = Field(ge=0)
@@ -128,10 +127,12 @@ class Costs(_Numbers):
     prepare_row_bytes: float = Field(ge=0)
     """Peak memory of it for each interaction."""
     train_row_us: float = Field(gt=0)
-    """CPU of training the conventional models on an interaction once; microseconds."""
+    """CPU of training the neural conventional models on an interaction once; microseconds."""
+    trees_row_us: float = Field(ge=0)
+    """CPU of training the boosted trees on an interaction, all rounds; microseconds."""
 
 
-class Question(Section):
+class PlanSettings(Section):
     """All that a plan is made from."""
 
     load: Load
@@ -139,12 +140,12 @@ class Question(Section):
     costs: Costs
 
 
-def read_question(path: Path | None = None, overrides: Sequence[str] = (), **load: float) -> Question:
-    """The measured costs, then a YAML file of the sections `load`, `machines` and `costs`, then section.key=value pairs,
-    and `load` over them. Raises `UserError` for what is not right.
+def read_plan_settings(path: Path | None = None, overrides: Sequence[str] = (), **load: float) -> PlanSettings:
+    """The measured costs; over them a YAML file of the sections `load`, `machines` and `costs`, section.key=value pairs,
+    and `load`. Raises `UserError` for what is not right.
 
-    >>> read_question(users=1e6, items=1e5, requests=500, overrides=["machines.cores=32"]).machines.cores
+    >>> read_plan_settings(users=1e6, items=1e5, requests=500, overrides=["machines.cores=32"]).machines.cores
     32
     """
     given: dict[str, Any] = merge({"costs": read_json(MEASURED)}, given_settings(path, overrides))
-    return validated(Question, merge(given, {"load": load}), "plan")
+    return validated(PlanSettings, merge(given, {"load": load}), "plan")

@@ -89,6 +89,7 @@ def first(plan: Plan) -> str:
 
 def compared(plans: Sequence[Plan]) -> list[list[str]]:
     """Several plans side by side: a column each, what is told of them in the rows' first cells."""
+
     def row(name: str, *cells: str) -> list[str]:
         return [name, *cells]
 
