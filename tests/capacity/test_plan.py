@@ -1,16 +1,22 @@
 """Plans of small loads, worked out by hand."""
 
+import importlib.util
+import sys
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import corella.cli
 from corella.capacity.demand import GIB, MIB, Demand
 from corella.capacity.plan import Plan, make_plan
-from corella.capacity.settings import PlanSettings, read_plan_settings
+from corella.capacity.settings import MEASURED, PlanSettings, read_plan_settings
 from corella.capacity.wording import claims, compared, first, limits, parts
 from corella.errors import UserError
+from corella.files import read_json
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 ROUND = {
     "request_ms": 2.0, "candidate_us": 80.0, "request_variation": 0.2, "retrieval_ms": 4.0, "retrieval_item_ns": 10.0,
@@ -152,3 +158,33 @@ def test_costs_of_the_package_and_of_ones_own(tmp_path: Path) -> None:
         assert words in str(error.value)
     with pytest.raises(UserError, match=r"load\.requests: Field required"):
         read_plan_settings(users=1, items=1)
+
+
+def test_the_packaged_costs_are_those_of_the_benchmark() -> None:
+    assert read_json(MEASURED) == read_json(DOCS / "benchmarks" / "capacity.json")["figures"]
+
+
+def test_the_page_says_what_the_calculator_says() -> None:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    page = (DOCS / "capacity.md").read_text(encoding="utf-8")
+    assert generate.capacity(page) == page
+    assert page.count("| $ a month: all |") == 1
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", "corella plan --users 1e6 --items 1e5 --requests 50 --set machines.hour=0".split())
+    corella.cli.main()
+    said = capsys.readouterr().out
+    assert "p99 without the language model" in said
+    assert "replicas" in said
+    monkeypatch.setattr(sys, "argv", "corella plan --explain --set machines.hour=7".split())
+    corella.cli.main()
+    assert "machines.hour = 7: Price of a machine an hour, dollars." in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", "corella plan --users 1e6".split())
+    with pytest.raises(SystemExit) as stop:
+        corella.cli.main()
+    assert stop.value.code == 2
