@@ -176,15 +176,19 @@ def test_the_page_says_what_the_calculator_says() -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", "corella plan --users 1e6 --items 1e5 --requests 50 --set machines.hour=0".split())
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["corella", "plan", "--users", "1e6", "--items", "1e5", "--requests", "50", "--set", "machines.hour=0"],
+    )
     corella.cli.main()
     said = capsys.readouterr().out
     assert "p99 without the language model" in said
     assert "replicas" in said
-    monkeypatch.setattr(sys, "argv", "corella plan --explain --set machines.hour=7".split())
+    monkeypatch.setattr(sys, "argv", ["corella", "plan", "--explain", "--set", "machines.hour=7"])
     corella.cli.main()
     assert "machines.hour = 7: Price of a machine an hour, dollars." in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", "corella plan --users 1e6".split())
+    monkeypatch.setattr(sys, "argv", ["corella", "plan", "--users", "1e6"])
     with pytest.raises(SystemExit) as stop:
         corella.cli.main()
     assert stop.value.code == 2

@@ -141,7 +141,7 @@ class PlanSettings(Section):
 
 
 def read_plan_settings(path: Path | None = None, overrides: Sequence[str] = (), **load: float) -> PlanSettings:
-    """The measured costs; over them a YAML file of sections `load`, `machines` and `costs`, section.key=value pairs, and
+    """The measured costs; over them a YAML file of sections `load`, `machines`, `costs`, section.key=value pairs, and
     `load`. Raises `UserError` for what is not right.
 
     >>> read_plan_settings(users=1e6, items=1e5, requests=500, overrides=["machines.cores=32"]).machines.cores
