@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from corella.capacity.demand import GIB, Demand
 from corella.capacity.plan import Plan
 from corella.report.numbers import number
 
@@ -50,8 +51,9 @@ def claims(plan: Plan) -> list[str]:
         )
     if not replicas.fits:
         found.append(
-            f"A replica takes {number(replicas.gib)} GiB, however users are split: no machine of "
-            f"{plan.asked.machines.gib:g} GiB holds it. Take larger machines (machines.gib), or fewer items."
+            f"The catalogue and a replica's processes take {number(Demand(plan.asked).item_state / GIB)} GiB, however "
+            f"users are split: no machine of {plan.asked.machines.gib:g} GiB holds it. Take larger machines "
+            "(machines.gib), or fewer items."
         )
     return found
 
