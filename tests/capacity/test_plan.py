@@ -89,6 +89,16 @@ def test_users_are_split_where_a_machine_does_not_hold_them() -> None:
     assert "this version every replica knows everybody" in str(limits(found))
 
 
+def test_a_split_that_would_be_cheaper_is_told() -> None:
+    found = plan(1.5e7, 1e5, 5_000)  # 100 GiB a replica: a machine holds one
+    replicas = found.replicas
+    assert (replicas.shards, replicas.machine) == (1, 1)
+    assert replicas.split[0] > 1
+    assert replicas.split[1] < replicas.machines
+    assert "shards would take about" in claims(found)[-1]
+    assert "shards would take about" not in str(claims(plan()))
+
+
 def test_users_are_split_where_events_keep_a_replica_busy() -> None:
     found = plan(1e5, 1e4, 40_000)
     assert Demand(found.asked).applying() == pytest.approx(0.8)

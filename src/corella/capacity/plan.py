@@ -22,7 +22,7 @@ class Replicas:
     """Servers of the conventional path."""
 
     shards: int
-    """Parts into which users are split; 1: every replica knows everybody."""
+    """Parts into which users are split; 1: every replica knows everybody, which is taken wherever it can be."""
     each: int
     """Replicas of a shard, a spare one among them."""
     machine: int
@@ -36,6 +36,8 @@ class Replicas:
     """Simulated, without the spare replicas; where the claim does not hold, of a request that never waits."""
     holds: bool
     """Whether the claim holds."""
+    split: tuple[int, int]
+    """The cheapest number of shards, and about how many machines it takes."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def _replicas(demand: Demand) -> Replicas:
         each = ceil(load.requests / shards * slowest / machines.most_busy) + _SPARE
         return ceil(shards * each / max(slots[shards], 1))
 
-    shards = min(fitting or can, key=needed)
+    cheapest = min(fitting or can, key=needed)
+    shards = 1 if 1 in fitting else cheapest  # what this version can do comes first
     stages = demand.stages(shards)
     found = enough_servers(load.requests / shards, stages, load.p99_ms / 1e3, busy=machines.most_busy)
     if found is None:
@@ -139,6 +142,7 @@ def _replicas(demand: Demand) -> Replicas:
     return Replicas(
         shards, each, a_machine, ceil(shards * each / a_machine), demand.replica_bytes(shards) / GIB,
         bool(fitting), 1e3 * (alone_seconds(stages) if found is None else found.seconds), found is not None,
+        (cheapest, needed(cheapest)),
     )  # fmt: skip
 
 

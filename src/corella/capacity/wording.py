@@ -49,6 +49,12 @@ def claims(plan: Plan) -> list[str]:
         found.append(
             _claim("language model", model.p99_ms, load.deadline_ms, model.holds, "ask about fewer candidates")
         )
+    shards, machines = replicas.split
+    if machines < replicas.machines and shards > replicas.shards:
+        found.append(
+            f"Every replica knows everybody. Users split into {shards:,} shards would take about {machines:,} machines "
+            f"instead of {replicas.machines:,}: this version cannot."
+        )
     if not replicas.fits:
         found.append(
             f"The catalogue and a replica's processes take {number(Demand(plan.asked).item_state / GIB)} GiB, however "
@@ -105,6 +111,7 @@ def compared(plans: Sequence[Plan]) -> list[list[str]]:
         row("replicas", *(f"{plan.replicas.shards * plan.replicas.each:,}" for plan in plans)),
         row("GiB of a replica", *(number(plan.replicas.gib) for plan in plans)),
         row("machines for them", *(f"{plan.replicas.machines:,}" for plan in plans)),
+        row("machines, users split", *("{1:,} ({0:,} shards)".format(*plan.replicas.split) for plan in plans)),
         row("p99", *(claimed(plan.replicas.p99_ms, plan.replicas.holds) for plan in plans)),
         row("tokens a second", *(number(plan.language_model.tokens) for plan in plans)),
         row("GPUs", *(f"{plan.language_model.gpus:,}" for plan in plans)),
