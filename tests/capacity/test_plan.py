@@ -90,7 +90,7 @@ def test_users_are_split_where_a_machine_does_not_hold_them() -> None:
 
 
 def test_a_split_that_would_be_cheaper_is_told() -> None:
-    found = plan(1.5e7, 1e5, 5_000)  # 100 GiB a replica: a machine holds one
+    found = plan(1.2e7, 1e5, 5_000)  # 90 GiB a replica: a machine holds one
     replicas = found.replicas
     assert (replicas.shards, replicas.machine) == (1, 1)
     assert replicas.split[0] > 1
