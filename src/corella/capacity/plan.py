@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from corella.capacity.demand import GIB, Demand
-from corella.capacity.queueing import Stage, alone_seconds, enough_servers
+from corella.capacity.queueing import Staffed, Stage, alone_seconds, enough_servers
 from corella.capacity.settings import PlanSettings
 from corella.capacity.walls import Wall, walls
 
@@ -15,6 +15,8 @@ _CORES = 2
 _SPARE = 1
 """Replicas of each shard, stores and GPUs beyond what the load needs: any one may be lost."""
 _SHARDS = sorted({round(1.2**n) for n in range(90)})
+_NEAR, _TRIED = 2.0, 4
+"""Splits that take at most so many times the machines of the best one, by their load, are simulated; how many."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Replicas:
     holds: bool
     """Whether the claim holds."""
     split: tuple[int, int]
-    """The cheapest number of shards, and about how many machines it takes."""
+    """The cheapest number of shards of those simulated, and the machines it takes."""
 
 
 @dataclass(frozen=True)
@@ -118,32 +120,41 @@ def make_plan(asked: PlanSettings) -> Plan:
 
 
 def _replicas(demand: Demand) -> Replicas:
-    load, machines = demand.asked.load, demand.asked.machines
+    machines = demand.asked.machines
     room = machines.most_busy * machines.gib * GIB
     slots = {n: min(machines.cores // _CORES, int(room / demand.replica_bytes(n))) for n in _SHARDS}
     can = [n for n in _SHARDS if demand.applying(n) <= machines.most_events]
     fitting = [n for n in can if slots[n]]
 
-    def needed(shards: int) -> int:
-        slowest = max(stage.seconds for stage in demand.stages(shards))
-        each = ceil(load.requests / shards * slowest / machines.most_busy) + _SPARE
+    def for_them(shards: int, each: int) -> int:
         return ceil(shards * each / max(slots[shards], 1))
 
-    cheapest = min(fitting or can, key=needed)
+    about = {n: for_them(n, _unless_simulated(demand, n)) for n in fitting or can}
+    near = [n for n in about if about[n] <= _NEAR * min(about.values())]
+    near = [*near[:: -(-len(near) // _TRIED)], *([1] if 1 in fitting else [])]
+    found = {n: _staffed(demand, n) for n in near}
+    each = {n: (_unless_simulated(demand, n) if one is None else one.servers + _SPARE) for n, one in found.items()}
+    cheapest = min(near, key=lambda n: (for_them(n, each[n]), n))
     shards = 1 if 1 in fitting else cheapest  # what this version can do comes first
-    stages = demand.stages(shards)
-    found = enough_servers(load.requests / shards, stages, load.p99_ms / 1e3, busy=machines.most_busy)
-    if found is None:
-        slowest = max(stage.seconds for stage in stages)
-        each = ceil(load.requests / shards * slowest / machines.most_busy) + _SPARE
-    else:
-        each = found.servers + _SPARE
-    a_machine = max(slots[shards], 1)
+    staffed = found[shards]
+    seconds = alone_seconds(demand.stages(shards)) if staffed is None else staffed.seconds
     return Replicas(
-        shards, each, a_machine, ceil(shards * each / a_machine), demand.replica_bytes(shards) / GIB,
-        bool(fitting), 1e3 * (alone_seconds(stages) if found is None else found.seconds), found is not None,
-        (cheapest, needed(cheapest)),
+        shards, each[shards], max(slots[shards], 1), for_them(shards, each[shards]),
+        demand.replica_bytes(shards) / GIB, bool(fitting), 1e3 * seconds, staffed is not None,
+        (cheapest, for_them(cheapest, each[cheapest])),
     )  # fmt: skip
+
+
+def _unless_simulated(demand: Demand, shards: int) -> int:
+    """Replicas of a shard by their load alone."""
+    slowest = max(stage.seconds for stage in demand.stages(shards))
+    return ceil(demand.asked.load.requests / shards * slowest / demand.asked.machines.most_busy) + _SPARE
+
+
+def _staffed(demand: Demand, shards: int) -> Staffed | None:
+    """Replicas of a shard that keep the claim, without the spare one."""
+    load, busy = demand.asked.load, demand.asked.machines.most_busy
+    return enough_servers(load.requests / shards, demand.stages(shards), load.p99_ms / 1e3, busy=busy)
 
 
 def _language_model(demand: Demand) -> LanguageModel:

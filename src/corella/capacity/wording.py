@@ -52,7 +52,7 @@ def claims(plan: Plan) -> list[str]:
     shards, machines = replicas.split
     if machines < replicas.machines and shards > replicas.shards:
         found.append(
-            f"Every replica knows everybody. Users split into {shards:,} shards would take about {machines:,} machines "
+            f"Every replica knows everybody. Users split into {shards:,} shards would take {machines:,} machines "
             f"instead of {replicas.machines:,}: this version cannot."
         )
     if not replicas.fits:
