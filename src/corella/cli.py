@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from corella.cli_scale import scale
 from corella.cli_service import service
 from corella.config import Config, Section
 from corella.config.loading import describe, load_config, to_yaml
@@ -223,6 +224,7 @@ def explain_config(
         _out.print(f"{len(settings) - len(shown)} more that hardly anybody needs: corella explain-config --all")
 
 
+app.add_typer(scale)
 app.add_typer(service)
 
 
