@@ -1,6 +1,7 @@
 """One budget for all servers on a store."""
 
 import asyncio
+import random
 
 import pytest
 from test_store import postgres_url, redis_url  # noqa: F401  # servers
@@ -62,6 +63,29 @@ def test_together_they_spend_one_budget(wanted: list[float]) -> None:
     assert sum(spent) == pytest.approx(min(asked, 60_000), rel=0.05)  # all of it, and no more
     if len(set(wanted)) == 1:
         assert spent[0] == pytest.approx(spent[1], rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_demand_spends_much_more(seed: int) -> None:
+    """Servers that take all they may, at moments of their own, settle about every fifth of a second."""
+    draw = random.Random(seed)
+    clock, servers = [0.0], seed + 1
+    bucket = _Bucket(clock)
+    budgets = [Budget(1000.0, bucket, lambda: clock[0]) for _ in range(servers)]
+    for budget in [*budgets, *budgets]:
+        asyncio.run(budget.settle(bucket))
+    due, spent = [0.2 * draw.random() for _ in budgets], 0.0
+    for _ in range(500):
+        clock[0] += 0.02
+        for n, budget in enumerate(budgets):
+            if draw.random() < (0.1 if seed % 2 else 0.9):
+                spent += budget.room()
+                budget.spend(budget.room())
+            if clock[0] >= due[n]:
+                asyncio.run(budget.settle(bucket))
+                due[n] = clock[0] + 0.2 * draw.uniform(0.8, 1.2)
+        assert spent <= 1000 * (clock[0] + 3)
+    assert spent >= 1000 * (clock[0] - 1)
 
 
 def test_debts_are_paid_before_anything_else() -> None:

@@ -244,7 +244,7 @@ class NetworkEngine:
         self._kept.most = now.keeps
         if now.ready and now.per_token > 0:
             self._speed.fixed, self._speed.per_token = now.fixed, now.per_token
-        if now.process != before.process:
+        if before.process and now.process != before.process:
             self._kept.clear()
             self._to_tell = deque(_puts(list(self._new.values())))
         if (now.ready, now.loading, now.why) != (before.ready, before.loading, before.why) and self._pulse.up:

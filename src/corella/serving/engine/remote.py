@@ -33,6 +33,8 @@ _BRANCH_TOKENS = 16
 """About as long as an item's line is."""
 _LOOK_SECONDS = 2.0
 """How long the server may take to say that it is there."""
+_NO_ENTRY, _TOO_MANY, _NO_SUCH_QUESTION = (401, 403), 429, (404, 405, 501)
+"""Statuses that say what is wrong."""
 _LOGPROBS = 20
 """How many of the likeliest tokens are asked for: the most that common servers give."""
 
@@ -143,6 +145,10 @@ class RemoteEngine:
         except TimeoutError:
             self._pulse.doubt()
             return Answer(None, "deadline")
+        except urllib.error.HTTPError as error:
+            if error.code >= 500 or error.code in _NO_ENTRY:  # else it is this question that it does not like
+                self._pulse.failed(str(error))
+            return Answer(None, "overload" if error.code == _TOO_MANY else "fault")
         except (OSError, HTTPException) as error:
             self._pulse.failed(str(error) or type(error).__name__)
             return Answer(None, "fault")
@@ -165,7 +171,7 @@ class RemoteEngine:
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, self._open, "models", None, _LOOK_SECONDS)
         except urllib.error.HTTPError as error:
-            return "" if error.code in (404, 405, 501) else str(error)
+            return "" if error.code in _NO_SUCH_QUESTION else str(error)
         except (OSError, HTTPException) as error:
             return str(error) or type(error).__name__
         except ValueError:

@@ -21,6 +21,8 @@ log = logging.getLogger("corella")
 
 _IDLE_SECONDS = 60.0
 """How long a version stays that nobody asks for, where another one is asked for."""
+_LOOK_SECONDS = 1.0
+"""How often a version that is not there is looked for."""
 
 
 @dataclass
@@ -65,31 +67,38 @@ class Models:
 
     async def find(self, ranking: str) -> Loaded | str:
         """A version that services ask for, which may still be loading; or why there is none."""
-        now = time.monotonic()
         found = self._loaded.get(ranking)
         if found is None:
-            since, why = self._missing.get(ranking, (0.0, ""))
-            if why and now - since < 1:
-                return why
             async with self._lock:
-                try:
-                    await self._make_room(ranking, now)
-                    found = self._loaded.get(ranking) or await self._load(await asyncio.to_thread(self._named, ranking))
-                except UserError as error:
-                    self._missing = {ranking: (now, str(error))}
-                    return str(error)
-        found.asked = now
+                told = await self._begin(ranking)
+            if isinstance(told, str):
+                return told
+            found = told
+        found.asked = time.monotonic()
+        if len(self._loaded) > 1:
+            await self._let_go(found)
         return found
 
-    async def _make_room(self, ranking: str, now: float) -> None:
-        """For one more. Raises `UserError` where those that are there are needed."""
-        if ranking in self._loaded or len(self._loaded) < self._settings.versions:
-            return
-        name, oldest = min(self._loaded.items(), key=lambda pair: pair[1].asked)
-        if now - oldest.asked < _IDLE_SECONDS:
-            raise UserError(f"{len(self._loaded)} versions are loaded and asked for (versions)")
-        del self._loaded[name]
-        await oldest.engine.stop()
+    async def _begin(self, ranking: str) -> Loaded | str:
+        """Load a version that is not loaded; one at a time."""
+        if ranking in self._loaded:  # meanwhile
+            return self._loaded[ranking]
+        since, why = self._missing.get(ranking, (0.0, ""))
+        if why and time.monotonic() - since < _LOOK_SECONDS:
+            return why
+        try:
+            if len(self._loaded) >= self._settings.versions:
+                raise UserError(f"{len(self._loaded)} versions are loaded and asked for (versions)")
+            return await self._load(await asyncio.to_thread(self._named, ranking))
+        except UserError as error:
+            self._missing = {ranking: (time.monotonic(), str(error))}
+            return str(error)
+
+    async def _let_go(self, asked: Loaded) -> None:
+        """Of versions that nobody has asked for lately, while another one is."""
+        idle = asked.asked - _IDLE_SECONDS
+        for name in [name for name, loaded in self._loaded.items() if loaded.asked < idle]:
+            await self._loaded.pop(name).engine.stop()
 
     def _named(self, ranking: str) -> Wanted:
         folders = (self._versions.folder(name) for name in reversed(self._versions.names()))
