@@ -121,9 +121,10 @@ class Deployed:
     def wait(self, what: str, holds: Callable[[], bool], seconds: float = 240.0) -> None:
         until = time.monotonic() + seconds
         while not holds():
-            if time.monotonic() > until:
+            ended = [name for name, process in self._processes.items() if process.poll() not in (None, -signal.SIGKILL)]
+            if ended or time.monotonic() > until:
                 logs = "\n".join(f"{p.name}:\n{p.read_text()[-2000:]}" for p in sorted(self._folder.glob("*.log")))
-                raise AssertionError(f"not in {seconds:.0f} s: {what}\n{logs}")
+                raise AssertionError(f"not in {seconds:.0f} s: {what}; ended by themselves: {ended}\n{logs}")
             time.sleep(0.1)
 
     def whole(self) -> None:

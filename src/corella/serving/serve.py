@@ -49,6 +49,7 @@ def serve(run: Path, settings: ServingSettings, retrain_every: float | None = No
 
     keys = access(settings.host, settings.keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it would tell of every question
     problems: dict[str, str] = {}
     versions = Versions(run)
     serving = versions.serving

@@ -49,7 +49,9 @@ _LOOK_SECONDS, _PATIENCE_SECONDS = 1.0, 2.0
 _FAIR_SECONDS = 0.1
 """Answers to more hurried requests are no reason to trust less."""
 _CONNECTIONS = 64
-_PUT_AT_ONCE = 500
+_ABOUT_THE_MESSAGE, _TOO_MANY = (413, 422), 429
+"""Statuses that say nothing against the server."""
+_PUT_AT_ONCE = 200
 _AWAY = Standing(False, False, False, 0.0, 0.0, 0.0, 0, 0)
 
 
@@ -172,7 +174,11 @@ class NetworkEngine:
     def put(self, items: Sequence[NewItem]) -> None:
         """See `Engine`. A server that is started again is told anew."""
         self._new.update((item.item_id, item) for item in items)
-        self._to_tell += _puts(items)
+        last = self._to_tell[-1] if len(self._to_tell) > 1 else None  # the first may be on its way
+        if isinstance(last, Put) and len(last.items) + len(items) <= _PUT_AT_ONCE:
+            last.items.extend(items)
+        else:
+            self._to_tell += _puts(items)
 
     def forget(self, user: str) -> None:
         """See `Engine`. Told as soon as the server can be reached; one that was started again keeps nothing."""
@@ -185,9 +191,12 @@ class NetworkEngine:
             await asyncio.sleep(0.02)
             while self._to_tell and self.ready:
                 told = self._to_tell[0]
+                if isinstance(told, Put) and not self._standing.retrieves:
+                    self._to_tell.popleft()
+                    continue
                 if isinstance(told, Forget) and self._asking:  # or what is on the way would be kept behind it
                     await asyncio.wait(set(self._asking), timeout=_PATIENCE_SECONDS)
-                if isinstance(await self._post(told, time.monotonic() + _PATIENCE_SECONDS), Refused | Late):
+                if isinstance(await self._post(told, time.monotonic() + _PATIENCE_SECONDS), Refused | Late | Busy):
                     break
                 if self._to_tell and self._to_tell[0] is told:  # else the server was started again meanwhile
                     self._to_tell.popleft()
@@ -215,7 +224,10 @@ class NetworkEngine:
         except httpx2.HTTPError as error:
             self._pulse.failed(_in_words(error))
             return Refused(self._pulse.why)
-        if answer.status_code == 429:
+        if answer.status_code in _ABOUT_THE_MESSAGE:
+            self.on_fault(f"{self._client.base_url} does not take {type(message).__name__}: {answer.text[:200]}")
+            return Scored(0, "not taken", 0.0, 0, 0, np.zeros(0, np.float32))
+        if answer.status_code == _TOO_MANY:
             return Busy(0)
         try:
             self._take(json.loads(answer.headers[STANDING]))
