@@ -95,7 +95,7 @@ def _like(fleet: Deployed, server: str, user: str, item: str) -> int:
 
 def test_what_one_is_told_the_other_knows(fleet: Deployed) -> None:
     user, item = a_user(), f"new-{a_user()[-8:]}"
-    assert _like(fleet, ONE, user, "i03") == 200 and _history(fleet, OTHER, user) == ["i03"]
+    assert _like(fleet, ONE, user, "i03") == 201 and _history(fleet, OTHER, user) == ["i03"]
     assert fleet.ask(OTHER, f"/v1/items/{item}", {"text": "Film new"}, "PUT")[0] == 200
     assert fleet.ask(ONE, f"/v1/items/{item}")[1]["text"] == "Film new"
     status, scored = fleet.ask(ONE, "/v1/score", {"user_id": user, "items": [item]})
@@ -110,7 +110,7 @@ def test_a_server_is_killed(fleet: Deployed) -> None:
         steady.until("")
         fleet.kill(ONE)
         assert set(steady.more()) == {""}  # the language model answered all the same
-        assert _like(fleet, OTHER, user, "i05") == 200
+        assert _like(fleet, OTHER, user, "i05") == 201
         fleet.start(ONE)
         fleet.whole()
         assert set(steady.more()) == {""}
@@ -135,7 +135,7 @@ def test_the_language_model_is_killed(fleet: Deployed) -> None:
 
 def test_the_store_is_killed(fleet: Deployed) -> None:
     user = a_user()
-    assert _like(fleet, ONE, user, "i06") == 200
+    assert _like(fleet, ONE, user, "i06") == 201
     with _Steady(fleet) as steady:
         fleet.kill("redis")
         for server in SERVERS:
@@ -145,7 +145,7 @@ def test_the_store_is_killed(fleet: Deployed) -> None:
         assert set(steady.more()) == {""}
         fleet.start("redis")
         for server in SERVERS:
-            fleet.wait("it is there again", lambda server=server: _like(fleet, server, user, "i08") == 200)  # type: ignore[misc]
+            fleet.wait("it is there again", lambda server=server: _like(fleet, server, user, "i08") == 201)  # type: ignore[misc]
             fleet.wait("it is ready", lambda server=server: fleet.ready(server)[0] == 200)  # type: ignore[misc]
     assert not steady.lost
     for server in SERVERS:

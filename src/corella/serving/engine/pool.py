@@ -39,9 +39,9 @@ class Worker(Engine, Protocol):
 def home(user: str, loads: Mapping[str, float]) -> str:
     """Which worker a user goes to, by what waits at each; an empty user goes where least does.
 
-    >>> home("u", {"a": 0.0, "b": 0.0}), home("v", {"a": 0.0, "b": 0.0})
+    >>> home("w", {"a": 0.0, "b": 0.0}), home("u", {"a": 0.0, "b": 0.0})
     ('a', 'b')
-    >>> home("u", {"a": 9000.0, "b": 0.0}), home("", {"a": 1.0, "b": 0.0})
+    >>> home("w", {"a": 9000.0, "b": 0.0}), home("", {"a": 1.0, "b": 0.0})
     ('b', 'b')
     """
     least = min(loads, key=lambda name: loads[name])
