@@ -2,11 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
+from spoken_for import SpokenFor
 from test_store import postgres_url, redis_url  # noqa: F401  # servers
 
 from corella.serving.budget import Budget
+from corella.serving.service import Asker, Service
 from corella.serving.store.records import StoreError
 from corella.serving.store.spending import Left, Spending, open_spending
 
@@ -131,6 +134,28 @@ def test_a_bucket_in_a_store(kind: str, request: pytest.FixtureRequest) -> None:
     assert 0 < filled.tokens <= 2e9
     one.close()
     other.close()
+
+
+def test_what_is_beyond_it_falls_back(make_service: Callable[..., Service]) -> None:
+    clock, engine = [0.0], SpokenFor()
+    service = make_service(engine)
+    service.budget = Budget(1000.0, None, lambda: clock[0])
+    asked, items = Asker("u03"), ["i00", "i01"]
+    assert asyncio.run(service.score(asked, items, 1.0)).fallback == ["", ""]
+    ((_, prompt),) = engine.asked
+    read = len(prompt.prefix) + sum(map(len, prompt.branches))
+    assert service.budget.room() == 2000 - read
+    service.budget.spend(2000 - read - len(prompt.prefix) - len(prompt.branches[0]))  # there is room for one of two
+    assert sorted(asyncio.run(service.score(asked, items, 1.0)).fallback) == ["", "budget"]
+    assert service.budget.room() == 0
+    assert asyncio.run(service.score(asked, items, 1.0)).fallback == ["budget", "budget"]
+    assert not engine.warmed  # nothing is read ahead of time from nothing
+    clock[0] = 0.01
+    assert asyncio.run(service.score(asked, items, 1.0)).fallback == ["budget", "budget"]
+    assert engine.warmed == ["u03"] and service.budget.room() == 0  # a debt
+    engine.space = 0.0
+    clock[0] = 10.0
+    assert asyncio.run(service.score(asked, items, 1.0)).fallback == ["overload", "overload"]
 
 
 def test_a_file_is_one_machines() -> None:
