@@ -15,6 +15,7 @@ from corella.config.loading import describe
 from corella.serving.http.routes import router
 from corella.serving.http.routes.operators import unguarded
 from corella.serving.settings import ServingSettings
+from corella.serving.worker.settings import WorkerSettings
 
 FOLDER = Path(__file__).with_name("reference")
 CAPACITY = Path(__file__).with_name("capacity.md")
@@ -169,6 +170,11 @@ def main() -> None:
         "settings": settings(Config, "Settings", lead),
         "serving-settings": settings(
             ServingSettings, "Settings of the service", "`corella serve RUN --config serve.yaml` or `--set name=value`."
+        ),
+        "serve-llm-settings": settings(
+            WorkerSettings,
+            "Settings of the language model's server",
+            "`corella serve-llm RUN --config llm.yaml` or `--set name=value`.",
         ),
         "http": http(),
         "python": python(),

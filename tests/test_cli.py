@@ -97,6 +97,7 @@ def test_explain_config(call: Call) -> None:
     assert "joint.gamma = 0.1" in out
     assert "Weight of the alignment loss in stage 2. [paper]" in out
     assert "deadline_ms = 400.0" in call("explain-config", "--serving")[1]
+    assert "port = 8100" in call("explain-config", "--serving-llm")[1]
     code, out, _ = call("explain-config", "--resolved", "--set", "seed=5")
     assert yaml.safe_load(out)["seed"] == 5
 

@@ -205,6 +205,7 @@ def explain_config(
     resolved: Annotated[bool, typer.Option(help="Print the resolved configuration as YAML instead.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also the settings that hardly anybody needs.")] = False,
     serving: Annotated[bool, typer.Option(help="The settings of `corella serve` instead.")] = False,
+    serving_llm: Annotated[bool, typer.Option(help="The settings of `corella serve-llm` instead.")] = False,
 ) -> None:
     """The settings, with their defaults and what they do."""
     if resolved or config or overrides:
@@ -214,6 +215,8 @@ def explain_config(
     kind: type[Section] = Config
     if serving:
         from corella.serving.settings import ServingSettings as kind  # noqa: N813
+    if serving_llm:
+        from corella.serving.worker.settings import WorkerSettings as kind  # noqa: N813
     settings = describe(kind)
     shown = [setting for setting in settings if everything or not setting.advanced]
     for setting in shown:

@@ -54,6 +54,21 @@ def serve(
     serve(run, settings, seconds)
 
 
+@service.command("serve-llm")
+def serve_llm(
+    run: Annotated[Path, typer.Argument(help="The run folder that the services serve, or a copy of it.")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of settings.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting.")] = None,
+) -> None:
+    """Serve a run's language model alone, for services elsewhere (their `llm_url`)."""
+    from corella.serving.worker.serve import serve_llm
+    from corella.serving.worker.settings import load_worker_settings
+
+    settings = load_worker_settings(config, overrides or ())
+    _out.print(f"loading {run}; then http://{settings.host}:{settings.port}", markup=False)
+    serve_llm(run, settings)
+
+
 @service.command()
 def export(
     run: Annotated[Path, typer.Argument(help="The run folder.")],

@@ -63,7 +63,7 @@ def serve_language_model(
     torch.set_num_threads(threads)  # loading sets what the run's configuration says
     fixed, per_token = _measure(scorer)
     try:
-        connection.send_bytes(pack(Ready(fixed, per_token, _retrieval_seconds(retriever))))
+        connection.send_bytes(pack(Ready(fixed, per_token, _retrieval_seconds(retriever), scorer.vocabulary)))
         while True:
             received = _collect(connection, batch_tokens, wait)
             now = time.monotonic()
@@ -113,7 +113,7 @@ def _retrieve(connection: Connection, retriever: LiveRetrieval | None, asked: As
     try:
         if retriever is not None:
             found = _found(retriever, asked.question)
-    except (RuntimeError, ValueError, IndexError) as problem:
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as problem:
         error = f"{type(problem).__name__}: {problem}"
     connection.send_bytes(pack(Found(asked.number, error, found)))
 
