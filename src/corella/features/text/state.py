@@ -1,7 +1,7 @@
 """The text features of a moment: what the log said, and interactions since, one at a time. A property test holds them
 equal to those of `batch.py`."""
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
 from corella.features.counts import Log, residual
+from corella.features.recent import Recent
 from corella.features.text.batch import Said, Seen
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
 from corella.features.text.space import Places, TextSpace
@@ -20,6 +21,7 @@ Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 _PROFILES = 10_000
+_ALL = 2**40
 Said1 = tuple[int, float, float]
 """An item, the label, its residual."""
 
@@ -49,8 +51,8 @@ class TextState:
     """[users + 1]: where each user's part of the log begins."""
     vectors: Floats
     """By item: where its text lies. These arrays have room for items that come, see `with_room`."""
-    newer: dict[str, list[Said1]] = field(default_factory=lambda: defaultdict(list))
-    """What came since the log, by user."""
+    newer: Recent = field(default_factory=lambda: Recent(3, _ALL))
+    """What came since the log, by user: items, labels, residuals."""
     whole: dict[str, list[Said1]] = field(default_factory=dict)
     """In place of log and `newer`: all that a user said of whom something was taken out."""
     profiles: OrderedDict[str, Doubles] = field(default_factory=OrderedDict)
@@ -58,7 +60,7 @@ class TextState:
 
     def with_visitor(self) -> "TextState":
         """The same state with room for one more user, who leaves no trace in it."""
-        return replace(self, newer=defaultdict(list), whole={}, profiles=OrderedDict(), frozen=True)
+        return replace(self, newer=Recent(3, _ALL), whole={}, profiles=OrderedDict(), frozen=True)
 
     def with_room(self, items: int) -> "TextState":
         """The same state with room for so many items, and for as many again where it has to grow."""
@@ -72,11 +74,11 @@ class TextState:
 
     def _said(self, user: str) -> tuple[Ints, Doubles, Doubles]:
         """All that a user said, the oldest first: items, labels, residuals."""
-        newer, code = self.newer.get(user, []), self.users.get(user)
+        newer, code = self.newer.last(user), self.users.get(user)
         if user in self.whole:
-            newer, code = self.whole[user], None
+            newer, code = np.array(self.whole[user]).reshape(-1, 3), None
         older = slice(0, 0) if code is None else slice(int(self.start[code]), int(self.start[code + 1]))
-        items, labels, left = (np.array(column) for column in zip(*newer, strict=True)) if newer else ([], [], [])
+        items, labels, left = newer.T
         return (
             np.concatenate([self.item[older], items]).astype(np.int64),
             np.concatenate([self.label[older], labels]),
@@ -127,14 +129,17 @@ class TextState:
                 self.profiles.popitem(last=False)
         elif user in self.profiles:
             self.profiles[user] = self.profiles[user] + residual * self.vectors[item]
-        (self.whole[user] if user in self.whole else self.newer[user]).append((item, label, residual))
+        if user in self.whole:
+            self.whole[user].append((item, label, residual))
+        else:
+            self.newer.add(user, (item, label, residual))
 
     def remove(self, user: str, place: int, share: float = 1.0) -> None:
         """Take out the user's interaction at a place, of all that are known, the oldest first; `share`: with which it
         was counted."""
         if user not in self.whole:
             self.whole[user] = list(zip(*(column.tolist() for column in self._said(user)), strict=True))
-            self.newer.pop(user, None)
+            self.newer.pop(user)
         self.profiles.pop(user, None)
         item, label, residual = self.whole[user].pop(place)
         if share:

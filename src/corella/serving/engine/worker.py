@@ -16,6 +16,7 @@ import torch
 
 from corella.llm.backbone import Backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
+from corella.memory import give_back
 from corella.retrieval.live import LiveRetrieval, Reason
 from corella.runs.folder import RunFolder
 from corella.serving.engine.asking import Because, Candidates, Question
@@ -60,6 +61,7 @@ def serve_language_model(
     if why:
         connection.send_bytes(pack(Refused(why)))
         return
+    give_back()
     torch.set_num_threads(threads)  # loading sets what the run's configuration says
     fixed, per_token = _measure(scorer)
     try:
