@@ -1,6 +1,6 @@
 """Text features: formulas by hand, batch as one interaction at a time, and no look ahead."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import numpy.typing as npt

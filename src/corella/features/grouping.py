@@ -38,9 +38,9 @@ class Grouped:
         return found
 
     @cached_property
-    def first(self) -> npt.NDArray[np.bool_]:
-        """[rows]: for each entry of `order` whether it is the first of its key."""
-        return self.begin == np.arange(len(self.begin))
+    def heads(self) -> Ints:
+        """[keys]: where each key begins in `order`."""
+        return np.flatnonzero(self.begin == np.arange(len(self.begin)))
 
 
 _SPARSE = 4

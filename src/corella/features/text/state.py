@@ -13,7 +13,8 @@ from corella.config import CountsConfig
 from corella.config.text import TextConfig
 from corella.features.counts import Log, residual
 from corella.features.recent import Recent
-from corella.features.text.batch import Said, Seen
+from corella.features.text.batch import BLOCK, Said
+from corella.features.text.everybody import Everybody, fine
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
 from corella.features.text.space import Places, TextSpace
 
@@ -39,7 +40,7 @@ class TextState:
     frozen: bool
     """When true, interactions still count for the user but for nothing else."""
     count: Doubles
-    """By item: interactions that all may count; so `likes` and `circle`, see `Seen`."""
+    """By item: interactions that all may count; so `likes` and `circle`, see `Everybody`."""
     likes: Doubles
     circle: Doubles
     item: Ints
@@ -86,7 +87,10 @@ class TextState:
         )
 
     def _profile(self, items: Ints, residual: Doubles) -> Doubles:
-        return np.asarray(residual @ self.vectors[items].astype(np.float64))
+        return np.asarray(fine(residual[:, None] * self.vectors[items].astype(np.float64)).sum(axis=0))
+
+    def _one(self, item: int, residual: float) -> Doubles:
+        return fine(residual * self.vectors[item].astype(np.float64))
 
     def _last_ones(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The last ones, zeros before them where they are fewer."""
@@ -124,11 +128,11 @@ class TextState:
                 said, _, left = self._said(user)
                 profile = self._profile(said, left)
             self._count(item, label, residual, profile, share)
-            self.profiles[user] = profile + residual * self.vectors[item]
+            self.profiles[user] = profile + self._one(item, residual)
             if len(self.profiles) > _PROFILES:
                 self.profiles.popitem(last=False)
         elif user in self.profiles:
-            self.profiles[user] = self.profiles[user] + residual * self.vectors[item]
+            self.profiles[user] = self.profiles[user] + self._one(item, residual)
         if user in self.whole:
             self.whole[user].append((item, label, residual))
         else:
@@ -148,7 +152,7 @@ class TextState:
             self._count(item, label, residual, self._profile(said.astype(np.int64), left), -share)
 
     def _count(self, item: int, label: float, residual: float, profile: Doubles, share: float) -> None:
-        self.circle[item] += share * residual * profile
+        self.circle[item] += fine(share * residual * profile)
         self.count[item] += share
         self.likes[item] += share * label
 
@@ -158,13 +162,15 @@ def text_state(
 ) -> TextState:
     """The state at the end of a log; `users`: the codes of those that it holds."""
     left, told = (residual(log, known, counts) for known in (log.known, log.shared))
-    said, items = Said(log, text.history), len(space.places.vectors)
-    seen = Seen(log, left, told, said, space.with_unknown.vectors)
-    end, begin = seen.before(np.arange(items), np.full(items, len(log.user)))
+    said = Said(log, text.history)
+    everybody = Everybody(log, left, told, space.with_unknown.vectors)
+    for start in range(0, len(log.user), BLOCK):
+        everybody.read(start, min(start + BLOCK, len(log.user)))
+    heard = everybody.items.sums[:-1]
     rows = said.rows[:-1]
     return TextState(
         space, text.history, counts.smoothing, counts.clicks, bool((log.shared == 0).any()),
-        (end - begin).astype(np.float64), seen.likes[end] - seen.likes[begin], seen.circle[end] - seen.circle[begin],
+        heard[:, 0].copy(), heard[:, 1].copy(), heard[:, 2:].copy(),
         log.item[rows], log.values[rows, 0], left[rows], users,
         np.searchsorted(log.user[rows], np.arange(len(users) + 1)), space.places.vectors.copy(),
     )  # fmt: skip
