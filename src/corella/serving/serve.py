@@ -4,6 +4,7 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import torch
@@ -38,6 +39,9 @@ from corella.serving.trial.impressions import Impressions
 from corella.serving.versions.folder import FIRST, Versions
 from corella.threads import usable_threads
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 log = logging.getLogger("corella")
 
 _OLD_DAYS = 30
@@ -49,9 +53,19 @@ def serve(run: Path, settings: ServingSettings, retrain_every: float | None = No
     broken file, no keys on an open address, a store that does not open."""
     import uvicorn
 
-    keys = access(settings.host, settings.keys)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it would tell of every question
+    uvicorn.run(
+        whole_app(run, settings, retrain_every), host=settings.host, port=settings.port, log_level="warning",
+        timeout_graceful_shutdown=30, http=patient(settings.body_seconds),
+        server_header=False, access_log=False, proxy_headers=False,  # whom a header names is anybody's word
+    )  # fmt: skip
+
+
+def whole_app(run: Path, settings: ServingSettings, retrain_every: float | None = None) -> "FastAPI":
+    """What `serve` serves: the version in service, those of an experiment beside it, and what goes on in the
+    background. Raises what `serve` raises."""
+    keys = access(settings.host, settings.keys)
     problems: dict[str, str] = {}
     versions = Versions(run)
     serving = versions.serving
@@ -86,11 +100,7 @@ def serve(run: Path, settings: ServingSettings, retrain_every: float | None = No
             context.impressions = impressions
     if retrain_every is not None:
         app.state.beside.append(Retraining(run, store, retrain_every))
-    uvicorn.run(
-        app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=30,
-        http=patient(settings.body_seconds),
-        server_header=False, access_log=False, proxy_headers=False,  # whom a header names is anybody's word
-    )  # fmt: skip
+    return app
 
 
 def version_of(run: Path, name: str = FIRST) -> str:
