@@ -149,16 +149,25 @@ def off_policy(
 
 
 @service.command()
-def retrain(run: Run, store: StoreURL = None) -> None:
+def retrain(
+    run: Run,
+    store: StoreURL = None,
+    repeats: Annotated[
+        str, typer.Option(help="Which of several answers of a user to an item counts, as in the service: last, first.")
+    ] = "last",
+) -> None:
     """Train a new version on the run's log and what its service was told, and let it serve unless it is worse. A
     service that runs takes it without a pause. Killed at any moment, the same command resumes."""
+    from corella.errors import UserError
     from corella.runs.folder import RunFolder
     from corella.serving.store.log import open_store
     from corella.serving.versions.retrain import retrain
     from corella.serving.versions.wording import verdict
 
+    if repeats not in ("last", "first"):
+        raise UserError(f"--repeats: last or first, not {repeats!r}")
     opened = open_store(store or str(RunFolder(run).events))
-    _out.print(verdict(retrain(run, opened)), markup=False)
+    _out.print(verdict(retrain(run, opened, repeats=repeats)), markup=False)
     opened.close()
 
 

@@ -240,6 +240,8 @@ def test_the_commands(run: Path, store: Store, tiny_dataset: Dataset, tmp_path: 
         call("retrain", str(run))
     store.append(_events(tiny_dataset))
     assert call("export-events", str(run), str(tmp_path / "events.csv")).startswith("120 events written to")
+    with pytest.raises(UserError, match="last or first, not 'both'"):
+        call("retrain", str(run), "--repeats", "both")
     said = call("retrain", str(run))
     assert "version 2, 20" in said and ("it serves now" in said or "that is worse" in said)
     listed = call("versions", str(run))

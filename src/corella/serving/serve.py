@@ -99,7 +99,7 @@ def whole_app(run: Path, settings: ServingSettings, retrain_every: float | None 
         for context in (app.state.context, *app.state.context.beside.values()):
             context.impressions = impressions
     if retrain_every is not None:
-        app.state.beside.append(Retraining(run, store, retrain_every))
+        app.state.beside.append(Retraining(run, store, retrain_every, settings.repeats))
     return app
 
 

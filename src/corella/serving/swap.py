@@ -140,8 +140,10 @@ class Companion:
 class Retraining:
     """Retrains in a process of its own, again and again; the watch finds a version that passes."""
 
-    def __init__(self, run: Path, store: str, seconds: float) -> None:
-        self._command = (sys.executable, "-m", "corella", "retrain", str(run), "--store", store)
+    def __init__(self, run: Path, store: str, seconds: float, repeats: str) -> None:
+        self._command = (
+            sys.executable, "-m", "corella", "retrain", str(run), "--store", store, "--repeats", repeats,
+        )  # fmt: skip
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
 
