@@ -242,7 +242,7 @@ def test_a_list_in_a_csv_is_refused_before_the_work(call: Call, project: Path, t
 def test_two_trainings_in_one_folder(call: Call, project: Path) -> None:
     with alone(project / "run", "model"):
         code, _, err = call("train", "--run", project / "run")
-    assert code == 2 and "another process is training here" in err
+    assert code == 2 and "another process is at work here" in err
     with alone(project / "run", "retrieval"):  # the other half
         assert call("train", "--run", project / "run")[0] == 0
     assert call("train", "--run", project / "run")[0] == 0

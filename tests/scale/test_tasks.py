@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,18 +41,6 @@ def process_id(task: Square) -> int:
     return os.getpid()
 
 
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local", num_cpus=2, object_store_memory=78 << 20, include_dashboard=False, log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
-    )  # fmt: skip
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(params=["here", "processes", "ray"])
 def workers(request: pytest.FixtureRequest) -> Workers:
     if request.param == "ray":
@@ -70,7 +57,7 @@ def test_results(workers: Workers, tmp_path: Path) -> None:
 
 
 def test_what_a_task_raises_is_raised(workers: Workers, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="^no 3$"):
+    with pytest.raises(UserError, match=r"^no 3$"):
         list(run_tasks(refuse, [Square(3, tmp_path)], workers, reporter=QUIET))
 
 

@@ -1,8 +1,8 @@
 """One way to run a function over tasks: in this process, in a pool of processes, or on Ray.
 
 A task is a frozen dataclass of paths and numbers, and the function stands at the top of a module: both travel between
-our own processes by pickle, never through a file. What a worker keeps between tasks (a loaded model) it keeps in a cache
-of its own module. Workers hold no state that matters, so a killed one costs its task one more attempt.
+our own processes by pickle, never through a file. What a worker keeps between tasks (a loaded model) it keeps in a
+cache of its own module. Workers hold no state that matters, so a killed one costs its task one more attempt.
 """
 
 import os
@@ -71,6 +71,27 @@ def run_tasks(
             yield result
 
 
+@contextmanager
+def kept(workers: Workers) -> Iterator[None]:
+    """Between the calls of `run_tasks` within, keep the processes with all that they have loaded, or the connection to
+    Ray; without it each call has its own."""
+    if workers.ray is not None:
+        with _connected(workers):
+            yield
+        return
+    _parked[workers.threads] = parked = []
+    try:
+        yield
+    finally:
+        del _parked[workers.threads]
+        for pool in parked:
+            pool.shutdown()
+
+
+_parked: dict[int, list[ProcessPoolExecutor]] = {}
+"""Processes that wait for the next call of `run_tasks`, by their number of threads."""
+
+
 class _Queue:
     """Numbers of tasks that wait, and how often each was lost."""
 
@@ -83,8 +104,8 @@ class _Queue:
         self._lost[n] += 1
         if self._lost[n] == ATTEMPTS:
             raise UserError(
-                f"{self._title}: task {n + 1} of {len(self._tasks)} was begun {ATTEMPTS} times and its worker died each "
-                f"time ({why}): {self._tasks[n]}; where memory is short, use fewer workers or smaller partitions"
+                f"{self._title}: task {n + 1} of {len(self._tasks)} was begun {ATTEMPTS} times and its worker died "
+                f"each time ({why}): {self._tasks[n]}; where memory is short, use fewer workers or smaller partitions"
             )
         self.waiting.appendleft(n)
 
@@ -103,7 +124,7 @@ def _in_processes(
             try:
                 future = pool.submit(function, tasks[n])
             except BrokenProcessPool:  # killed between two tasks
-                pool = _hire(workers)
+                pool = _new_pool(workers)
                 future = pool.submit(function, tasks[n])
             running[future] = n, pool
 
@@ -114,7 +135,7 @@ def _in_processes(
                 n, pool = running.pop(future)
                 died = future.exception()
                 if isinstance(died, BrokenProcessPool):
-                    idle.append(_hire(workers))
+                    idle.append(_new_pool(workers))
                     queue.lost(n, "a process ended abruptly")
                     begin()
                     continue
@@ -123,11 +144,22 @@ def _in_processes(
                 begin()
                 yield n, result
     finally:
-        for pool in [*idle, *(pool for _, pool in running.values())]:
+        busy = [pool for _, pool in running.values()]
+        if workers.threads in _parked:
+            _parked[workers.threads] += idle
+        else:
+            busy += idle
+        for pool in busy:
             pool.shutdown(cancel_futures=True)
 
 
 def _hire(workers: Workers) -> ProcessPoolExecutor:
+    if _parked.get(workers.threads):
+        return _parked[workers.threads].pop()
+    return _new_pool(workers)
+
+
+def _new_pool(workers: Workers) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, get_context("spawn"), _settle, (workers.threads,))
 
 
