@@ -95,8 +95,15 @@ class Output:
         return {name: entry for name, entry in entries.items() if entry is not None}
 
     def finish(self) -> None:
-        """Remove the files of earlier stages."""
+        """Remove the files of earlier stages, and what killed workers left."""
+        self.clear()
         shutil.rmtree(self.manifest / "stages", ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove half-written files; nobody writes now."""
+        for place in (self.folder, self.manifest):
+            for left in place.rglob(".*.tmp"):
+                left.unlink(missing_ok=True)
 
     def _entry(self, stage: str, name: str) -> Path:
         inside = self.manifest / FINISHED if stage == FINISHED else self.manifest / "stages" / f"{stage}.made"
@@ -118,9 +125,7 @@ def output_folder(folder: Path, origin: Origin) -> Iterator[Output]:
     with alone(output.manifest, "output"):
         write_value(kept, origin)
         folder.mkdir(parents=True, exist_ok=True)
-        for place in (folder, output.manifest):
-            for left in place.rglob(".*.tmp"):  # of killed workers
-                left.unlink(missing_ok=True)
+        output.clear()
         yield output
 
 
