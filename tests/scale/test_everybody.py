@@ -108,7 +108,7 @@ def test_as_one_file(share: float, run: Path, rows: Path, tmp_path: Path) -> Non
 
 def test_processes_and_ray(run: Path, rows: Path, tmp_path: Path, ray_cluster: None) -> None:
     found = []
-    for name, workers in (("pool", Workers(processes=2)), ("ray", Workers(ray="local"))):
+    for name, workers in (("pool", Workers(processes=1)), ("ray", Workers(processes=1, ray="local"))):
         everybody.score_everybody(run, rows, tmp_path / name, 0.2, workers, reporter=QUIET)
         files = sorted((tmp_path / name).rglob("*.parquet"))
         found.append({str(file.relative_to(tmp_path / name)): file.read_bytes() for file in files})
