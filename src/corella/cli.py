@@ -31,9 +31,7 @@ RunFolder = Annotated[Path, typer.Option("--run", "-r", help="The run folder.")]
 _RUN = Path("run")
 Share = Annotated[float | None, typer.Option(min=0, max=1, help="Share of rows to route; unset: as the run serves.")]
 Processes = Annotated[int, typer.Option("--workers", min=0, help="Processes that share the partitions.")]
-RayAddress = Annotated[
-    str | None, typer.Option("--ray", help="Share them through Ray: an address, `auto`, or `local`.")
-]
+RayAddress = Annotated[str | None, typer.Option("--ray", help="Ray instead: an address, `auto`, or `local`.")]
 Gpus = Annotated[float, typer.Option(min=0, help="GPUs that Ray gives each language model.")]
 
 _out = Console(highlight=False)
@@ -206,10 +204,7 @@ def report(run: RunFolder = _RUN) -> None:
 def score(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     rows: Annotated[
-        Path,
-        typer.Argument(
-            help="A file with user_id, item_id and, if you like, timestamp; or a folder or pattern of Parquet."
-        ),
+        Path, typer.Argument(help="user_id, item_id and, if you like, timestamp: a file, or a folder of Parquet.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or text file to write; of a folder, a folder.")],
     share: Share = None,

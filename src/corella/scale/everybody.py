@@ -1,7 +1,7 @@
 """Everybody, every night: a folder of rows scored, a folder of users recommended to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -82,8 +82,8 @@ def score_everybody(
     `share`: at most this share of all rows is asked about; unset: as the run serves. Killed at any moment, the same
     call resumes. Raises `UserError` for rows that cannot be scored, and for an `out` that holds anything else.
     """
-    reporter = reporter or Reporter()
-    run = run.absolute()
+    reporter, run = reporter or Reporter(), run.absolute()
+    _forget()
     RunFolder(run).check_ranking()
     sources = partitions(rows, out)
     origin = _origin(run, list(sources.values()), command="score", share=share, overwrite=overwrite)
@@ -123,8 +123,8 @@ def recommend_everybody(
     `share`: at most this share of all candidates is asked about; unset: as the run serves. Users are read from the
     column `user_id`, each once a file. Resumes, and raises `UserError`, as `score_everybody` does.
     """
-    reporter = reporter or Reporter()
-    run = run.absolute()
+    reporter, run = reporter or Reporter(), run.absolute()
+    _forget()
     ranks = RunFolder(run).has_ranking
     if not (ranks or RunFolder(run).has_retrieval):
         raise UserError(f"{run} holds no trained model; run `corella train` or `corella train-retrieval` first")
@@ -134,7 +134,7 @@ def recommend_everybody(
         finds, total = _finds(run, files, common_root(users, files), k, candidates)
         stage = "candidates" if ranks else FINISHED
         if not ranks or _all_made(output, list(finds)) is None:
-            output.make(stage, _find, finds, workers, reporter)
+            output.make(stage, _find, finds, replace(workers, gpus=0), reporter)
             if ranks:
                 places = {name: output.place(stage) / name for name in finds}
                 score_partitions(output, run, places, _share(run, share, workers), workers, reporter, Best(k))
@@ -170,6 +170,12 @@ def _share(run: Path, share: float | None, workers: Workers) -> float:
 @lru_cache(maxsize=1)
 def _recommender(run: Path) -> Recommender:
     return load_recommender(run)
+
+
+def _forget() -> None:
+    """What this process read of a run before; it may have been trained again."""
+    model_of.cache_clear()
+    _recommender.cache_clear()
 
 
 def _finds(run: Path, files: Sequence[Path], root: Path, k: int, candidates: int) -> tuple[dict[str, Find], int]:

@@ -116,23 +116,24 @@ def score_partitions(
     where `routing.budget_unit` is requests. Raises `UserError` for rows that cannot be scored.
     """
     numbers = {name: n for n, name in enumerate(sources)}
+    plain = replace(workers, gpus=0)
     answers, limit, scored = output.place("asked"), float("inf"), dict[str, Path]()
     if share > 0:
         tasks = {name: Conventional(run, source, True) for name, source in sources.items()}
-        first = output.make("conventional", _conventional, tasks, workers, reporter)
+        first = output.make("conventional", _conventional, tasks, plain, reporter)
         scored = {name: output.place("conventional") / name for name in sources}
         limit, groups = _budget(first, share)
         if limit < float("inf"):
             reporter.say(f"routed from a priority of {limit:.6g}: at most {share:.2%} of all rows")
             routes = {name: Route(scored[name], n, limit, groups) for name, n in numbers.items()}
-            output.make("routed", _route, routes, replace(workers, gpus=0), reporter)
+            output.make("routed", _route, routes, plain, reporter)
             asks = {f"group-{g:05d}.parquet": Ask(run, output.place("routed"), g) for g in range(groups)}
             output.make("asked", _ask, asks, workers, reporter)
     ends = {
         name: Finish(run, source, scored.get(name), answers, numbers[name], limit, overwrite, shape)
         for name, source in sources.items()
     }
-    return spent(output.make(FINISHED, _finish, ends, replace(workers, gpus=0), reporter))
+    return spent(output.make(FINISHED, _finish, ends, plain, reporter))
 
 
 def spent(entries: Mapping[str, Entry]) -> Spent:

@@ -79,7 +79,8 @@ def kept(workers: Workers) -> Iterator[None]:
         with _connected(workers):
             yield
         return
-    _parked[workers.threads] = parked = []
+    parked: list[ProcessPoolExecutor] = []
+    _parked[workers.threads] = parked
     try:
         yield
     finally:
@@ -189,7 +190,7 @@ def _on_ray(
         queue = _Queue(tasks, title)
         most = workers.processes or max(1, int(ray.cluster_resources().get("CPU", 1)) // workers.threads)
         remote = ray.remote(
-            num_cpus=workers.threads, num_gpus=workers.gpus, max_retries=0,
+            num_cpus=workers.threads, num_gpus=workers.gpus, max_retries=0, max_calls=0,  # 0: keep what is loaded
             runtime_env={"env_vars": _threads(workers.threads)},
         )(function)  # fmt: skip
         running: dict[Any, int] = {}
@@ -230,7 +231,11 @@ def _connected(workers: Workers) -> Iterator[Any]:
         yield ray
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    local = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "num_cpus": workers.processes or None}
+    local = {
+        "object_store_memory": _OBJECT_STORE,
+        "include_dashboard": False,
+        "num_cpus": workers.processes * workers.threads or None,
+    }
     try:
         ray.init(address=workers.ray, log_to_driver=False, **(local if workers.ray == "local" else {}))
     except (ConnectionError, ValueError, RuntimeError) as error:
