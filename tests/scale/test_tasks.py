@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,15 @@ def workers(request: pytest.FixtureRequest) -> Workers:
         request.getfixturevalue("ray_cluster")
         return Workers(ray="local")
     return Workers(processes=2 if request.param == "processes" else 0)
+
+
+def test_nobody_at_the_address(tmp_path: Path) -> None:
+    assert not pytest.importorskip("ray").is_initialized()
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"no Ray cluster at '{address}'"):
+            list(run_tasks(square, [Square(1, tmp_path)], Workers(ray=address), reporter=QUIET))
 
 
 def test_results(workers: Workers, tmp_path: Path) -> None:

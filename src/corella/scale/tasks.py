@@ -7,6 +7,7 @@ cache of its own module. Workers hold no state that matters, so a killed one cos
 
 import os
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -237,10 +238,18 @@ def _connected(workers: Workers) -> Iterator[Any]:
         "num_cpus": workers.processes * workers.threads or None,
     }
     try:
+        _reach(workers.ray or "")
         ray.init(address=workers.ray, log_to_driver=False, **(local if workers.ray == "local" else {}))
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"no Ray cluster at '{workers.ray}': {str(error).splitlines()[0]}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise `OSError` where nobody listens at `host:port`: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5).close()
