@@ -5,6 +5,7 @@ our own processes by pickle, never through a file. What a worker keeps between t
 cache of its own module. Workers hold no state that matters, so a killed one costs its task one more attempt.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -239,7 +240,12 @@ def _connected(workers: Workers) -> Iterator[Any]:
     }
     try:
         _reach(workers.ray or "")
-        ray.init(address=workers.ray, log_to_driver=False, **(local if workers.ray == "local" else {}))
+        ray.init(
+            address=workers.ray,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(local if workers.ray == "local" else {}),
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"no Ray cluster at '{workers.ray}': {str(error).splitlines()[0]}") from None
     try:
