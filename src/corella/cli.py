@@ -30,6 +30,10 @@ ConfigPath = Annotated[
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override one setting: section.key=value.")]
 RunFolder = Annotated[Path, typer.Option("--run", "-r", help="The run folder.")]
 _RUN = Path("run")
+Share = Annotated[float | None, typer.Option(min=0, max=1, help="Share of rows to route; unset: as the run serves.")]
+Processes = Annotated[int, typer.Option("--workers", min=0, help="Processes that share the partitions.")]
+RayAddress = Annotated[str | None, typer.Option("--ray", help="Ray instead: an address, `auto`, or `local`.")]
+Gpus = Annotated[float, typer.Option(min=0, help="GPUs that Ray gives each language model.")]
 
 _out = Console(highlight=False)
 
@@ -140,15 +144,33 @@ def train_retrieval(run: RunFolder = _RUN, config: ConfigPath = None, overrides:
 @app.command()
 def recommend(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
-    user: Annotated[str, typer.Option("--user", "-u", help="The user's id.")],
+    user: Annotated[str | None, typer.Option("--user", "-u", help="The user's id.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Instead: files with a column user_id (a file, folder or pattern).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="For --users: folder of Parquet to write.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 20,
     candidates: Annotated[int, typer.Option(min=1, help="How many retrieved items are ranked.")] = 100,
+    share: Share = None,
+    processes: Processes = 0,
+    ray: RayAddress = None,
+    gpus: Gpus = 0,
 ) -> None:
-    """The best items for a user: retrieved, ranked, and who said what of them."""
+    """The best items for a user: retrieved, ranked, and who said what of them. Or for all users of a table, in parts
+    that are made once each: killed at any moment, the same command resumes."""
+    if users is not None and user is None and out is not None:
+        from corella.scale.everybody import recommend_everybody
+        from corella.scale.tasks import Workers
+
+        made = recommend_everybody(run, users, out, k, candidates, share, Workers(processes, ray, gpus=gpus))
+        _out.print(f"{made.lists:,} lists for {made.users:,} users written to {out}")
+        return
+    if user is None or users is not None or out is not None:
+        raise UserError("say --user ID for one user, or --users FILE and --out FOLDER for many")
     from corella.runs.train import load_recommender
 
     table = Table("item", "text", "retrieved at", "probability", "CRM", "language model")
-    for row in load_recommender(run).recommend(user, k, candidates):
+    for row in load_recommender(run).recommend(user, k, candidates, share):
         said = (row.probability, row.crm_probability, row.llm_probability)
         place = "" if row.retrieved_at is None else str(row.retrieved_at)
         table.add_row(escape(row.item_id), escape(row.text), place, *("" if p is None else f"{p:.3f}" for p in said))
@@ -182,17 +204,29 @@ def report(run: RunFolder = _RUN) -> None:
 @app.command()
 def score(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
-    rows: Annotated[Path, typer.Argument(help="A file with user_id, item_id and, if you like, timestamp.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or text file to write.")],
-    share: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share to route; unset: as the run serves."),
-    ] = None,
+    rows: Annotated[
+        Path, typer.Argument(help="user_id, item_id and, if you like, timestamp: a file, or a folder of Parquet.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or text file to write; of a folder, a folder.")],
+    share: Share = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace columns of the input that are called as the scores are.")
     ] = False,
+    processes: Processes = 0,
+    ray: RayAddress = None,
+    gpus: Gpus = 0,
 ) -> None:
-    """Score new rows: every column of the input, and beside them the probability and who gave it."""
+    """Score new rows: every column of the input, and beside them the probability and who gave it. Parts of a folder are
+    made once each: killed at any moment, the same command resumes."""
+    from corella.scale.partitions import is_partitioned
+
+    if processes or ray is not None or is_partitioned(rows):
+        from corella.scale.everybody import score_everybody
+        from corella.scale.tasks import Workers
+
+        done = score_everybody(run, rows, out, share, Workers(processes, ray, gpus=gpus), overwrite)
+        _out.print(f"{done.rows:,} rows written to {out}, {done.routed:,} of them routed")
+        return
     from corella.runs.score import score_file
 
     _out.print(f"{score_file(run, rows, out, share, overwrite=overwrite):,} rows written to {out}")

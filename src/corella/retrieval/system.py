@@ -112,17 +112,28 @@ class Retrieval:
         vectors = self.centre.unit(self.dataset.texts.encoder.encode(list(texts)))
         return self.linear.new_scores([r.history for r in readers], vectors)
 
-    def recommend(self, users: Sequence[str], k: int = 20, candidates: Sequence[str] | None = None) -> list[list[str]]:
+    def recommend(
+        self,
+        users: Sequence[str],
+        k: int = 20,
+        candidates: Sequence[str] | None = None,
+        without: Sequence[Sequence[str]] | None = None,
+    ) -> list[list[str]]:
         """The best `k` items for each user, best first, never one the user has interacted with.
 
-        `candidates`: the only items that may come. Raises `UserError` for an unknown user or item, and for `k` below 1.
+        `candidates`: the only items that may come; `without`: of each user, items that must not (unknown ones are
+        passed over). Raises `UserError` for an unknown user or candidate, and for `k` below 1.
         """
         if isinstance(users, str):
             raise UserError(f"recommend takes a list of users; write [{users!r}]")
         codes = self._codes("user_id", users)
         allowed = None if candidates is None else self._codes("item_id", candidates)
         readers = [Reader(self.token(u), self.history(u)) for u in codes]
-        best = self.top(readers, [self._events(u) for u in codes], k, allowed)
+        seen = [self._events(u) for u in codes]
+        if without is not None:
+            known = ([self.item_codes[i] for i in items if i in self.item_codes] for items in without)
+            seen = [np.r_[own, np.array(more, np.int64)] for own, more in zip(seen, known, strict=True)]
+        best = self.top(readers, seen, k, allowed)
         return [[self.item_names[i] for i in row] for row in best]
 
     def recommend_for(self, history: Sequence[str], k: int = 20) -> list[str]:
