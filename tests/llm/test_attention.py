@@ -5,7 +5,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from corella.llm.attention import NAME, causal_mask, grouped_attention, use_grouped_attention
+from corella.llm.attention import NAME, causal_mask, choose_attention, grouped_attention
 
 
 def _inputs(dtype: torch.dtype) -> tuple[torch.nn.Module, list[torch.Tensor]]:
@@ -68,12 +68,12 @@ _SIZES = {
 
 def test_which_models_train_with_it() -> None:
     plain = LlamaForCausalLM(LlamaConfig(**_SIZES)).bfloat16()
-    use_grouped_attention(plain)
+    choose_attention(plain)
     assert plain.config._attn_implementation == NAME
     in_float32 = LlamaForCausalLM(LlamaConfig(**_SIZES))
-    use_grouped_attention(in_float32)
+    choose_attention(in_float32)
     assert in_float32.config._attn_implementation == "sdpa"
     with_windows = Gemma2ForCausalLM(Gemma2Config(**_SIZES, head_dim=8, num_key_value_heads=1)).bfloat16()
-    use_grouped_attention(with_windows)
+    choose_attention(with_windows)
     assert with_windows.config._attn_implementation != NAME
     assert MistralConfig(**_SIZES).sliding_window  # the kind of model that the check for windows is for
