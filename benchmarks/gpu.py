@@ -13,7 +13,7 @@ In order of worth. `reckoned`: from docs/benchmarks/gpu.json (one H200), and wit
 |---|---|---|---|
 | correctness (a) | the card's peak; 60 logits three ways against the processor's | 60 | 42, measured |
 | speed (b) | SmolLM2-135M: 4 trainings, 3 forward passes, shared prefixes | 140 | 131,072 tokens x 7 steps x 4 at 249,000 to 618,000 tokens/s: 10; compilations: not measured, 30 each |
-| ranking (c) | TALLRec and CoReLLa, 33,891 targets of 308 tokens: 21M tokens to learn from, 11M to score | 360 | at 217,000 and 755,000 tokens/s: 110 |
+| ranking (c) | TALLRec and CoReLLa, 33,891 targets of 275 tokens: 19M tokens to learn from, 11M to score | 360 | at 217,000 and 755,000 tokens/s: 101 |
 | | timeline and residual, 6 trainings of 2 or 4 epochs beside them | | 12 of 2 epochs at once took 210 with another loop |
 | | the best with 2 more seeds; then TALLRec and CoReLLa, in a second call | | 100; 220 |
 | retrieval (d) | CLLM4Rec, all 30 blocks, frozen and trained, and 4 blocks; two datasets | 100 | 6 x 60 and 6 x 130 steps of some .1, side by side: not measured |
