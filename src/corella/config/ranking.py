@@ -109,7 +109,8 @@ class LLMConfig(Section):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Weights and arithmetic; `auto` takes bfloat16 where the processor multiplies it natively."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the language model runs; `auto` takes a GPU where there is one. The conventional model stays on the CPU."""
+    """Where the language model runs; `auto` takes a GPU where there is one. The conventional model stays on the CPU,
+    but for stage 2."""
     layers: int | None = Field(default=None, ge=1)
     """Use only the first so many transformer blocks. Unset: all."""
     prompt: Literal["timeline", "pointwise"] = "timeline"

@@ -53,8 +53,8 @@ class LearnedCorrection(nn.Module):
 
     def forward(self, base: Tensor, raw: Tensor) -> Tensor:
         """Logits [n] from fixed ones and the language model's."""
-        if torch.isnan(self.centre):
-            self.centre.copy_(raw.detach().mean())
+        # Without asking what the centre is: the program would wait for a GPU's answer.
+        self.centre.copy_(torch.where(torch.isnan(self.centre), raw.detach().mean(), self.centre))
         return base + self.scale * (raw - self.centre) + self.shift
 
     def learned(self) -> Correction:

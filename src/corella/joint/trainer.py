@@ -2,10 +2,13 @@
 
 One loop serves both stages. Its state is the number of the next step; order of windows and dropout follow from the seed
 and that number, so a run that was killed and resumed ends with the same weights as one that was not.
+
+What steps read is made in the background. During a step both models lie where the language model does, and the program
+waits for it once: for the losses and logits, when all of the step's work has been given to it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,12 +32,13 @@ from corella.crm.training import crm_optimiser
 from corella.data.samples import Samples
 from corella.errors import UserError
 from corella.joint.alignment import LayerAlignment, spread_blocks
+from corella.joint.inputs import Inputs, MakeInputs
 from corella.joint.plan import Step, plan_steps
 from corella.joint.residual import LearnedCorrection, worth_reading
 from corella.joint.soft_tokens import SoftTokens
 from corella.llm.backbone import Backbone, trainable
-from corella.llm.prompts import Prompt
-from corella.llm.scoring import Prompts, answer_logits, group_by_tokens
+from corella.llm.batches import ahead, fetched, moved
+from corella.llm.scoring import Prompts, group_by_tokens, read_batch
 
 Ints = npt.NDArray[np.int64]
 
@@ -92,17 +96,20 @@ class JointTrainer:
         worth = worth_reading(base, train) if base is not None and joint.draw == "unsure" else None
         self.steps = plan_steps(prompts, train, joint, config.llm.context_share, config.seed, worth)
         self.base = torch.from_numpy(base) if base is not None and joint.target == "residual" else None
-        self.correction = None if self.base is None else LearnedCorrection()
+        self.device = backbone.embeddings.device
+        self.correction = None if self.base is None else LearnedCorrection().to(self.device)
         self.lora = trainable(backbone)
         self.masters = {name: p.detach().float().clone().requires_grad_() for name, p in self.lora.items()}
         torch.manual_seed(config.seed)
         sizes: list[int] = crm.hidden_sizes  # type: ignore[assignment]
         self.alignment = LayerAlignment(
             backbone.hidden_size, sizes, joint.align_width, joint.align_power, joint.align_normalise
-        )
+        ).to(self.device)
         self.blocks = spread_blocks(backbone.layers, len(sizes))
         if soft_tokens is not None:
             soft_tokens.fit_scale(train, config.seed)
+            soft_tokens.to_model(self.device)
+        self.make_inputs = MakeInputs(prompts, encoder, backbone.embeddings.dtype, self.base, soft_tokens)
         beside = [self.alignment, soft_tokens, self.correction]
         self.projections = nn.ModuleList([module for module in beside if module is not None])
         self.projection_weights = [p for p in self.projections.parameters() if p.requires_grad]
@@ -113,6 +120,8 @@ class JointTrainer:
             first_logits=np.full(len(train), np.nan, np.float32), first_step=np.full(len(train), -1, np.int64)
         )
         self.next_step = 0
+        self.made: Iterator[list[Inputs]] = iter(())
+        """What the next steps read, while it runs."""
 
     def run(
         self,
@@ -125,10 +134,12 @@ class JointTrainer:
         A checkpoint is written every `joint.checkpoint_seconds` and at the end of each stage; `on_stage_end` is called
         at the end of each stage, before that checkpoint.
         """
+        self.crm.to(self.device)
         kept = kept_steps(checkpoint)
         if checkpoint is not None and kept is not None:
             self._restore(checkpoint, *kept)
         saved = time.monotonic()
+        self.made = ahead(self.inputs, range(self.next_step, len(self.steps)))
         while self.next_step < len(self.steps):
             began = time.perf_counter()
             step = self.steps[self.next_step]
@@ -141,62 +152,73 @@ class JointTrainer:
             ))  # fmt: skip
             last = self.next_step == len(self.steps) or self.steps[self.next_step].stage != step.stage
             if last:
+                self.crm.cpu()
                 on_stage_end(step.stage)
             if checkpoint is not None and (last or time.monotonic() - saved > self.config.joint.checkpoint_seconds):
                 self._save(checkpoint)
                 saved = time.monotonic()
         return self.result
 
+    def inputs(self, number: int) -> list[Inputs]:
+        """What a step reads, a forward pass each; on the CPU."""
+        step = self.steps[number]
+        groups = group_by_tokens(sorted(step.prompts, key=lambda p: p.tokens), self.config.llm.batch_tokens)
+        return [self.make_inputs(group, self.train, self._with_crm(step)) for group in groups]
+
+    def _with_crm(self, step: Step) -> bool:
+        return step.stage == 2 and (self.config.joint.beta > 0 or self.config.joint.gamma > 0)
+
     def _train_step(self, step: Step) -> dict[str, float]:
-        joint, number = self.config.joint, self.next_step
+        joint, number, inputs = self.config.joint, self.next_step, next(self.made)
         torch.manual_seed(int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0]))
         self.backbone.model.train()
         self.crm.train()
         self._set_rate(number)
-        groups = list(group_by_tokens(sorted(step.prompts, key=lambda p: p.tokens), self.config.llm.batch_tokens))
-        totals: dict[str, float] = {}
-        for group in groups:
-            rendered = [self.prompts.render(p, self.train) for p in group]
-            for name, value in self._losses(step, rendered, number).items():
-                totals[name] = totals.get(name, 0.0) + value
+        found = [self._backward(step, each) for each in inputs]
         self._update_lora()
         if step.stage == 2 and joint.beta > 0:
             self.crm_optimiser.step()
         self.crm_optimiser.zero_grad(set_to_none=True)
-        if not np.isfinite(totals["llm"]):
+        losses = self._record(step, inputs, found)
+        if not np.isfinite(losses["llm"]):
             raise UserError(f"step {number + 1}: the language model's loss is not finite; lower joint.learning_rate")
-        return totals
+        return losses
 
-    def _losses(self, step: Step, rendered: list[Prompt], number: int) -> dict[str, float]:
-        """Forward and backward of one group of prompts; returns its share of each loss."""
-        joint = self.config.joint
-        index = np.concatenate([p.sample for p in rendered])
-        share = len(index) / step.targets
+    def _backward(self, step: Step, inputs: Inputs) -> dict[str, Tensor]:
+        """Forward and backward of one group of prompts; returns its losses, and its logits [n]."""
+        joint, inputs = self.config.joint, moved(inputs, self.device)
         align = step.stage == 2 and joint.gamma > 0
-        soft = self.soft_tokens(rendered, self.train) if self.soft_tokens is not None else None
-        llm = answer_logits(self.backbone, rendered, self.blocks if align else (), soft)
-        label = torch.from_numpy(self.train.label[index]).float()
-        logit = llm.logit
-        if self.correction is not None and self.base is not None:
-            logit = self.correction(self.base[index], llm.logit.cpu())
-        losses: dict[str, Tensor] = {
-            "llm": nn.functional.binary_cross_entropy_with_logits(logit, label.to(logit.device))
-        }
-        total = joint.alpha * losses["llm"]
-        if step.stage == 2 and (joint.beta > 0 or align):
-            crm = self.crm(self.encoder.batch(self.train.take(index)))
-            losses["crm"] = nn.functional.binary_cross_entropy_with_logits(crm.logit, label)
-            total = total + joint.beta * losses["crm"]
+        soft = None
+        if self.soft_tokens is not None and inputs.views is not None:
+            soft = self.soft_tokens.vectors(inputs.views)
+        llm = read_batch(self.backbone, inputs.batch, self.blocks if align else (), soft)
+        logit = llm.logit if self.correction is None else self.correction(inputs.base, llm.logit)
+        found = {"llm": nn.functional.binary_cross_entropy_with_logits(logit, inputs.label)}
+        total = joint.alpha * found["llm"]
+        if inputs.crm is not None:
+            crm = self.crm(inputs.crm)
+            found["crm"] = nn.functional.binary_cross_entropy_with_logits(crm.logit, inputs.label)
+            total = total + joint.beta * found["crm"]
             if align:
-                losses["align"] = self.alignment([h.cpu() for h in llm.hidden], crm.hidden)
-                total = total + joint.gamma * losses["align"]
-        (total * share).backward()
-        first = self.result.first_step[index] < 0
-        if first.any():
-            self.result.first_logits[index[first]] = logit.detach().cpu().numpy()[first]
-            self.result.first_step[index[first]] = number
-        self.result.tokens += sum(len(p.ids) for p in rendered)
-        return {name: float(value.detach()) * share for name, value in losses.items()}
+                found["align"] = self.alignment(llm.hidden, crm.hidden)
+                total = total + joint.gamma * found["align"]
+        (total * (len(inputs.sample) / step.targets)).backward()
+        return {**found, "logit": logit}
+
+    def _record(self, step: Step, inputs: list[Inputs], found: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Keep first logits and counts; returns the step's losses. The one time that a step waits for its device."""
+        values = iter(fetched([tensor for each in found for tensor in each.values()]))
+        totals: dict[str, float] = {}
+        for each, names in zip(inputs, found, strict=True):
+            told = {name: next(values) for name in names}
+            logit = told.pop("logit")
+            first = self.result.first_step[each.sample] < 0
+            self.result.first_logits[each.sample[first]] = logit[first]
+            self.result.first_step[each.sample[first]] = self.next_step
+            self.result.tokens += each.tokens
+            for name, value in told.items():
+                totals[name] = totals.get(name, 0.0) + float(value[0]) * len(logit) / step.targets
+        return totals
 
     def _set_rate(self, number: int) -> None:
         """Linear rise over the warm-up, then linear decay to zero at the last step. [code]"""
