@@ -25,6 +25,7 @@ def joined() -> Iterator[None]:
     """Be a worker of the group that the environment tells of."""
     import torch
     from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
     from corella.threads import usable_threads
 
@@ -33,11 +34,20 @@ def joined() -> Iterator[None]:
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
+    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    # The launcher's store outlives a restart, and holds the addresses of the workers before it.
+    store = distributed.PrefixStore(f"attempt {_restarts()}", store)
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def _restarts() -> int:
+    """How often the workers were started again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def end_with(parent: int) -> None:
@@ -56,9 +66,8 @@ def main() -> None:
     if folder is not None and any(Path(folder).iterdir()):
         return
     threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if rank == "0" and restart != "0":
-        print(f"corella: a worker was lost; all resume at the last checkpoint (restart {restart})", file=sys.stderr)
+    if rank == "0" and _restarts():
+        print(f"corella: a worker was lost; all resume at the last checkpoint (restart {_restarts()})", file=sys.stderr)
     try:
         with joined():
             app(sys.argv[1:], standalone_mode=False)
@@ -67,6 +76,10 @@ def main() -> None:
             print(f"corella: {error}", file=sys.stderr)
             sys.exit(2)
         (Path(folder) / rank).write_text(str(error), encoding="utf-8")
+    except RuntimeError as error:
+        if "/gloo/" not in str(error):
+            raise
+        sys.exit(1)  # another worker is gone, and whoever launched both says so
 
 
 if __name__ == "__main__":
