@@ -34,8 +34,9 @@ from corella.data.samples import Samples
 from corella.data.store import load_prepared, write_dataset
 from corella.files import read_json, write_json
 from corella.intervals import paired_bootstrap
+from corella.joint.progress import JointProgress
 from corella.joint.residual import COLD, FOLDS, out_of_fold
-from corella.joint.trainer import JointProgress, JointTrainer
+from corella.joint.trainer import JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.scoring import score_samples
 from corella.llm.timeline import timeline_prompts

@@ -126,11 +126,24 @@ def prepare(
 
 
 @app.command()
-def train(run: RunFolder = _RUN, config: ConfigPath = None, overrides: Overrides = None) -> None:
+def train(
+    run: RunFolder = _RUN,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", min=1, help="Processes of this machine that share every batch.")
+    ] = 1,
+) -> None:
     """Train into a run folder. Killed at any moment, the same command resumes."""
+    settings = run_config(run, config, overrides)
+    if workers > 1:
+        from corella.scale.launch import launch
+
+        given = ["--config", str(config)] if config is not None else []
+        return launch(["train", "--run", str(run), *given, *(f"--set={text}" for text in overrides or ())], workers)
     from corella.runs.train import train_run
 
-    train_run(run, run_config(run, config, overrides))
+    train_run(run, settings)
 
 
 @app.command("train-retrieval")

@@ -64,6 +64,8 @@ def test_a_step_waits_once(
     inputs = trainer.inputs(0)
     assert len(inputs) > 1  # several passes, one wait
     assert inputs[0].batch.ids.device.type == "cpu"
+    if trainer.correction is not None:
+        trainer.correction.begin(0.0)  # as the first step does, which has to ask
     trainer.made = iter([inputs])
     trainer._train_step(trainer.steps[0])
     assert len(waits) == 1
@@ -92,5 +94,6 @@ def test_a_fault_in_the_background_is_raised_where_its_step_is() -> None:
 
 def test_one_copy_holds_all_values() -> None:
     tensors = [torch.tensor(1.5), torch.arange(3), torch.ones(2, 2, dtype=torch.bfloat16)]
+    assert fetched([]) == []
     found = fetched(tensors)
     assert [part.tolist() for part in found] == [[1.5], [0, 1, 2], [1, 1, 1, 1]]

@@ -1,8 +1,6 @@
 """What one forward pass of stages 2 and 3 reads, as tensors: everything that can be made before the step."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from corella.crm.encoder import CRMBatch, CRMEncoder
 from corella.data.samples import Samples
+from corella.joint.reading import Pass
 from corella.joint.soft_tokens import SoftTokens
 from corella.llm.batches import Batch, make_batch
 from corella.llm.scoring import Prompts
@@ -32,6 +31,8 @@ class Inputs:
     """The targets as the conventional model reads them, where it takes part."""
     views: Tensor | None
     """[lines, width] float32: what the held-out base model thinks of every line, where there are soft tokens."""
+    counts: bool
+    """See `Pass`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +47,9 @@ class MakeInputs:
     """[training samples] float32."""
     soft_tokens: SoftTokens | None = None
 
-    def __call__(self, group: Sequence[Any], train: Samples, with_crm: bool) -> Inputs:
-        """`group`: planned prompts of `train`; `with_crm`: whether the conventional model takes part."""
-        rendered = [self.prompts.render(planned, train) for planned in group]
+    def __call__(self, one: Pass, train: Samples, with_crm: bool) -> Inputs:
+        """`one`: planned prompts of `train`; `with_crm`: whether the conventional model takes part."""
+        rendered = [self.prompts.render(planned, train) for planned in one.prompts]
         sample = np.concatenate([prompt.sample for prompt in rendered])
         return Inputs(
             sample,
@@ -58,4 +59,5 @@ class MakeInputs:
             None if self.base is None else self.base[sample],
             self.encoder.batch(train.take(sample)) if with_crm else None,
             None if self.soft_tokens is None else self.soft_tokens.views(rendered, train),
+            one.counts,
         )

@@ -4,12 +4,11 @@ One loop serves both stages. Its state is the number of the next step; order of 
 and that number, so a run that was killed and resumed ends with the same weights as one that was not.
 
 What steps read is made in the background. During a step both models lie where the language model does, and the program
-waits for it once: for the losses and logits, when all of the step's work has been given to it.
+waits for it once: for the losses and logits, when all passes have been given to it.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,46 +33,25 @@ from corella.errors import UserError
 from corella.joint.alignment import LayerAlignment, spread_blocks
 from corella.joint.inputs import Inputs, MakeInputs
 from corella.joint.plan import Step, plan_steps
+from corella.joint.progress import JointProgress, JointResult
+from corella.joint.reading import Reading, passes, reading_of
 from corella.joint.residual import LearnedCorrection, worth_reading
 from corella.joint.soft_tokens import SoftTokens
 from corella.llm.backbone import Backbone, trainable
 from corella.llm.batches import ahead, fetched, moved
-from corella.llm.scoring import Prompts, group_by_tokens, read_batch
+from corella.llm.scoring import LLMOutput, Prompts, read_batch
+from corella.llm.shards import clip, local, part, shard, sharded, whole
+from corella.workers import here
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass
-class JointProgress:
-    """Where the training stands, for progress bars and logs."""
-
-    step: int
-    steps: int
-    stage: int
-    targets: int
-    tokens: int
-    losses: dict[str, float]
-
-
-@dataclass
-class JointResult:
-    """What the training did."""
-
-    targets: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    first_logits: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    """For each training sample the language model's logit when it read it as a target for the first time, before
-    it learned from it; nan where it was never read. An honest out-of-sample logit that costs nothing."""
-    first_step: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """The step at which that was, -1 where never."""
 
 
 class JointTrainer:
     """Trains LoRA, the alignment's projections, and in stage 2 the conventional model.
 
     LoRA weights live in the model's dtype; their optimiser works on float32 copies, since a bfloat16 weight does
-    not move by a small update.
+    not move by a small update. Where weights are sharded, a worker holds its part of them, of the copies and of the
+    optimiser's state.
     """
 
     def __init__(
@@ -98,8 +76,12 @@ class JointTrainer:
         self.base = torch.from_numpy(base) if base is not None and joint.target == "residual" else None
         self.device = backbone.embeddings.device
         self.correction = None if self.base is None else LearnedCorrection().to(self.device)
+        self.workers = here()
+        if joint.shard and self.workers.size > 1:
+            shard(backbone)
         self.lora = trainable(backbone)
-        self.masters = {name: p.detach().float().clone().requires_grad_() for name, p in self.lora.items()}
+        self.level = any(sharded(p) for p in self.lora.values())
+        self.masters = {name: local(p).detach().float().clone().requires_grad_() for name, p in self.lora.items()}
         torch.manual_seed(config.seed)
         sizes: list[int] = crm.hidden_sizes  # type: ignore[assignment]
         self.alignment = LayerAlignment(
@@ -135,7 +117,7 @@ class JointTrainer:
         at the end of each stage, before that checkpoint.
         """
         self.crm.to(self.device)
-        kept = kept_steps(checkpoint)
+        kept = self.workers.in_turn(lambda: kept_steps(checkpoint))
         if checkpoint is not None and kept is not None:
             self._restore(checkpoint, *kept)
         saved = time.monotonic()
@@ -154,71 +136,90 @@ class JointTrainer:
             if last:
                 self.crm.cpu()
                 on_stage_end(step.stage)
-            if checkpoint is not None and (last or time.monotonic() - saved > self.config.joint.checkpoint_seconds):
+            due = self.workers.first_says(last or time.monotonic() - saved > self.config.joint.checkpoint_seconds)
+            if checkpoint is not None and due:
                 self._save(checkpoint)
                 saved = time.monotonic()
         return self.result
 
     def inputs(self, number: int) -> list[Inputs]:
-        """What a step reads, a forward pass each; on the CPU."""
+        """What this worker reads in a step, a pass each; on the CPU."""
         step = self.steps[number]
-        groups = group_by_tokens(sorted(step.prompts, key=lambda p: p.tokens), self.config.llm.batch_tokens)
-        return [self.make_inputs(group, self.train, self._with_crm(step)) for group in groups]
-
-    def _with_crm(self, step: Step) -> bool:
-        return step.stage == 2 and (self.config.joint.beta > 0 or self.config.joint.gamma > 0)
+        todo = passes(step, self.workers, self.config.llm.batch_tokens, self.level)
+        return [self.make_inputs(one, self.train, "crm" in self._names(step)) for one in todo]
 
     def _train_step(self, step: Step) -> dict[str, float]:
         joint, number, inputs = self.config.joint, self.next_step, next(self.made)
-        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0]))
         self.backbone.model.train()
         self.crm.train()
+        if self.correction is not None and not self.correction.begun:
+            self.correction.begin(self._mean_logit(step, inputs))
+        torch.manual_seed(self.workers.seed(self.config.seed, number))
         self._set_rate(number)
-        found = [self._backward(step, each) for each in inputs]
-        self._update_lora()
-        if step.stage == 2 and joint.beta > 0:
+        reading = reading_of(step, self._names(step))
+        self._record(step, reading, inputs, [self._backward(step, each) for each in inputs])
+        learning = step.stage == 2 and joint.beta > 0
+        self._update_lora(reading, list(self.crm.parameters()) if learning else [])
+        if learning:
             self.crm_optimiser.step()
         self.crm_optimiser.zero_grad(set_to_none=True)
-        losses = self._record(step, inputs, found)
+        losses = dict(zip(reading.names, reading.losses.tolist(), strict=True))
         if not np.isfinite(losses["llm"]):
             raise UserError(f"step {number + 1}: the language model's loss is not finite; lower joint.learning_rate")
+        first = self.result.first_step[reading.samples] < 0
+        self.result.first_logits[reading.samples[first]] = reading.logits[first]
+        self.result.first_step[reading.samples[first]] = number
+        self.result.tokens += reading.tokens
         return losses
 
-    def _backward(self, step: Step, inputs: Inputs) -> dict[str, Tensor]:
-        """Forward and backward of one group of prompts; returns its losses, and its logits [n]."""
-        joint, inputs = self.config.joint, moved(inputs, self.device)
+    def _names(self, step: Step) -> tuple[str, ...]:
+        """The losses of a step."""
+        joint = self.config.joint
         align = step.stage == 2 and joint.gamma > 0
+        crm = align or (step.stage == 2 and joint.beta > 0)
+        return ("llm", *(["crm"] if crm else []), *(["align"] if align else []))
+
+    def _read(self, inputs: Inputs, blocks: Sequence[int] = ()) -> LLMOutput:
         soft = None
         if self.soft_tokens is not None and inputs.views is not None:
             soft = self.soft_tokens.vectors(inputs.views)
-        llm = read_batch(self.backbone, inputs.batch, self.blocks if align else (), soft)
-        logit = llm.logit if self.correction is None else self.correction(inputs.base, llm.logit)
-        found = {"llm": nn.functional.binary_cross_entropy_with_logits(logit, inputs.label)}
-        total = joint.alpha * found["llm"]
-        if inputs.crm is not None:
-            crm = self.crm(inputs.crm)
-            found["crm"] = nn.functional.binary_cross_entropy_with_logits(crm.logit, inputs.label)
-            total = total + joint.beta * found["crm"]
-            if align:
-                found["align"] = self.alignment(llm.hidden, crm.hidden)
-                total = total + joint.gamma * found["align"]
-        (total * (len(inputs.sample) / step.targets)).backward()
-        return {**found, "logit": logit}
+        return read_batch(self.backbone, inputs.batch, blocks, soft)
 
-    def _record(self, step: Step, inputs: list[Inputs], found: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Keep first logits and counts; returns the step's losses. The one time that a step waits for its device."""
-        values = iter(fetched([tensor for each in found for tensor in each.values()]))
-        totals: dict[str, float] = {}
-        for each, names in zip(inputs, found, strict=True):
-            told = {name: next(values) for name in names}
-            logit = told.pop("logit")
-            first = self.result.first_step[each.sample] < 0
-            self.result.first_logits[each.sample[first]] = logit[first]
-            self.result.first_step[each.sample[first]] = self.next_step
-            self.result.tokens += each.tokens
-            for name, value in told.items():
-                totals[name] = totals.get(name, 0.0) + float(value[0]) * len(logit) / step.targets
-        return totals
+    @torch.no_grad()
+    def _mean_logit(self, step: Step, inputs: list[Inputs]) -> float:
+        """What the language model says of a step's targets on average, all workers' together."""
+        total = np.zeros(1, np.float32)
+        for each in inputs:
+            said = self._read(moved(each, self.device)).logit
+            total += float(said.sum()) if each.counts else 0.0
+        return float(self.workers.total(total)[0]) / step.targets
+
+    def _backward(self, step: Step, inputs: Inputs) -> list[Tensor]:
+        """Forward and backward of one group of prompts; returns its losses, and its logits [n]."""
+        joint, names, inputs = self.config.joint, self._names(step), moved(inputs, self.device)
+        llm = self._read(inputs, self.blocks if "align" in names else ())
+        logit = llm.logit if self.correction is None else self.correction(inputs.base, llm.logit)
+        losses: list[Tensor] = [nn.functional.binary_cross_entropy_with_logits(logit, inputs.label)]
+        total = joint.alpha * losses[0]
+        if inputs.crm is not None:
+            # Which is over samples and a sum over them, as the alignment is: no loss asks for the whole batch at once.
+            crm = self.crm(inputs.crm)
+            losses.append(nn.functional.binary_cross_entropy_with_logits(crm.logit, inputs.label))
+            total = total + joint.beta * losses[1]
+            if "align" in names:
+                losses.append(self.alignment(llm.hidden, crm.hidden))
+                total = total + joint.gamma * losses[2]
+        (total * _share(step, inputs)).backward()
+        return [*losses, logit]
+
+    def _record(self, step: Step, reading: Reading, inputs: list[Inputs], found: list[list[Tensor]]) -> None:
+        """Tell `reading` what the passes brought. The one time that a step waits for its device."""
+        values = iter(fetched([tensor for each in found for tensor in each]))
+        for each, tensors in zip(inputs, found, strict=True):
+            *losses, logit = [next(values) for _ in tensors]
+            if each.counts:
+                share = _share(step, each)
+                reading.record(each.sample, logit, [float(value[0]) * share for value in losses], each.tokens)
 
     def _set_rate(self, number: int) -> None:
         """Linear rise over the warm-up, then linear decay to zero at the last step. [code]"""
@@ -227,13 +228,19 @@ class JointTrainer:
         for group in self.llm_optimiser.param_groups:
             group["lr"] = self.config.joint.learning_rate * factor
 
-    def _update_lora(self) -> None:
+    def _update_lora(self, reading: Reading, others: list[nn.Parameter]) -> None:
+        """One step of LoRA and projections from all workers' gradients; those of `others` are summed too."""
+        shards = []
         for name, p in self.lora.items():
-            self.masters[name].grad = None if p.grad is None else p.grad.float().to(self.masters[name].device)
+            self.masters[name].grad = None if p.grad is None else local(p.grad).float().to(self.masters[name].device)
+            shards += [self.masters[name]] if sharded(p) else []
             p.grad = None
+        held = {id(p) for p in shards}  # whose gradients were summed on the way back
+        mine = [p for p in (*self.masters.values(), *self.projection_weights, *others) if id(p) not in held]
+        reading.take(self.workers.add_gradients(mine, reading.numbers))
         # Clipped apart, so that a large gradient of the projections does not shrink LoRA's.
-        for parameters in (self.masters.values(), self.projection_weights):
-            nn.utils.clip_grad_norm_(parameters, self.config.joint.max_grad_norm)
+        clip(list(self.masters.values()), shards, self.config.joint.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.projection_weights, self.config.joint.max_grad_norm)
         self.llm_optimiser.step()
         self.llm_optimiser.zero_grad(set_to_none=True)
         self._publish()
@@ -241,7 +248,7 @@ class JointTrainer:
     @torch.no_grad()
     def _publish(self) -> None:
         for name, p in self.lora.items():
-            p.copy_(self.masters[name])
+            local(p).copy_(self.masters[name])
 
     def _save(self, path: Path) -> None:
         tensors = {
@@ -253,13 +260,24 @@ class JointTrainer:
             "first_logits": torch.from_numpy(self.result.first_logits),
             "first_step": torch.from_numpy(self.result.first_step),
         }
+        tensors = self._each(whole, tensors)
+        if not self.workers.first:
+            return
         done = {"targets": self.result.targets, "tokens": self.result.tokens, "seconds": self.result.seconds}
         keep_steps(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), **done})
+
+    def _each(self, change: Callable[[Tensor, Tensor], Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, those of the language model's weights as `change(weight, tensor)`."""
+        weights = {f"lora.{name}": p for name, p in self.lora.items()}
+        weights |= {f"llm_optimiser.{place}": p for place, p in enumerate(self.lora.values())}
+        owner = {name: weights.get(name, weights.get(name.rpartition(".")[0])) for name in tensors}
+        return {name: t if (p := owner[name]) is None else change(p, t) for name, t in tensors.items()}
 
     @torch.no_grad()
     def _restore(self, path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
         if facts["steps"] != len(self.steps):
             raise UserError(f"{path} belongs to a training of {facts['steps']} steps, this one has {len(self.steps)}")
+        tensors = self._each(part, tensors)
         for name, master in without_prefix("lora", tensors).items():
             self.masters[name].copy_(master)
         self._publish()
@@ -272,3 +290,8 @@ class JointTrainer:
         self.result.targets, self.result.tokens = facts["targets"], facts["tokens"]
         self.result.seconds = facts["seconds"]
         self.next_step = facts["next_step"]
+
+
+def _share(step: Step, inputs: Inputs) -> float:
+    """What a pass's means count in those of its step."""
+    return len(inputs.sample) / step.targets if inputs.counts else 0.0

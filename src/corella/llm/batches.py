@@ -92,6 +92,8 @@ def moved(value: Any, device: torch.device) -> Any:
 
 def fetched(tensors: Sequence[Tensor]) -> list[npt.NDArray[np.float32]]:
     """The values of tensors of one device, float32 and flat: one copy, and the one time that the program waits."""
+    if not tensors:
+        return []
     flat = torch.cat([t.detach().float().flatten() for t in tensors]).cpu().numpy()
     return np.split(flat, np.cumsum([t.numel() for t in tensors])[:-1])
 
