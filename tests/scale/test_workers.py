@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from worker_cases import CASES, SHARDED, STOPPED, Outcome, stopped
 
 from corella.checkpoint import Checkpoints, load_tensors
 from corella.config import Config
@@ -20,7 +21,6 @@ from corella.joint.plan import Step
 from corella.joint.reading import passes, reading_of
 from corella.llm.timeline import Window
 from corella.workers import Workers, here
-from worker_cases import CASES, SHARDED, STOPPED, Outcome, stopped
 
 _NONE = np.zeros(0, dtype=np.int64)
 

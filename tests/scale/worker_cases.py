@@ -55,7 +55,9 @@ def joint(dataset: Dataset, config: Config, sections: Mapping[str, Any], residua
     return joint_outcome(trainer, losses)
 
 
-def joint_trainer(dataset: Dataset, config: Config, sections: Mapping[str, Any], residual: bool = False) -> JointTrainer:
+def joint_trainer(
+    dataset: Dataset, config: Config, sections: Mapping[str, Any], residual: bool = False
+) -> JointTrainer:
     """Fresh models; dropout off."""
     quiet = {"crm": {"dropout": 0.0, "id_dropout": 0.0}, "llm": {"lora_dropout": 0.0}}
     config = Config.model_validate(merge(merge(config.model_dump(mode="json"), quiet), sections))
