@@ -82,7 +82,7 @@ def test_the_total_loss_is_the_papers(make_trainer: Make) -> None:
         with torch.no_grad():  # B starts at zero, so that only B would have a gradient
             for n, p in sorted(trainer.lora.items()):
                 p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(len(n))) / 10)
-        trainer._backward(step, Pass(step.prompts), reading_of(step, trainer._names(step)))
+        trainer._backward(step, Pass(step.prompts), reading_of(step, trainer.config.joint))
         parts = [*trainer.lora.values(), *trainer.crm.parameters()]
         gradients[name] = torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parts])
     expected = gradients["llm"] + gradients["crm"] + 0.1 * gradients["align"]

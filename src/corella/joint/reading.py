@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from corella.config import JointConfig
 from corella.joint.plan import Step
 from corella.llm.scoring import group_by_tokens
 from corella.workers import Workers
@@ -76,6 +77,9 @@ class Reading:
         self.tokens = round(float(tokens[0]))
 
 
-def reading_of(step: Step, names: tuple[str, ...]) -> Reading:
-    """Of a step that nobody has read yet; `names`: its losses."""
+def reading_of(step: Step, config: JointConfig) -> Reading:
+    """Of a step that nobody has read yet."""
+    align = step.stage == 2 and config.gamma > 0
+    crm = align or (step.stage == 2 and config.beta > 0)
+    names = ("llm", *(["crm"] if crm else []), *(["align"] if align else []))
     return Reading(np.unique(np.concatenate([p.sample for p in step.prompts])), names)

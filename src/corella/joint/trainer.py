@@ -165,7 +165,7 @@ class JointTrainer:
             self.correction.begin(self._mean_logit(step, todo))
         torch.manual_seed(self.workers.seed(self.config.seed, number))
         self._set_rate(number)
-        reading = reading_of(step, self._names(step))
+        reading = reading_of(step, joint)
         for each in todo:
             self._backward(step, each, reading)
         learning = step.stage == 2 and joint.beta > 0
@@ -181,13 +181,6 @@ class JointTrainer:
         self.result.first_step[reading.samples[first]] = number
         self.result.tokens += reading.tokens
         return losses
-
-    def _names(self, step: Step) -> tuple[str, ...]:
-        """The losses of a step."""
-        joint = self.config.joint
-        align = step.stage == 2 and joint.gamma > 0
-        crm = align or (step.stage == 2 and joint.beta > 0)
-        return ("llm", *(["crm"] if crm else []), *(["align"] if align else []))
 
     def _read(self, rendered: list[Prompt], blocks: Sequence[int] = ()) -> LLMOutput:
         soft = self.soft_tokens(rendered, self.train) if self.soft_tokens is not None else None

@@ -5,7 +5,7 @@ torch's own meeting places listen on every interface, and one of them unpickles 
 
 import socket
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
     RendezvousInfo,
