@@ -40,6 +40,10 @@ class Workers:
         """This worker's places in what all share: every `size`-th one."""
         return slice(self.rank, None, self.size)
 
+    def mine(self, size: int) -> npt.NDArray[np.int64]:
+        """The same as positions among `size`."""
+        return np.arange(self.rank, size, self.size)
+
     def seed(self, *parts: int) -> int:
         """A seed for what may differ between workers (dropout)."""
         return int(np.random.SeedSequence([*parts, *([self.rank] if self.rank else [])]).generate_state(1)[0])
@@ -70,11 +74,12 @@ class Workers:
         gradients = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten().float().cpu() for p in listed]
         message = torch.cat([torch.from_numpy(numbers), there, *gradients])
         distributed.all_reduce(message)
-        summed, there, *gradients = message.split([len(numbers), len(listed), *(len(g) for g in gradients)])
+        total, there, *gradients = message.split([len(numbers), len(listed), *(len(g) for g in gradients)])
         for p, any_, gradient in zip(listed, there.tolist(), gradients, strict=True):
             if any_:
                 p.grad = gradient.view(p.shape).to(p.device, p.dtype)
-        return summed.numpy()
+        found: Floats = total.numpy()
+        return found
 
     def first_says(self, told: bool) -> bool:
         """What the first worker says of something that each would decide by its own clock."""

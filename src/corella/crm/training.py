@@ -70,13 +70,14 @@ def train_crm(
         order = rng.permutation(len(train))
         for start in range(0, len(order), config.batch_size):
             index = order[start : start + config.batch_size]
-            part, mine = encoder.hidden(train.take(index), config.hide_items, hiding), index[workers.share]
+            part = encoder.hidden(train.take(index), config.hide_items, hiding)
+            mine = workers.mine(len(index))
             model.train()
             optimiser.zero_grad(set_to_none=True)
             total = np.zeros(1, np.float32)
             if len(mine):
-                logit = model(encoder.batch(part.take(workers.share) if workers.size > 1 else part)).logit
-                loss = nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(answers[mine]))
+                logit = model(encoder.batch(part if workers.size == 1 else part.take(mine))).logit
+                loss = nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(answers[index[mine]]))
                 loss = loss * (len(mine) / len(index))
                 loss.backward()
                 total += float(loss.detach())
@@ -102,7 +103,7 @@ def _logits_together(workers: Workers, model: nn.Module, encoder: CRMEncoder, sa
     """`crm_logits`, each worker of its share."""
     if workers.size == 1:
         return crm_logits(model, encoder, samples)
-    return workers.whole(crm_logits(model, encoder, samples.take(np.arange(len(samples))[workers.share])), len(samples))
+    return workers.whole(crm_logits(model, encoder, samples.take(workers.mine(len(samples)))), len(samples))
 
 
 def crm_optimiser(model: nn.Module, config: CRMConfig, learning_rate: float) -> torch.optim.Adam:

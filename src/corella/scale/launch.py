@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -24,11 +25,15 @@ def launch(arguments: Sequence[str], workers: int, restarts: int = RESTARTS) -> 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from corella.scale import meeting
+
+    meeting.offer()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its news are told below
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
     with tempfile.TemporaryDirectory() as folder:
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=workers, run_id=uuid.uuid4().hex, max_restarts=restarts,
-            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1",
+            rdzv_backend=meeting.NAME, local_addr="127.0.0.1",
         )  # fmt: skip
         os.environ[REFUSALS] = folder
         try:
@@ -44,5 +49,7 @@ def launch(arguments: Sequence[str], workers: int, restarts: int = RESTARTS) -> 
             ) from None
         finally:
             del os.environ[REFUSALS]
+            for kind, handler in before.items():  # the agent leaves its own
+                signal.signal(kind, handler)
         for refusal in sorted(Path(folder).iterdir()):
             raise UserError(refusal.read_text(encoding="utf-8"))

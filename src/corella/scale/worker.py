@@ -1,4 +1,4 @@
-"""One worker of a training: `python -m corella.scale.worker ARGUMENTS OF CORELLA`, as `launch` or `torchrun` starts it.
+"""One worker of a training: `python -m corella.scale.worker ARGUMENTS OF CORELLA`, as `launch` starts it.
 
 What the user can mend is no reason to start again: it is left as a file for whoever launched the workers, and the
 worker ends as if all were well.
@@ -25,7 +25,6 @@ def joined() -> Iterator[None]:
     """Be a worker of the group that the environment tells of."""
     import torch
     from torch import distributed
-    from torch.distributed.rendezvous import rendezvous
 
     from corella.threads import usable_threads
 
@@ -34,11 +33,7 @@ def joined() -> Iterator[None]:
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % gpus)
-    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
-    # The launcher's store outlives a restart, and holds the addresses of the workers before it.
-    store = distributed.PrefixStore(f"attempt {_restarts()}", store)
-    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
@@ -62,8 +57,8 @@ def main() -> None:
     from corella.cli import app
     from corella.errors import UserError
 
-    folder, rank = os.environ.get(REFUSALS), os.environ["RANK"]
-    if folder is not None and any(Path(folder).iterdir()):
+    folder, rank = Path(os.environ[REFUSALS]), os.environ["RANK"]
+    if any(folder.iterdir()):
         return
     threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
     if rank == "0" and _restarts():
@@ -72,10 +67,7 @@ def main() -> None:
         with joined():
             app(sys.argv[1:], standalone_mode=False)
     except UserError as error:
-        if folder is None:
-            print(f"corella: {error}", file=sys.stderr)
-            sys.exit(2)
-        (Path(folder) / rank).write_text(str(error), encoding="utf-8")
+        (folder / rank).write_text(str(error), encoding="utf-8")
     except RuntimeError as error:
         if "/gloo/" not in str(error):
             raise
