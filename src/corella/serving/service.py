@@ -21,6 +21,7 @@ from corella.crm.trees import feature_names
 from corella.data.scope import Described
 from corella.errors import UserError, suggest
 from corella.llm.bound import bounded, ordinary_texts
+from corella.memory import give_back
 from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
 from corella.retrieval.live import Reason
@@ -125,6 +126,7 @@ class Service:
         nobody, some = Asker(None), self.live.catalogue.ids[:2]
         await self.score(nobody, some, share=0.0)
         await self.contributions(nobody, some)
+        give_back()
         gc.freeze()  # what is there stays: looking through it again and again would hold everybody up
 
     async def read(self, texts: Sequence[str]) -> None:
