@@ -14,7 +14,7 @@ import torch
 from worker_cases import CASES, SHARDED, STOPPED, Outcome, stopped
 
 from corella.checkpoint import Checkpoints, load_tensors
-from corella.config import Config, JointConfig
+from corella.config import Config
 from corella.data.dataset import Dataset
 from corella.data.store import write_dataset
 from corella.joint.plan import Step
@@ -105,7 +105,7 @@ def test_the_passes_of_a_step_are_shared_out() -> None:
 def test_numbers_of_workers_add_up() -> None:
     """Losses and tokens are sums; a logit is what the worker said that read the target."""
     step = Step(3, [_window([7, 3], 2), _window([5], 1)], 3)
-    ours, theirs = (reading_of(step, JointConfig()) for _ in range(2))
+    ours, theirs = (reading_of(step, ("llm",)) for _ in range(2))
     ours.record(np.array([7, 3]), np.array([0.5, -1], np.float32), [0.4], 9)
     theirs.record(np.array([5]), np.array([2.0], np.float32), [0.2], 4)
     ours.take(ours.numbers + theirs.numbers)
