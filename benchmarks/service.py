@@ -41,7 +41,7 @@ not answered with 200. `erased_traces`: files of run and store that hold the id 
 share of 1,000 simulated A/A tests, watched after each of 10,000 outcomes, that ever alarm; `ab_power`: share of 400
 simulated experiments with +2 % relative (rate .3) that are found by the promised number of users. `memory_gib`:
 service and language model's process together, 100,000 items, 1,000,000 events of 100,000 users told since the
-training; `service_memory_gib`: of the service's process alone (where only that was counted)."""
+training; what both share is counted once."""
 
 
 def hostile(arguments: argparse.Namespace) -> dict[str, Any]:
