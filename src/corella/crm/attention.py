@@ -1,4 +1,4 @@
-"""How the entries of a history are pooled for a target: weighted sums, some weights fixed and one row of them learned."""
+"""How the entries of a history are pooled for a target: weighted sums, some by fixed weights, one by learned ones."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ class DotAttention(Attention):
     def sums(self, target: Tensor, history: Tensor, mask: Tensor, fixed: Tensor) -> Tensor:
         """See `Attention`."""
         query = self.query(target) * history.shape[-1] ** -0.5
-        found: Tensor = _DotSums.apply(history, query, mask, fixed)
+        found: Tensor = _DotSums.apply(history, query, mask, fixed)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -76,5 +76,8 @@ class _DotSums(torch.autograd.Function):
         of_own = torch.bmm(gradient[:, -1:], history.mT).squeeze(1)
         of_score = own * (of_own - (own * of_own).sum(1, keepdim=True))
         of_query = torch.bmm(of_score.unsqueeze(1), history).squeeze(1)
-        left, right = torch.cat([weight, of_score.unsqueeze(1)], dim=1), torch.cat([gradient, query.unsqueeze(1)], dim=1)
+        left, right = (
+            torch.cat([weight, of_score.unsqueeze(1)], dim=1),
+            torch.cat([gradient, query.unsqueeze(1)], dim=1),
+        )
         return torch.bmm(left.mT, right), of_query, None, None

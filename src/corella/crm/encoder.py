@@ -103,8 +103,8 @@ class CRMEncoder:
         """[B, F] int64: the categorical columns of samples, user columns first; see `CRMBatch.fields`. Raises
         `WrongWorldError` for samples of another world, here and in `batch`."""
         check_world(samples, self.world)
-        user, item = torch.from_numpy(samples.user), torch.from_numpy(samples.item)
-        return torch.cat([self.tables.user[user], self.tables.item[item]], dim=1)
+        codes = ((self.tables.user, samples.user), (self.tables.item, samples.item))
+        return torch.cat([t.index_select(0, torch.from_numpy(code % len(t))) for t, code in codes], dim=1)
 
     def features(self, samples: Samples) -> npt.NDArray[np.float32]:
         """float32 [B, K]: count features, then text features, if the models read them; as they are."""
@@ -131,25 +131,22 @@ class CRMEncoder:
     def batch(self, samples: Samples) -> CRMBatch:
         """Tensors of these samples; codes of -1 (unknown user or item) become `unknown`."""
         check_world(samples, self.world)
-        item = torch.from_numpy(samples.item)
         end = self.histories.kept_before[samples.history_end]
         start = np.where(samples.user >= 0, self.histories.start[samples.user], end)
         position = end[:, None] + np.arange(-self.spec.history_length, 0)
-        padded = position < start[:, None]
-        position[padded] = -1  # the entry beyond the events
-        history_item, answers = self.histories.item[position], self.histories.label[position]
-        seen_n, history = distinct(history_item, len(self.tables.item))
-        seen = torch.from_numpy(seen_n)
+        position[position < start[:, None]] = -1  # the entry beyond the events
+        found, history = distinct(self.histories.item[position], len(self.tables.item))
+        item, seen = (torch.from_numpy(code % len(self.tables.item)) for code in (samples.item, found))
         return CRMBatch(
             self.fields(samples),
-            tuple(index[item] for index in self.tables.lists),
+            tuple(index.index_select(0, item) for index in self.tables.lists),
             torch.from_numpy(history),
-            torch.from_numpy(answers),
+            torch.from_numpy(self.histories.label[position]),
             ((torch.from_numpy(self.features(samples)) - self.mean) / self.scale)[:, : self.spec.numbers],
-            self.tables.content[item],
-            self.tables.content[seen],
-            self.tables.item[seen],
-            tuple(index[seen] for index in self.tables.lists),
+            self.tables.content.index_select(0, item),
+            self.tables.content.index_select(0, seen),
+            self.tables.item.index_select(0, seen),
+            tuple(index.index_select(0, seen) for index in self.tables.lists),
         )
 
 
@@ -169,8 +166,8 @@ def make_encoder(spec: CRMSpec, dataset: Dataset) -> CRMEncoder:
 
 
 def distinct(code: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The distinct ones of codes from -1 to `count` - 2, in no promised order, and where each code lies among them. Needs
-    no sort: every code's last place speaks for it.
+    """The distinct ones of codes from -1 to `count` - 2, in no promised order, and where each code lies among them.
+    Needs no sort: every code's last place speaks for it.
 
     >>> found, place = distinct(np.array([[5, -1], [5, 0]]), 7)
     >>> found.tolist(), found[place].tolist()

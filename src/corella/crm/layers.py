@@ -15,7 +15,6 @@ from corella.crm.encoder import ANSWERS, CRMBatch
 from corella.crm.lookup import rows, sums
 from corella.crm.spec import CRMSpec
 
-
 _LEVELS = 1 << 16
 """Values of 16 random bits."""
 
@@ -165,8 +164,8 @@ class ContentTower(nn.Module):
 
 
 def answered(seen: Tensor, answer: Tensor, batch: CRMBatch) -> Tensor:
-    """The entries of the histories [B, L, d]: the item's row of `seen` [U, d] and the answer's of `answer`, summed. Each
-    is one lookup, in a table of every item with every answer."""
+    """The entries of the histories [B, L, d]: the item's row of `seen` [U, d] and the answer's of `answer`, summed.
+    Each is one lookup, in a table of every item with every answer."""
     return rows((seen.unsqueeze(1) + answer).flatten(0, 1), batch.history * ANSWERS + batch.answers)
 
 

@@ -15,9 +15,6 @@ from torch.autograd.function import once_differentiable
 
 Ints = npt.NDArray[np.int64]
 
-_DIGIT = 1 << 16
-"""numpy sorts integers of 16 bits by their digits; wider ones by comparing them."""
-
 
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """`table` [R, d] at `index` int64 of any shape -> [*index.shape, d].
@@ -27,7 +24,7 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     """
     if not (torch.is_grad_enabled() and table.requires_grad):
         return nn.functional.embedding(index, table)
-    found: Tensor = _Rows.apply(table, index)
+    found: Tensor = _Rows.apply(table, index)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -43,21 +40,21 @@ def sums(table: Tensor, index: Tensor, weight: Tensor, start: Tensor) -> Tensor:
     """
     if not (torch.is_grad_enabled() and table.requires_grad):
         return _sums(table.detach(), index, weight, start)
-    found: Tensor = _Sums.apply(table, index, weight, start)
+    found: Tensor = _Sums.apply(table, index, weight, start)  # type: ignore[no-untyped-call]
     return found
 
 
 def sorted_by_row(row: Ints, count: int) -> tuple[Ints, Ints]:
     """Places sorted by the row that they read, places of one row in order; and where each of the `count` rows begins.
+    numpy sorts integers of 16 bits by their digits, wider ones by comparing them: so rows are sorted 16 bits at a time.
 
     >>> order, start = sorted_by_row(np.array([2, 0, 2]), 4)
     >>> order.tolist(), start.tolist()
     ([1, 0, 2], [0, 1, 1, 3])
     """
-    order = np.argsort((row % _DIGIT).astype(np.uint16), kind="stable")
-    for shift in range(16, max(count - 1, 1).bit_length(), 16):
-        digit = (row[order] >> shift) % _DIGIT
-        order = order[np.argsort(digit.astype(np.uint16), kind="stable")]
+    order = np.argsort(row.astype(np.uint16), kind="stable")
+    for shift in range(16, count.bit_length(), 16):
+        order = order[np.argsort((row[order] >> shift).astype(np.uint16), kind="stable")]
     end = np.cumsum(np.bincount(row, minlength=count))
     return order, np.r_[0, end[:-1]]
 
@@ -91,4 +88,4 @@ class _Sums(torch.autograd.Function):
         order, start = map(torch.from_numpy, sorted_by_row(ctx.index.numpy(), ctx.count))
         sizes = np.diff(ctx.start.numpy(), append=len(ctx.index))
         run = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))
-        return _sums(gradient, run[order], ctx.weight[order], start), None, None, None
+        return _sums(gradient, run.index_select(0, order), ctx.weight.index_select(0, order), start), None, None, None

@@ -11,11 +11,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from corella.ahead import ahead
 from corella.config import CRMConfig
-from corella.crm.encoder import CRMEncoder
+from corella.crm.encoder import CRMBatch, CRMEncoder
 from corella.data.samples import Samples
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 _EVAL_BATCH = 8192
 
@@ -63,19 +65,21 @@ def train_crm(
     history: list[float] = []
     best: dict[str, Tensor] = {}
     rows = steps = 0
+
+    def prepared(index: Ints) -> CRMBatch:
+        return encoder.batch(encoder.hidden(train.take(index), config.hide_items, hiding))
+
     for _ in range(config.epochs):
         order = rng.permutation(len(train))
-        for start in range(0, len(order), config.batch_size):
-            index = order[start : start + config.batch_size]
-            part = encoder.hidden(train.take(index), config.hide_items, hiding)
-            model.train()
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                model(encoder.batch(part)).logit, torch.from_numpy(answers[index])
-            )
+        parts = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
+        for index, batch in zip(parts, ahead(prepared, parts), strict=True):
+            if not model.training:  # an evaluation came between
+                model.train()
+            loss = nn.functional.binary_cross_entropy_with_logits(model(batch).logit, torch.from_numpy(answers[index]))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            rows, steps = rows + len(part), steps + 1
+            rows, steps = rows + len(index), steps + 1
             on_step(rows, config.epochs * len(train), float(loss.detach()))
             if steps % per_evaluation == 0:
                 history.append(float(roc_auc_score(valid.label, crm_logits(model, encoder, valid))))
