@@ -4,75 +4,78 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from gpu import Setting
 
-HERE = Path(__file__).resolve().parent
-AT_ONCE = 12
-_GRACE = 15.0
+AT_ONCE = 8
+_GRACE = 12.0
 """Seconds before the end at which what still runs is stopped."""
+_LEAST = 40.0
+"""Seconds that must be left for a training to begin."""
 
 
-def residual_runs() -> list[dict[str, Any]]:
-    """In order of worth: what the residual and the label teach, all weights, three seeds; adapters; unsure targets."""
-    parts = [("polis", 1.0, 128), ("ml-1m", 2.0, 64)]
-    runs: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class Job:
+    """A training: `main` of a script with arguments. It leaves NAME.json, its row, and perhaps NAME.npz, its arrays, in
+    the work folder; one that is stopped resumes from its checkpoint there."""
 
-    def add(seed: int, target: str, tuned: str, rate: float, draw: str = "uniform") -> None:
-        for part, epochs, step in parts:
-            given = {"target": target, "tuned": tuned, "rate": rate, "seed": seed, "draw": draw}
-            runs.append({"part": part, **given, "epochs": epochs, "step": step})
+    name: str
+    script: str
+    main: Callable[[Sequence[str]], None]
+    arguments: tuple[str, ...]
 
-    for seed in (1, 2, 3):
-        for target in ("residual", "label"):
-            add(seed, target, "all", 1e-4)
-    for target in ("residual", "label"):
-        add(1, target, "lora", 2e-3)
-    add(1, "residual", "all", 1e-4, "unsure")
-    return runs
+    @property
+    def command(self) -> list[str]:
+        """The same as a process."""
+        return [sys.executable, self.script, *self.arguments]
 
 
-def commands(setting: "Setting") -> list[tuple[str, list[str]]]:
-    """Name and command of every process."""
-    found = []
-    python = sys.executable
-    for name in ("Beauty", "Toys", "Sports", "scientific") if setting.sequences else ():
-        out = setting.out / f"sasrec-{name}"
-        seconds = 3.0 if setting.dry else 50.0
-        found.append((out.name, [python, str(HERE / "sasrec.py"), str(setting.sequences / f"{name}.npz"), str(out),
-                                 "--seconds", str(seconds)]))  # fmt: skip
-    for number, run in enumerate(residual_runs()[:2] if setting.dry else residual_runs()):
-        epochs = 0.0005 if setting.dry else run["epochs"]
-        rows = setting.out / f"residual-{number}.json"
-        given = {**run, "epochs": epochs, "tokens": 4096, "backbone": setting.backbone, "threads": 1}
-        del given["part"]
-        command = [python, str(HERE / "llm_residual.py"), "train", str(setting.prepared / run["part"]), str(rows)]
-        command += [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        found.append((rows.stem, [*command, *(["--rows-at-most", "100"] if setting.dry else [])]))
-    return found
+Rows = dict[str, dict[str, Any]]
 
 
-def run_all(setting: "Setting", found: dict[str, Any]) -> dict[str, Any]:
-    """Run as many as there is time for, `AT_ONCE` at a time; what is not done in time is stopped."""
-    waiting, running, codes = commands(setting), {}, {}
-    at_once = 1 if setting.dry else AT_ONCE
+def run_jobs(setting: "Setting", jobs: Sequence[Job], rows: Rows) -> list[str]:
+    """Run as many as there is time for, in their order; those with a row are done already. A finished one adds its row,
+    and its arrays to OUT/logits.npz. Returns the names of those that are not done."""
+    waiting = [job for job in jobs if job.name not in rows]
+    if setting.dry:
+        for job in waiting:
+            job.main(job.arguments)
+            collect(setting, job.name, rows)
+        return []
+    running: dict[str, subprocess.Popen[bytes]] = {}
     while waiting or running:
-        while waiting and len(running) < at_once and setting.left > 60:
-            name, command = waiting.pop(0)
-            log = (setting.out / f"{name}.log").open("w")
-            running[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        while waiting and len(running) < AT_ONCE and setting.left > _LEAST:
+            job = waiting.pop(0)
+            with (setting.work / f"{job.name}.log").open("a") as log:
+                running[job.name] = subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT)
         if setting.left < _GRACE or not running:
             break
         time.sleep(0.5)
         for name in [name for name, process in running.items() if process.poll() is not None]:
-            codes[name] = running.pop(name).returncode
-            print(f"{name}: {codes[name]}, {setting.left:.0f} s left", flush=True)
-    for name, process in running.items():
+            code = running.pop(name).returncode
+            print(f"{name}: {'done' if code == 0 else f'exit code {code}'}, {setting.left:.0f} s left", flush=True)
+            if code == 0:
+                collect(setting, name, rows)
+    for process in running.values():
         process.kill()
-        codes[name] = -9
-    rows = [row for path in sorted(setting.out.glob("residual-*.json")) for row in json.loads(path.read_text())]
-    (setting.out / "residual.json").write_text(json.dumps(rows, indent=1))
-    return {"codes": codes, "not begun": [name for name, _ in waiting]}
+        process.wait()
+    return [job.name for job in jobs if job.name not in rows]
+
+
+def collect(setting: "Setting", name: str, rows: Rows) -> None:
+    """Take over what a finished training left."""
+    rows[name] = json.loads((setting.work / f"{name}.json").read_text())
+    arrays, kept = setting.work / f"{name}.npz", setting.out / "logits.npz"
+    if arrays.is_file():
+        with np.load(arrays) as new, np.load(kept) if kept.is_file() else new as old:
+            before = {} if old is new else dict(old)
+            found = before | {f"{name}/{key}": new[key] for key in new.files}
+        part = kept.with_name(".logits.tmp.npz")
+        np.savez_compressed(part, **found)
+        part.replace(kept)

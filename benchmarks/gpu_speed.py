@@ -3,12 +3,13 @@
 A share of peak is model arithmetic over time over the measured peak. Arithmetic of a token forward is 2 N, N the
 weights of the blocks, and attention's 4 L T D (L blocks of width D, T tokens of context: half a window, where causal).
 Training of all weights takes three times that, LoRA twice: frozen weights need no gradient of their own. Nothing else
-counts.
+counts. A measurement for which no time is left is not made.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Found = dict[str, Any]
 _FORWARD, _LORA, _ALL = 2, 4, 6
 """Operations a token and weight."""
+_LEAST = 8.0
+"""Seconds that must be left for a measurement."""
 
 
 def timed(work: Callable[[], Any], device: torch.device, times: int) -> float:
@@ -48,16 +51,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def peak(setting: "Setting", found: Found) -> Found:
-    """bfloat16 matrix products of 8192."""
+def peak(setting: "Setting") -> float:
+    """TFLOP/s of bfloat16 matrix products of 8192."""
     size = 256 if setting.dry else 8192
     a, b = (torch.randn(size, size, device=setting.device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = timed(lambda: a @ b, setting.device, 20)
-    return {"bfloat16_tflops": 2 * size**3 / seconds / 1e12}
+    return 2 * size**3 / timed(lambda: a @ b, setting.device, 20) / 1e12
 
 
 def correctness(setting: "Setting", found: Found) -> Found:
-    """Logits of test rows, packed, alone and behind a shared prefix: how far from the processor's in float32."""
+    """The card's peak; logits of test rows, packed, alone and behind a shared prefix: how far from the processor's in
+    float32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     dataset = load_prepared(setting.prepared / "ml-1m" / "dataset")
     few = dataset.samples("test").take(np.arange(6 if setting.dry else 60))
@@ -84,7 +87,8 @@ def correctness(setting: "Setting", found: Found) -> Found:
         told[f"{name} shared prefix"] = said
     # Packed rows may have a longer history than they would have alone.
     packed, alone = told["processor packed"], told["processor alone"]
-    return {name: float(np.abs(z - (packed if "packed" in name else alone)).max()) for name, z in told.items()}
+    apart = {name: float(np.abs(z - (packed if "packed" in name else alone)).max()) for name, z in told.items()}
+    return {"bfloat16_tflops": peak(setting), "apart": apart}
 
 
 def _arithmetic(backbone: Backbone, tokens: int, context: int, factor: int) -> float:
@@ -93,6 +97,11 @@ def _arithmetic(backbone: Backbone, tokens: int, context: int, factor: int) -> f
     blocks = sum(p.numel() for name, p in named if "layers" in name and "lora" not in name)
     config = backbone.model.config
     return factor * tokens * (blocks + 2 * config.num_hidden_layers * context * config.hidden_size)
+
+
+def _words(backbone: Backbone) -> int:
+    """Token ids below it are words that every model knows."""
+    return min(1000, backbone.embeddings.shape[0])
 
 
 def _step(backbone: Backbone, ids: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
@@ -113,7 +122,7 @@ def _training(setting: "Setting", backbone: Backbone, factor: int, shape: tuple[
     backbone.model.train()
     cuda = setting.device.type == "cuda"
     optimiser = torch.optim.AdamW(list(trainable(backbone).values()), lr=1e-5, fused=cuda)
-    ids = torch.randint(100, 1000, shape, device=setting.device)
+    ids = torch.randint(100, _words(backbone), shape, device=setting.device)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     seconds = timed(lambda: _step(backbone, ids, optimiser), setting.device, 5)
@@ -128,9 +137,9 @@ def _training(setting: "Setting", backbone: Backbone, factor: int, shape: tuple[
 def _prefixes(setting: "Setting", backbone: Backbone, users: int, length: int, candidates: int) -> Found:
     """Candidates a second: users' histories are read and asked behind; and with histories that are kept."""
     rng = np.random.default_rng(1)
-    scorer = PrefixScorer(backbone, PrefixCache(32 << 30))
-    branches = [rng.integers(100, 1000, 12) for _ in range(candidates)]
-    prompts = [SharedPrompt(rng.integers(100, 1000, length), branches, np.arange(candidates)) for _ in range(users)]
+    scorer, most = PrefixScorer(backbone, PrefixCache(32 << 30)), _words(backbone)
+    branches = [rng.integers(100, most, 12) for _ in range(candidates)]
+    prompts = [SharedPrompt(rng.integers(100, most, length), branches, np.arange(candidates)) for _ in range(users)]
     cold = timed(lambda: scorer.logits([""] * users, prompts), setting.device, 3)
     names = [str(n) for n in range(users)]
     scorer.logits(names, prompts)
@@ -143,8 +152,8 @@ def _prefixes(setting: "Setting", backbone: Backbone, users: int, length: int, c
 
 def small_model(setting: "Setting", found: Found) -> Found:
     """SmolLM2-135M: training of all weights and of LoRA, forward, shared prefixes."""
-    shape = (2, 64) if setting.dry else (256, 512)
-    done: dict[str, Found] = {}
+    shape, cuda = (2, 64) if setting.dry else (256, 512), setting.device.type == "cuda"
+    done: Found = {}
 
     def make(tuned: str) -> Backbone:
         given = {"backbone": setting.backbone, "tuned": tuned, "dtype": "bfloat16", "lora_dropout": 0.0}
@@ -152,30 +161,51 @@ def small_model(setting: "Setting", found: Found) -> Found:
         return make_trainable(load_backbone(config), config, 1)
 
     for tuned, factor in (("all", _ALL), ("lora", _LORA)):
-        for compiled in (False, True) if setting.device.type == "cuda" else (False,):
+        for compiled in (True, False) if cuda else (False,):
             name = f"training, {tuned}{', compiled' if compiled else ''}"
-            done[name] = _attempt(lambda t=tuned, f=factor, c=compiled: _training(setting, make(t), f, shape, c))
-            print(name, done[name], flush=True)
-            if setting.device.type == "cuda":
+            _attempt(
+                setting, done, name, lambda t=tuned, f=factor, c=compiled: _training(setting, make(t), f, shape, c)
+            )
+            if cuda:
                 torch.cuda.empty_cache()
     backbone = make("all")
     backbone.model.eval()
-    done["forward"] = _attempt(lambda: _forward(setting, backbone, shape))
     users, candidates = (2, 10) if setting.dry else (16, 200)
-    done["shared prefix"] = _attempt(lambda: _prefixes(setting, backbone, users, shape[1], candidates))
+    for how in ("", ", CUDA graph", ", compiled") if cuda else ("",):
+        _attempt(setting, done, f"forward{how}", partial(_forward, setting, backbone, shape, how))
+    backbone = make("all")
+    _attempt(setting, done, "shared prefix", lambda: _prefixes(setting, backbone, users, shape[1], candidates))
     return _shares(done, found)
 
 
-def _forward(setting: "Setting", backbone: Backbone, shape: tuple[int, int]) -> Found:
-    ids = torch.randint(100, 1000, shape, device=setting.device)
+def _forward(setting: "Setting", backbone: Backbone, shape: tuple[int, int], how: str) -> Found:
+    ids = torch.randint(100, _words(backbone), shape, device=setting.device)
 
     def read() -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             backbone.decoder(input_ids=ids, use_cache=False)
 
-    seconds = timed(read, setting.device, 5)
+    if "compiled" in how:
+        for block in backbone.decoder.layers:  # type: ignore[union-attr]
+            block.compile()
+    work = _recorded(read) if "graph" in how else read
+    seconds = timed(work, setting.device, 5)
     arithmetic = _arithmetic(backbone, ids.numel(), shape[1] // 2, _FORWARD)
     return {"tokens_per_second": ids.numel() / seconds, "tflops": arithmetic / seconds / 1e12}
+
+
+def _recorded(work: Callable[[], None]) -> Callable[[], None]:
+    """The same work as a CUDA graph, which is launched at once."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(2):
+            work()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
 
 
 def seven_billion(setting: "Setting", found: Found) -> Found:
@@ -197,23 +227,27 @@ def seven_billion(setting: "Setting", found: Found) -> Found:
     plain = Backbone(model.requires_grad_(False), tokenizer, 101, 102)
     shape = (1, 32) if setting.dry else (8, 512)
     adapted = make_trainable(plain, LLMConfig(lora_dropout=0.0), 1)
-    done = {"LoRA training": _attempt(lambda: _training(setting, adapted, _LORA, shape, compiled=False))}
+    done: Found = {}
+    _attempt(setting, done, "LoRA training", lambda: _training(setting, adapted, _LORA, shape, compiled=False))
     users, candidates = (2, 10) if setting.dry else (2, 100)
-    done["shared prefix"] = _attempt(lambda: _prefixes(setting, adapted, users, shape[1], candidates))
+    _attempt(setting, done, "shared prefix", lambda: _prefixes(setting, adapted, users, shape[1], candidates))
     return _shares(done, found)
 
 
 def _shares(rows: dict[str, Found], found: Found) -> Found:
-    best = found["peak"]["bfloat16_tflops"]
+    best = found["correctness"]["bfloat16_tflops"]
     for row in rows.values():
         if "tflops" in row:
             row["share_of_peak"] = row["tflops"] / best
     return dict(rows)
 
 
-def _attempt(work: Callable[[], Found]) -> Found:
-    """What `work` found, or its error: the next measurement is made all the same."""
+def _attempt(setting: "Setting", done: Found, name: str, work: Callable[[], Found]) -> None:
+    """Add what `work` finds, or its error: the next measurement is made all the same, if there is time."""
+    if setting.left < _LEAST:
+        return
     try:
-        return work()
+        done[name] = work()
     except Exception as error:  # an error of the card, the compiler or the memory
-        return {"error": f"{type(error).__name__}: {error}"[:500]}
+        done[name] = {"error": f"{type(error).__name__}: {error}"[:500]}
+    print(name, done[name], flush=True)

@@ -34,8 +34,9 @@ from corella.data.samples import Samples
 from corella.data.store import load_prepared, write_dataset
 from corella.files import read_json, write_json
 from corella.intervals import paired_bootstrap
+from corella.joint.progress import JointProgress
 from corella.joint.residual import COLD, FOLDS, out_of_fold
-from corella.joint.trainer import JointProgress, JointTrainer
+from corella.joint.trainer import JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.scoring import score_samples
 from corella.llm.timeline import timeline_prompts
@@ -127,11 +128,11 @@ def prepare_base(name: str, dataset: Dataset, seed: int, threads: int | None, fo
     with Reporter().task(f"{name}, seed {seed}, out of fold", FOLDS) as task:
         honest = out_of_fold(base, train, valid, config, build_crm, task.update)
     found = {"train": honest, "valid": base.outputs(valid)[0], "test": base.outputs(test)[0]}
-    save_tensors(folder / _base_file(seed), {n: torch.from_numpy(z) for n, z in found.items()}, {})
-    print(name, seed, {part: round(_auc(dataset.samples(part), z), 4) for part, z in found.items()}, flush=True)
+    save_tensors(folder / base_file(seed), {n: torch.from_numpy(z) for n, z in found.items()}, {})
+    print(name, seed, {part: round(auc(dataset.samples(part), z), 4) for part, z in found.items()}, flush=True)
 
 
-def _base_file(seed: int) -> str:
+def base_file(seed: int) -> str:
     return f"base-{seed}.safetensors"
 
 
@@ -143,7 +144,7 @@ def without_features(dataset: Dataset) -> Dataset:
 def train_one(arguments: argparse.Namespace) -> None:
     """Train once and add a row to the file."""
     dataset = load_prepared(arguments.prepared / "dataset")
-    base = {name: z.numpy() for name, z in load_tensors(arguments.prepared / _base_file(arguments.seed))[0].items()}
+    base = {name: z.numpy() for name, z in load_tensors(arguments.prepared / base_file(arguments.seed))[0].items()}
     train = dataset.samples("train")
     targets = round(arguments.epochs * len(train))
     joint = {
@@ -192,11 +193,11 @@ def train_one(arguments: argparse.Namespace) -> None:
         learned = trainer.correction.learned() if trainer.correction is not None else None
         corrected[name] = said if learned is None else learned(fixed, said)
         parts[name] = samples, fixed
-        row[f"alone_{name}"] = _auc(samples, corrected[name])
+        row[f"alone_{name}"] = auc(samples, corrected[name])
     row["score_seconds"] = time.perf_counter() - began
     blend = fit_blend(parts["valid"][1], corrected["valid"], parts["valid"][0].label)
     for name, (samples, fixed) in parts.items():
-        row |= _gains(name, samples, fixed, blend(fixed, corrected[name]).astype(np.float32), BY[row["part"]])
+        row |= gains(name, samples, fixed, blend(fixed, corrected[name]).astype(np.float32), BY[row["part"]])
     row |= {"weight_base": blend.weight_a, "weight_llm": blend.weight_b}
     name = f"{row['part']}-{row['target']}-{row['tuned']}-{row['draw']}-{row['seed']}.npz"
     np.savez_compressed(arguments.rows.parent / name, **corrected)  # type: ignore[arg-type]
@@ -205,11 +206,11 @@ def train_one(arguments: argparse.Namespace) -> None:
     print({key: value for key, value in row.items() if "gain" in key or "auc" in key}, flush=True)
 
 
-def _gains(name: str, samples: Samples, base: Floats, final: Floats, by: str) -> dict[str, Any]:
+def gains(name: str, samples: Samples, base: Floats, final: Floats, by: str) -> dict[str, Any]:
     units = samples.item if by == "item" else samples.user
     found = paired_bootstrap(samples.label, base, final, _RESAMPLES, 0, units)
     row: dict[str, Any] = {
-        f"auc_{name}": _auc(samples, base), f"gain_{name}": found.mean, f"low_{name}": found.low,
+        f"auc_{name}": auc(samples, base), f"gain_{name}": found.mean, f"low_{name}": found.low,
         f"high_{name}": found.high,
     }  # fmt: skip
     cold = np.flatnonzero(samples.popularity[:, 0] < COLD)
@@ -219,7 +220,7 @@ def _gains(name: str, samples: Samples, base: Floats, final: Floats, by: str) ->
     return row
 
 
-def _auc(samples: Samples, logit: Floats) -> float:
+def auc(samples: Samples, logit: Floats) -> float:
     return float(roc_auc_score(samples.label, logit))
 
 

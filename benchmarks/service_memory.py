@@ -19,7 +19,7 @@ from corella.config.loading import load_config
 from corella.progress import Reporter
 from corella.runs.folder import RunFolder
 from corella.runs.train import train_retrieval, train_run
-from serving import CURRENT, get, post, resident_mib, server, wait_for_language_model
+from serving import CURRENT, get, post, server, wait_for_language_model
 
 ITEMS, USERS, ROWS, EVENTS, KINDS = 100_000, 20_000, 200_000, 1_000_000, 500
 
@@ -27,7 +27,8 @@ ITEMS, USERS, ROWS, EVENTS, KINDS = 100_000, 20_000, 200_000, 1_000_000, 500
 def memory(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, serve, tell a million answers, ask, and look at both processes."""
     folder = RunFolder(arguments.work / "large")
-    _train(folder)
+    if not folder.has_retrieval:
+        _train(folder)
     there = argparse.Namespace(run=folder.path)
     drawn = random.Random(3)
     with server(there, requests_per_second=1e9, overload_ms=600_000, body_seconds=600) as address:
@@ -55,12 +56,18 @@ def memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _both(address: str) -> float:
-    """Memory of the service and of the process of its language model, MiB."""
+    """Memory of the service and of the process of its language model, MiB; what both share is counted once."""
     pid = CURRENT[address].pid
     children = [
         child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     ]
-    return resident_mib(pid) + sum(resident_mib(int(child)) for child in children)
+    return sum(_share_mib(each) for each in (pid, *map(int, children)))
+
+
+def _share_mib(pid: int) -> float:
+    """Resident memory of a process, of pages that it shares its part."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def _train(folder: RunFolder) -> None:

@@ -1,4 +1,5 @@
-"""Writes docs/reference/: settings, HTTP API and Python API, from the code alone. `make docs` runs it."""
+"""Writes docs/reference/: settings, HTTP API and Python API, from the code alone; and the tables of docs/capacity.md,
+from the calculator. `make docs` runs it."""
 
 import json
 from pathlib import Path
@@ -6,13 +7,30 @@ from pathlib import Path
 from fastapi import FastAPI
 
 import corella
+from corella.capacity.plan import make_plan
+from corella.capacity.settings import Costs, Load, Machines, read_plan_settings
+from corella.capacity.wording import compared, first
 from corella.config import Config, Section
 from corella.config.loading import describe
 from corella.serving.http.routes import router
 from corella.serving.http.routes.operators import unguarded
 from corella.serving.settings import ServingSettings
+from corella.serving.worker.settings import WorkerSettings
 
 FOLDER = Path(__file__).with_name("reference")
+CAPACITY = Path(__file__).with_name("capacity.md")
+LOADS = {
+    "1 million": (1e6, 1e5, 500, ()),
+    "100 million": (1e8, 1e6, 5e4, ()),
+    "1 billion": (1e9, 1e7, 5e5, ()),
+    "1 billion, no scan": (
+        1e9,
+        1e7,
+        5e5,
+        ("costs.retrieval_item_ns=0", "machines.cores=64", "machines.gib=1024", "machines.hour=6"),
+    ),
+}
+"""Users -> users, items, requests a second, and what is overridden."""
 
 
 def settings(kind: type[Section], title: str, lead: str) -> str:
@@ -110,7 +128,39 @@ def python() -> str:
     return "\n".join(lines) + "\n"
 
 
+def capacity(page: str) -> str:
+    """The page with its tables between the marks written anew."""
+    plans = {
+        name: make_plan(read_plan_settings(overrides=over, users=users, items=items, requests=requests))
+        for name, (users, items, requests, over) in LOADS.items()
+    }
+    asked = next(iter(plans.values())).asked
+    tables = {
+        "plans": [
+            f"| users | {' | '.join(plans)} |", "|---|" + "---|" * len(plans),
+            *(f"| {' | '.join(row)} |" for row in compared(list(plans.values()))),
+        ],
+        "first": [f"- **{name}.** {first(plan)}" for name, plan in plans.items()],
+        "numbers": [
+            "| number | value | meaning |", "|---|---|---|",
+            *(
+                f"| `{part}.{row.name}` | {value:,.4g} | {_cell(row.text)} |"
+                for part, kind in (("load", Load), ("machines", Machines), ("costs", Costs))
+                for row in describe(kind)
+                for value in [getattr(getattr(asked, part), row.name)]
+                if (part, row.name) not in {("load", "users"), ("load", "items"), ("load", "requests")}
+            ),
+        ],
+    }  # fmt: skip
+    for name, lines in tables.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = page.partition(start)
+        page = before + start + "\n".join(["", *lines, "", ""]) + end + rest.partition(end)[2]
+    return page
+
+
 def main() -> None:
+    CAPACITY.write_text(capacity(CAPACITY.read_text(encoding="utf-8")), encoding="utf-8")
     FOLDER.mkdir(exist_ok=True)
     lead = (
         "A YAML file of sections, `--set section.key=value`, or `load_config(settings=...)`. [paper] marks values of "
@@ -120,6 +170,11 @@ def main() -> None:
         "settings": settings(Config, "Settings", lead),
         "serving-settings": settings(
             ServingSettings, "Settings of the service", "`corella serve RUN --config serve.yaml` or `--set name=value`."
+        ),
+        "serve-llm-settings": settings(
+            WorkerSettings,
+            "Settings of the language model's server",
+            "`corella serve-llm RUN --config llm.yaml` or `--set name=value`.",
         ),
         "http": http(),
         "python": python(),

@@ -97,6 +97,7 @@ def test_explain_config(call: Call) -> None:
     assert "joint.gamma = 0.1" in out
     assert "Weight of the alignment loss in stage 2. [paper]" in out
     assert "deadline_ms = 400.0" in call("explain-config", "--serving")[1]
+    assert "port = 8100" in call("explain-config", "--serving-llm")[1]
     code, out, _ = call("explain-config", "--resolved", "--set", "seed=5")
     assert yaml.safe_load(out)["seed"] == 5
 
@@ -242,7 +243,7 @@ def test_a_list_in_a_csv_is_refused_before_the_work(call: Call, project: Path, t
 def test_two_trainings_in_one_folder(call: Call, project: Path) -> None:
     with alone(project / "run", "model"):
         code, _, err = call("train", "--run", project / "run")
-    assert code == 2 and "another process is training here" in err
+    assert code == 2 and "another process is at work here" in err
     with alone(project / "run", "retrieval"):  # the other half
         assert call("train", "--run", project / "run")[0] == 0
     assert call("train", "--run", project / "run")[0] == 0
@@ -466,7 +467,7 @@ def test_ids_are_text(call: Call, project: Path, tmp_path: Path, monkeypatch: py
     assert pl.read_parquet(tmp_path / "o.parquet")["item_id"].to_list() == ["1e5"]
 
 
-def test_recommend(call: Call, project: Path) -> None:
+def test_recommend(call: Call, project: Path, tmp_path: Path) -> None:
     """The ranking alone, then with retrieval trained into the same run folder."""
     code, alone, _ = call("recommend", project / "run", "--user", "u03", "-k", 3)
     assert code == 0
@@ -476,12 +477,32 @@ def test_recommend(call: Call, project: Path) -> None:
     assert alone.count("Film") == both.count("Film") == 3
     answered = pl.read_csv(project / "log.csv", infer_schema=False).filter(who="u03")["item_id"].to_list()
     assert not any(f" {item} " in both for item in answered)
+    (tmp_path / "users.csv").write_text("user_id\nu03\nu04\nnobody\n")
+    many = ["--users", tmp_path / "users.csv", "--out", tmp_path / "lists"]
+    code, out, _ = call("recommend", project / "run", *many, "-k", 3, "--candidates", 5)
+    assert code == 0 and "2 lists for 3 users" in out
+    lists = pl.read_parquet(tmp_path / "lists")
+    assert lists["user_id"].to_list() == ["u03"] * 3 + ["u04"] * 3
+    for words in (many[:2], many[2:], [], ["--user", "u03", *many]):
+        code, _, err = call("recommend", project / "run", *words)
+        assert code == 2 and "--user ID for one user, or --users FILE and --out FOLDER" in err
     code, _, err = call("recommend", project / "run", "--user", "nobody")
     assert code == 2
     assert "no user_id 'nobody'" in err
     code, _, err = call("recommend", project / "nothing", "--user", "u03")
     assert code == 2
     assert "holds no trained model" in err
+
+
+def test_score_a_folder(call: Call, project: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "rows" / name).mkdir(parents=True)
+        NEW.write_parquet(tmp_path / "rows" / name / "part.parquet")
+    code, said, _ = call("score", project / "run", tmp_path / "rows", "--out", tmp_path / "out", "--share", 0.5)
+    assert code == 0 and f"{2 * NEW.height:,} rows written to" in said
+    assert pl.read_parquet(tmp_path / "out" / "b" / "part.parquet").height == NEW.height
+    code, _, err = call("score", project / "run", tmp_path / "rows", "--out", tmp_path / "out", "--share", 0.6)
+    assert code == 2 and "was begun with other inputs or settings (share)" in err
 
 
 def test_score_a_table_whose_first_rows_mislead(call: Call, project: Path, tmp_path: Path) -> None:

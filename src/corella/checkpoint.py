@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from corella.errors import UserError
 from corella.files import atomic_path, read_json, write_json
+from corella.workers import here
 
+T = TypeVar("T")
 Facts = dict[str, Any]
 """What stands beside the tensors of a file, as JSON."""
 log = logging.getLogger("corella")
@@ -99,7 +101,11 @@ Kept = tuple[Mapping[str, Tensor], Facts]
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """A folder of finished steps of a training, so that a killed one resumes; without a folder nothing is kept."""
+    """A folder of finished steps of a training, so that a killed one resumes; without a folder nothing is kept.
+
+    Where several workers train (see `corella.workers`), the first alone computes a step and the others read what it
+    kept, unless all compute it `together`.
+    """
 
     folder: Path | None = None
 
@@ -122,37 +128,65 @@ class Checkpoints:
         """Where a step keeps a file of its own; None where nothing is kept."""
         return None if self.folder is None else self.folder / name
 
-    def tensors(self, name: str, make: Callable[[], Kept], valid: Callable[[Kept], bool] = lambda kept: True) -> Kept:
+    def tensors(
+        self,
+        name: str,
+        make: Callable[[], Kept],
+        valid: Callable[[Kept], bool] = lambda kept: True,
+        together: bool = False,
+    ) -> Kept:
         """Tensors and facts of a step: read if they are there (and `valid`), else computed and kept."""
-        path = self.path(f"{name}.safetensors")
-        if path is not None and path.is_file():
-            try:
-                kept = load_tensors(path)
-                if valid(kept):
-                    return kept
-            except UserError as error:
-                _set_aside(path, error)
-        made = make()
-        if path is not None:
-            save_tensors(path, *made)
-        return made
 
-    def array(self, name: str, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        def read(path: Path) -> Kept | None:
+            kept = load_tensors(path)
+            return kept if valid(kept) else None
+
+        return self._step(f"{name}.safetensors", read, make, lambda path, made: save_tensors(path, *made), together)
+
+    def array(self, name: str, make: Callable[[], npt.NDArray[Any]], together: bool = False) -> npt.NDArray[Any]:
         """One array of a step: read if it is there, else computed and kept."""
-        found: npt.NDArray[Any] = self.tensors(name, lambda: ({"values": torch.from_numpy(make())}, {}))[0][
-            "values"
-        ].numpy()
+        made = self.tensors(name, lambda: ({"values": torch.from_numpy(make())}, {}), together=together)
+        found: npt.NDArray[Any] = made[0]["values"].numpy()
         return found
 
     def json(self, name: str, make: Callable[[], Any]) -> Any:
         """JSON-able data of a step: read if it is there, else computed and kept."""
-        path = self.path(f"{name}.json")
-        if path is not None and path.is_file():
+        return self._step(f"{name}.json", read_json, make, write_json)
+
+    def _step(
+        self,
+        name: str,
+        read: Callable[[Path], T | None],
+        make: Callable[[], T],
+        save: Callable[[Path, T], None],
+        together: bool = False,
+    ) -> T:
+        path, workers = self.path(name), here()
+
+        def known() -> T | None:
+            if path is None or not path.is_file():
+                return None
             try:
-                return read_json(path)
+                return read(path)
             except UserError as error:
                 _set_aside(path, error)
-        made = make()
-        if path is not None:
-            write_json(path, made)
-        return made
+                return None
+
+        def done() -> T:
+            made = known()
+            if made is None:
+                made = make()
+                if path is not None:
+                    save(path, made)
+            return made
+
+        if path is None:
+            return make()
+        if not together:
+            return workers.in_turn(done)
+        kept = workers.in_turn(known)
+        if kept is None:
+            kept = make()
+            if workers.first:
+                save(path, kept)
+        return kept

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from corella.cli_scale import Gpus, Processes, RayAddress, Share, scale
 from corella.cli_service import service
 from corella.config import Config, Section
 from corella.config.loading import describe, load_config, to_yaml
@@ -121,11 +122,24 @@ def prepare(
 
 
 @app.command()
-def train(run: RunFolder = _RUN, config: ConfigPath = None, overrides: Overrides = None) -> None:
+def train(
+    run: RunFolder = _RUN,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", min=1, help="Processes of this machine that share every batch.")
+    ] = 1,
+) -> None:
     """Train into a run folder. Killed at any moment, the same command resumes."""
+    settings = run_config(run, config, overrides)
+    if workers > 1:
+        from corella.scale.launch import launch
+
+        given = ["--config", str(config)] if config is not None else []
+        return launch(["train", "--run", str(run), *given, *(f"--set={text}" for text in overrides or ())], workers)
     from corella.runs.train import train_run
 
-    train_run(run, run_config(run, config, overrides))
+    train_run(run, settings)
 
 
 @app.command("train-retrieval")
@@ -139,15 +153,33 @@ def train_retrieval(run: RunFolder = _RUN, config: ConfigPath = None, overrides:
 @app.command()
 def recommend(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
-    user: Annotated[str, typer.Option("--user", "-u", help="The user's id.")],
+    user: Annotated[str | None, typer.Option("--user", "-u", help="The user's id.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Instead: files with a column user_id (a file, folder or pattern).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="For --users: folder of Parquet to write.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 20,
     candidates: Annotated[int, typer.Option(min=1, help="How many retrieved items are ranked.")] = 100,
+    share: Share = None,
+    processes: Processes = 0,
+    ray: RayAddress = None,
+    gpus: Gpus = 0,
 ) -> None:
-    """The best items for a user: retrieved, ranked, and who said what of them."""
+    """The best items for a user: retrieved, ranked, and who said what of them. Or for all users of a table, in parts
+    that are made once each: killed at any moment, the same command resumes."""
+    if users is not None and user is None and out is not None:
+        from corella.scale.everybody import recommend_everybody
+        from corella.scale.tasks import Workers
+
+        made = recommend_everybody(run, users, out, k, candidates, share, Workers(processes, ray, gpus=gpus))
+        _out.print(f"{made.lists:,} lists for {made.users:,} users written to {out}")
+        return
+    if user is None or users is not None or out is not None:
+        raise UserError("say --user ID for one user, or --users FILE and --out FOLDER for many")
     from corella.runs.train import load_recommender
 
     table = Table("item", "text", "retrieved at", "probability", "CRM", "language model")
-    for row in load_recommender(run).recommend(user, k, candidates):
+    for row in load_recommender(run).recommend(user, k, candidates, share):
         said = (row.probability, row.crm_probability, row.llm_probability)
         place = "" if row.retrieved_at is None else str(row.retrieved_at)
         table.add_row(escape(row.item_id), escape(row.text), place, *("" if p is None else f"{p:.3f}" for p in said))
@@ -178,25 +210,6 @@ def report(run: RunFolder = _RUN) -> None:
     _out.print(str(run / "report.html"))
 
 
-@app.command()
-def score(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
-    rows: Annotated[Path, typer.Argument(help="A file with user_id, item_id and, if you like, timestamp.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet or text file to write.")],
-    share: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share to route; unset: as the run serves."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace columns of the input that are called as the scores are.")
-    ] = False,
-) -> None:
-    """Score new rows: every column of the input, and beside them the probability and who gave it."""
-    from corella.runs.score import score_file
-
-    _out.print(f"{score_file(run, rows, out, share, overwrite=overwrite):,} rows written to {out}")
-
-
 @app.command("explain-config")
 def explain_config(
     config: ConfigPath = None,
@@ -204,6 +217,7 @@ def explain_config(
     resolved: Annotated[bool, typer.Option(help="Print the resolved configuration as YAML instead.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also the settings that hardly anybody needs.")] = False,
     serving: Annotated[bool, typer.Option(help="The settings of `corella serve` instead.")] = False,
+    serving_llm: Annotated[bool, typer.Option(help="The settings of `corella serve-llm` instead.")] = False,
 ) -> None:
     """The settings, with their defaults and what they do."""
     if resolved or config or overrides:
@@ -213,6 +227,8 @@ def explain_config(
     kind: type[Section] = Config
     if serving:
         from corella.serving.settings import ServingSettings as kind  # noqa: N813
+    if serving_llm:
+        from corella.serving.worker.settings import WorkerSettings as kind  # noqa: N813
     settings = describe(kind)
     shown = [setting for setting in settings if everything or not setting.advanced]
     for setting in shown:
@@ -223,6 +239,7 @@ def explain_config(
         _out.print(f"{len(settings) - len(shown)} more that hardly anybody needs: corella explain-config --all")
 
 
+app.add_typer(scale)
 app.add_typer(service)
 
 

@@ -54,6 +54,21 @@ def serve(
     serve(run, settings, seconds)
 
 
+@service.command("serve-llm")
+def serve_llm(
+    run: Annotated[Path, typer.Argument(help="The run folder that the services serve, or a copy of it.")],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of settings.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting.")] = None,
+) -> None:
+    """Serve a run's language model alone, for services elsewhere (their `llm_url`)."""
+    from corella.serving.worker.serve import serve_llm
+    from corella.serving.worker.settings import load_worker_settings
+
+    settings = load_worker_settings(config, overrides or ())
+    _out.print(f"loading {run}; then http://{settings.host}:{settings.port}", markup=False)
+    serve_llm(run, settings)
+
+
 @service.command()
 def export(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
@@ -134,16 +149,25 @@ def off_policy(
 
 
 @service.command()
-def retrain(run: Run, store: StoreURL = None) -> None:
+def retrain(
+    run: Run,
+    store: StoreURL = None,
+    repeats: Annotated[
+        str, typer.Option(help="Which of several answers of a user to an item counts, as in the service: last, first.")
+    ] = "last",
+) -> None:
     """Train a new version on the run's log and what its service was told, and let it serve unless it is worse. A
     service that runs takes it without a pause. Killed at any moment, the same command resumes."""
+    from corella.errors import UserError
     from corella.runs.folder import RunFolder
     from corella.serving.store.log import open_store
     from corella.serving.versions.retrain import retrain
     from corella.serving.versions.wording import verdict
 
+    if repeats not in ("last", "first"):
+        raise UserError(f"--repeats: last or first, not {repeats!r}")
     opened = open_store(store or str(RunFolder(run).events))
-    _out.print(verdict(retrain(run, opened)), markup=False)
+    _out.print(verdict(retrain(run, opened, repeats=repeats)), markup=False)
     opened.close()
 
 

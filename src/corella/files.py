@@ -80,7 +80,7 @@ def alone(folder: Path, work: str) -> Iterator[None]:
 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another process is training here; wait for it, or stop it") from None
+            raise UserError(f"{folder}: another process is at work here; wait for it, or stop it") from None
         except (ImportError, OSError):
             pass
         yield

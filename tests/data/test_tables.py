@@ -162,7 +162,7 @@ _FILES: list[tuple[str, bytes, dict[str, Any], list[tuple[str | None, ...]]]] = 
     ("a.CSV", b"item_id,title\n1,Heat\n2,Alien\n", {}, _PLAIN),
     ("a.csv", b"\xef\xbb\xbfitem_id,title\r\n1,Heat\r\n2,Alien\r\n", {}, _PLAIN),
     ("a.csv", "item_id,title\n1,Heat\n2,Alien\n".encode("utf-16"), {}, _PLAIN),
-    ("a.csv.gz", gzip.compress(b"item_id,title\n1,Heat\n2,Alien\n"), {}, _PLAIN),
+    ("a.csv.gz", gzip.compress(b"item_id,title\n1,Heat\n2,Alien\n", mtime=0), {}, _PLAIN),
     ("a.dat", b"item_id::title\n1::Heat\n2::Alien\n", {}, _PLAIN),
     ("a.dat", b"1::Heat\n2::Alien\n", {"header": ["item_id", "title"]}, _PLAIN),
     ("a.txt", b"1::Heat\n2::Alien\n", {"header": ["item_id", "title"], "separator": "::"}, _PLAIN),

@@ -36,7 +36,7 @@ def test_by_hand() -> None:
     table = pair_table(answers, last=2)
     assert (table.key.tolist(), table.count.tolist()) == ([1, 2, 5], [3, 1, 1])  # a and b, a and c, b and c
     np.testing.assert_allclose(table.product, [1 / 8 - 1 / 2 + 1 / 16, 0, 0])
-    found = table.features([A, None, 7], [(B, 0.5), (9, 1.0)], smoothing=1)
+    found = table.features([A, None, 7], np.array([(B, 0.5), (9, 1.0)]), smoothing=1)
     np.testing.assert_allclose(found, [[0.5 * (-5 / 16) / 4, 0.5 * 3 / 4], [0, 0], [0, 0]])
 
 

@@ -1,6 +1,6 @@
 """Text features: formulas by hand, batch as one interaction at a time, and no look ahead."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,7 @@ def test_batch_equals_one_interaction_at_a_time(rows: list[tuple[int, int, int, 
     log, space = _log(rows), _space()
     wanted, left = batch_text(log, space, COUNTS, TEXT), residuals(log, COUNTS).residual
     assert wanted.shape == (len(rows), len(text_names(WIDTH)))
-    start = Log(*(column[:cut] for column in vars(log).values()))
+    start = Log(*(getattr(log, field.name)[:cut] for field in fields(log)))
     state = text_state(space, COUNTS, TEXT, start, {str(user): user for user in range(4)})
     state = replace(state, frozen=frozen)
     for row in range(cut, len(rows)):

@@ -21,7 +21,8 @@ from corella.crm.encoder import make_encoder
 from corella.crm.models import build_crm
 from corella.crm.spec import make_spec
 from corella.data.dataset import make_dataset
-from corella.joint.trainer import JointProgress, JointTrainer
+from corella.joint.progress import JointProgress
+from corella.joint.trainer import JointTrainer
 from corella.llm.backbone import load_backbone, make_trainable
 from corella.llm.timeline import timeline_prompts
 

@@ -20,7 +20,9 @@ from corella.config import Config, JointConfig
 from corella.data.dataset import Dataset
 from corella.errors import UserError
 from corella.joint.plan import plan_steps
-from corella.joint.trainer import JointProgress, JointTrainer
+from corella.joint.progress import JointProgress
+from corella.joint.reading import Pass
+from corella.joint.trainer import JointTrainer
 from corella.llm.scoring import answer_logits
 from corella.ranking.fit import fit_ranking
 from corella.ranking.language import RequestLLM
@@ -81,7 +83,7 @@ def test_the_total_loss_is_the_papers(make_trainer: Make) -> None:
         with torch.no_grad():  # B starts at zero, so that only B would have a gradient
             for n, p in sorted(trainer.lora.items()):
                 p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(len(n))) / 10)
-        trainer._losses(step, [trainer.prompts.render(p, trainer.train) for p in step.prompts], 0)
+        trainer._backward(step, trainer.make_inputs(Pass(step.prompts), trainer.train, True))
         parts = [*trainer.lora.values(), *trainer.crm.parameters()]
         gradients[name] = torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parts])
     expected = gradients["llm"] + gradients["crm"] + 0.1 * gradients["align"]

@@ -2,10 +2,17 @@
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig
+from transformers import (
+    AttentionInterface,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from corella.llm.attention import NAME, causal_mask, grouped_attention, use_grouped_attention
+from corella.llm.attention import FUSED, NAME, causal_mask, choose_attention, fused_attention, grouped_attention
 
 
 def _inputs(dtype: torch.dtype) -> tuple[torch.nn.Module, list[torch.Tensor]]:
@@ -68,12 +75,30 @@ _SIZES = {
 
 def test_which_models_train_with_it() -> None:
     plain = LlamaForCausalLM(LlamaConfig(**_SIZES)).bfloat16()
-    use_grouped_attention(plain)
+    choose_attention(plain)
     assert plain.config._attn_implementation == NAME
     in_float32 = LlamaForCausalLM(LlamaConfig(**_SIZES))
-    use_grouped_attention(in_float32)
+    choose_attention(in_float32)
     assert in_float32.config._attn_implementation == "sdpa"
+    elsewhere = LlamaForCausalLM(LlamaConfig(**_SIZES)).to("meta")
+    choose_attention(elsewhere)
+    assert elsewhere.config._attn_implementation == FUSED
     with_windows = Gemma2ForCausalLM(Gemma2Config(**_SIZES, head_dim=8, num_key_value_heads=1)).bfloat16()
-    use_grouped_attention(with_windows)
+    choose_attention(with_windows)
     assert with_windows.config._attn_implementation != NAME
     assert MistralConfig(**_SIZES).sliding_window  # the kind of model that the check for windows is for
+
+
+def test_fused_is_what_torch_has_and_compiles_whole() -> None:
+    """The same states as under transformers' own name for it, and no break in a compiled block."""
+    torch.manual_seed(1)
+    model = LlamaForCausalLM(LlamaConfig(**_SIZES)).eval()
+    ids = torch.randint(0, 20, (2, 9))
+    with torch.no_grad():
+        expected = model(ids, use_cache=False).logits
+        AttentionInterface.register(FUSED, fused_attention)
+        model.set_attn_implementation(FUSED)
+        torch.testing.assert_close(model(ids, use_cache=False).logits, expected, rtol=0, atol=0)
+        for block in model.model.layers:
+            block.compile(backend="eager", fullgraph=True)
+        torch.testing.assert_close(model(ids, use_cache=False).logits, expected)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from corella.config import LLMConfig
 from corella.data.dataset import Dataset
 from corella.llm.backbone import Backbone
+from corella.llm.batches import branch_mask
 from corella.llm.prompts import Prompt
-from corella.llm.scoring import answer_logits, branch_mask, score_samples
+from corella.llm.scoring import answer_logits, score_samples
 from corella.llm.timeline import TimelinePrompts, timeline_prompts
 
 Build = Callable[..., Dataset]

@@ -1,7 +1,7 @@
 """CLLM4Rec on the tiny model: ids, documents, losses by hand, learning, resuming."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,20 @@ import polars as pl
 import pytest
 import torch
 
-from corella.config import Config, RetrievalConfig
+from corella.config import Config, LLMConfig, RetrievalConfig
 from corella.data.dataset import Dataset
 from corella.errors import UserError
+from corella.llm.attention import choose_attention
 from corella.llm.backbone import Backbone, load_backbone
-from corella.retrieval.cllm4rec.documents import Documents, main_places, padded
+from corella.retrieval.cllm4rec import training
+from corella.retrieval.cllm4rec.documents import Documents, all_that_follow, last_predicts, main_places, write
 from corella.retrieval.cllm4rec.model import CLLM
+from corella.retrieval.cllm4rec.plan import plan_steps
 from corella.retrieval.cllm4rec.recommend import reader_states
 from corella.retrieval.cllm4rec.system import CLLM4Rec, training_reviews
 from corella.retrieval.cllm4rec.text_start import item_table
 from corella.retrieval.cllm4rec.tokens import IdTokens, squared_distance
-from corella.retrieval.cllm4rec.training import RetrievalTrainer, plan_steps
+from corella.retrieval.cllm4rec.training import RetrievalTrainer
 from corella.retrieval.histories import Reader, liked_items, likes_of, top_items, training_likes
 
 Configure = Callable[..., Config]
@@ -81,9 +84,10 @@ def test_distance_counts_each_token_once_and_moves_one_side() -> None:
         one.item.weight.copy_(torch.tensor([[2.0], [5.0]]))
         other.user.weight.zero_()
         other.item.weight.zero_()
-    ids = np.array([3, 10, 13, 13, 10])  # user 0, item 1, some twice
-    assert squared_distance(one, other, ids, np.array([True, False])).item() == 26.0
-    distance = squared_distance(one, other, ids, np.array([False, True]))
+    users, items = one.named(np.array([3, 10, 13, 13, 10]))  # user 0, item 1, some twice
+    assert (users.tolist(), items.tolist()) == ([0], [1])
+    assert squared_distance(one, other, torch.tensor([0]), torch.tensor([1])).item() == 26.0
+    distance = squared_distance(one, other, torch.tensor([], dtype=torch.int64), torch.tensor([1]))
     assert distance.item() == 25.0
     distance.backward()
     assert other.user.weight.grad is None
@@ -108,7 +112,10 @@ def test_documents(backbone: Backbone, tiny_dataset: Dataset) -> None:
     assert ids.tolist() == [*document.ids[-2:].tolist(), *content.ids[content.main :].tolist()]
     assert place[:2].tolist() == [document.main - 1, document.main]
     assert row.tolist() == [0, 0, *[1] * (content.tokens - content.main)]
-    assert padded([document, content]).shape == (2, max(document.tokens, content.tokens))
+    written = write([document, content], model.collaborative)
+    assert written.ids.shape == written.codes.shape == (2, max(document.tokens, content.tokens))
+    assert written.codes[0, document.main : document.tokens].tolist() == [7, 3]
+    assert written.last.tolist() == [document.tokens - 1, content.tokens - 1]
 
 
 def test_a_title_is_not_taken_for_a_token(backbone: Backbone, tiny_dataset: Dataset) -> None:
@@ -130,7 +137,7 @@ def test_losses_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
 
     def log_p(user: int, kept: np.ndarray) -> torch.Tensor:
         document = documents.collaborative(user, kept)
-        state = model.item_states([document])[0, document.tokens - 1]
+        state = model.item_states(model.written([document]))[0, document.tokens - 1]
         return model.item_logits(state).log_softmax(-1)
 
     expected = held = 0.0
@@ -139,8 +146,10 @@ def test_losses_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
             p = log_p(user, order[:k].copy())
             expected -= p[int(order[k])].item()
             held -= p[torch.from_numpy(order[k:].copy())].mean().item()
-    assert model.item_loss(written).item() == pytest.approx(expected, rel=1e-4)
-    assert model.held_out_loss(written).item() == pytest.approx(held, rel=1e-4)
+    pages = model.written(written)
+    assert model.item_loss(pages).item() == pytest.approx(expected, rel=1e-4)
+    followers = all_that_follow(written, model.collaborative, 0.0)
+    assert model.followers_loss(pages, followers).item() == pytest.approx(held, rel=1e-4)
 
 
 def test_heads_score_only_their_kind(backbone: Backbone, tiny_dataset: Dataset) -> None:
@@ -343,9 +352,11 @@ def test_masked_loss_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
     held_out = [np.array([2]), np.array([9, 30])]
     expected = 0.0
     for question, items in zip(questions, held_out, strict=True):
-        log_p = model.item_logits(model.item_states([question])[0, -1]).log_softmax(-1)
+        log_p = model.item_logits(model.item_states(model.written([question]))[0, -1]).log_softmax(-1)
         expected -= log_p[torch.from_numpy(items)].sum().item()
-    assert model.masked_loss(questions, held_out).item() == pytest.approx(expected, rel=1e-4)
+    assert model.masked_loss(model.written(questions), last_predicts(held_out)).item() == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_masked_items_are_targets_and_not_shown(backbone: Backbone, tiny_dataset: Dataset) -> None:
@@ -364,7 +375,7 @@ def test_masked_items_are_targets_and_not_shown(backbone: Backbone, tiny_dataset
     trainer.run()
     asked = trainer.documents.question(1, liked[1])
     with torch.no_grad():
-        expected = model.item_states([asked])[:, -1]
+        expected = model.item_states(model.written([asked]))[:, -1]
     state = reader_states(model, trainer.documents, [Reader(1, liked[1])], config)
     torch.testing.assert_close(state, expected, atol=1e-4, rtol=1e-4)
 
@@ -380,16 +391,16 @@ def test_item_states_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
     assert model.pooled is not None
     for part in (model.pooled.own, model.pooled.map):
         part.zero_()
-    plain = model.item_states([document])[0]
-    torch.testing.assert_close(plain, model.states([document], model.collaborative)[0].float())
+    plain = model.item_states(model.written([document]))[0]
+    torch.testing.assert_close(plain, model.states(model.written([document]), model.collaborative)[0].float())
     model.start_from_states(several)
     row, place, _ = main_places(several)
-    seen = model.item_states(several)[row, place]
+    seen = model.item_states(model.written(several))[row, place]
     torch.testing.assert_close(seen.mean(0), torch.zeros(seen.shape[1]), atol=1e-4, rtol=0)
     assert seen.square().mean().item() == pytest.approx(1, rel=0.1)
-    before = model.item_states([document])[0]
+    before = model.item_states(model.written([document]))[0]
     model.pooled.own.normal_()
-    added = model.item_states([document])[0] - before
+    added = model.item_states(model.written([document]))[0] - before
     table, main = model.pooled.own, document.main
     torch.testing.assert_close(added[:main], torch.zeros_like(added[:main]))
     torch.testing.assert_close(added[main], table[4], atol=1e-4, rtol=1e-4)
@@ -399,14 +410,16 @@ def test_item_states_by_hand(backbone: Backbone, tiny_dataset: Dataset) -> None:
 @torch.no_grad()
 def test_every_prefix_from_a_share_on(backbone: Backbone, tiny_dataset: Dataset) -> None:
     """Of four prefixes (of 0 to 3 items) the last two, counted double."""
-    whole, half = (_model(backbone, tiny_dataset, least_shown=share) for share in (0.0, 0.5))
+    whole = _model(backbone, tiny_dataset)
     documents = _documents(backbone, tiny_dataset, whole)
     items = np.array([5, 17, 2, 9])
     document = documents.collaborative(1, items)
-    log_p = whole.item_logits(whole.item_states([document])[0, document.main - 1 :]).log_softmax(-1)
+    log_p = whole.item_logits(whole.item_states(whole.written([document]))[0, document.main - 1 :]).log_softmax(-1)
     each = [-log_p[k, torch.from_numpy(items[k:])].mean().item() for k in range(4)]
-    assert whole.held_out_loss([document]).item() == pytest.approx(sum(each), rel=1e-4)
-    assert half.held_out_loss([document]).item() == pytest.approx(2 * sum(each[2:]), rel=1e-4)
+    for share, expected in ((0.0, sum(each)), (0.5, 2 * sum(each[2:]))):
+        followers = all_that_follow([document], whole.collaborative, share)
+        found = whole.followers_loss(whole.written([document]), followers).item()
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_head_alone_learns_and_the_language_model_is_weighed(
@@ -471,3 +484,28 @@ def test_without_a_head_of_its_own_nothing_learns_once_more(
         for w in (1.0, 0.0)
     )
     assert torch.equal(weighed.model.bias, unweighed.model.bias)
+
+
+@pytest.mark.parametrize(("kind", "fine_tuning"), [("words", False), ("items", False), ("items", True)])
+def test_a_step_waits_once(
+    tiny_backbone_folder: Path, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, kind: str, fine_tuning: bool
+) -> None:
+    """On `meta`, a device that holds no values, every wait but the one for the losses is an error."""
+    loaded = load_backbone(LLMConfig(backbone=str(tiny_backbone_folder), dtype="float32"))
+    choose_attention(loaded.model.to("meta"))
+    config = RetrievalConfig.model_validate({**QUICK, "batch_tokens": 64})
+    model = _model(loaded, tiny_dataset)
+    liked = training_likes(tiny_dataset)
+    trainer = RetrievalTrainer(model, _documents(loaded, tiny_dataset, model), liked, config, 1)
+    waits = []
+
+    def wait(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
+        waits.append({t.device.type for t in tensors})
+        return [np.zeros(t.numel(), np.float32) for t in tensors]
+
+    monkeypatch.setattr(training, "fetched", wait)
+    number = next(n for n, s in enumerate(trainer.steps) if (s.kind, s.fine_tuning) == (kind, fine_tuning))
+    inputs = trainer.inputs(number)
+    assert len(inputs.parts) > 1
+    trainer._train_step(trainer.steps[number], inputs)
+    assert waits == [{"meta"}]

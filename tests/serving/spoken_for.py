@@ -30,14 +30,15 @@ class SpokenFor:
 
     trust = None
 
-    def room(self, seconds: float) -> float:
+    def room(self, seconds: float, user: str = "") -> float:
         return self.space
 
     def unread(self, user: str, prefix: Ints) -> int:
         return len(prefix)
 
-    def warm(self, user: str, prefix: Ints) -> None:
+    def warm(self, user: str, prefix: Ints) -> int:
         self.warmed.append(user)
+        return len(prefix)
 
     async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]:
         self.asked += [(user, prompt) for prompt in prompts]

@@ -334,7 +334,7 @@ def test_nobody_chooses_a_longer_deadline_than_the_service_allows(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, rooms = SpokenFor(), []
-    monkeypatch.setattr(engine, "room", lambda seconds: rooms.append(seconds) or float("inf"))
+    monkeypatch.setattr(engine, "room", lambda seconds, user: rooms.append(seconds) or float("inf"))
     client = serve(engine, deadline_ms=50, max_deadline_ms=200)
     for asked in (None, 100, 60_000):
         body = {"user_id": "u03", "items": ["i01"], "share": 1.0, "deadline_ms": asked}

@@ -176,12 +176,12 @@ def test_a_process_that_hangs_while_it_loads_is_replaced(folder: Path) -> None:
         faults: list[str] = []
         engine.on_fault = faults.append
         await engine.start()
-        engine._load_seconds = 600.0  # the next one may take its time
-        assert engine._process is not None and engine._process.pid is not None
-        hung = engine._process.pid
+        engine._child._load_seconds = 600.0  # the next one may take its time
+        assert engine._child.process is not None and engine._child.process.pid is not None
+        hung = engine._child.process.pid
         os.kill(hung, signal.SIGSTOP)
         assert await engine.wait_ready()
-        assert engine._process.pid != hung and not engine.loading
+        assert engine._child.process.pid != hung and not engine.loading
         assert "load_seconds" in faults[0] and "died" in faults[1]
 
     _with_unstarted_engine(folder, use, load_seconds=0.2)
@@ -245,15 +245,15 @@ def test_deadlines_hold_whatever_the_process_does(folder: Path) -> None:
     is too late is not begun, and the next requests are answered."""
 
     async def use(engine: ProcessEngine) -> None:
-        assert engine._process is not None and engine._process.pid is not None
+        assert engine._child.process is not None and engine._child.process.pid is not None
         before = engine.room(1.0)
-        os.kill(engine._process.pid, signal.SIGSTOP)
+        os.kill(engine._child.process.pid, signal.SIGSTOP)
         began = time.monotonic()
         answers = await engine.ask("u", [_prompt(1), _prompt(2)], began + 0.2)
         assert time.monotonic() - began < 1.0
         assert [answer.reason for answer in answers] == ["deadline", "deadline"]
         assert engine.room(1.0) < before
-        os.kill(engine._process.pid, signal.SIGCONT)
+        os.kill(engine._child.process.pid, signal.SIGCONT)
         (answer,) = await engine.ask("u", [_prompt(3)], _soon())
         assert answer.logits is not None
         await asyncio.sleep(0.1)
@@ -267,14 +267,14 @@ def test_a_process_that_does_not_read_blocks_nobody(folder: Path) -> None:
     their deadline, and beyond some number are turned away at once."""
 
     async def use(engine: ProcessEngine) -> None:
-        assert engine._process is not None and engine._process.pid is not None
-        os.kill(engine._process.pid, signal.SIGSTOP)
+        assert engine._child.process is not None and engine._child.process.pid is not None
+        os.kill(engine._child.process.pid, signal.SIGSTOP)
         began = time.monotonic()
         asked = [engine.ask(f"u{n}", [_prompt(n, 200), _prompt(n + 1, 1)], began + 0.3) for n in range(200)]
         answers = [answer for both in await asyncio.gather(*asked) for answer in both]
         assert time.monotonic() - began < 2.0
         assert {answer.reason for answer in answers} == {"deadline", "overload"}
-        os.kill(engine._process.pid, signal.SIGCONT)
+        os.kill(engine._child.process.pid, signal.SIGCONT)
         until = _soon()
         while engine._waiting and time.monotonic() < until:
             await asyncio.sleep(0.05)  # what came too late is not begun
@@ -289,8 +289,8 @@ def test_a_process_that_hangs_is_replaced(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(engine_module, "_SILENT_SECONDS", 0.2)
 
     async def use(engine: ProcessEngine) -> None:
-        assert engine._process is not None and engine._process.pid is not None
-        hung = engine._process.pid
+        assert engine._child.process is not None and engine._child.process.pid is not None
+        hung = engine._child.process.pid
         os.kill(hung, signal.SIGSTOP)
         (answer,) = await engine.ask("u", [_prompt(1)], _soon(0.05))
         assert answer.reason == "deadline"
@@ -299,7 +299,7 @@ def test_a_process_that_hangs_is_replaced(folder: Path, monkeypatch: pytest.Monk
         await asyncio.sleep(0.2)
         assert not engine.ready
         assert await engine.wait_ready()
-        assert engine._process.pid != hung
+        assert engine._child.process.pid != hung
         (answer,) = await engine.ask("u", [_prompt(1)], _soon())
         assert answer.logits is not None
 
@@ -310,9 +310,9 @@ def test_a_process_found_dead_when_asked_is_started_again(folder: Path) -> None:
     """The pipe breaks while two prompts are sent, before its end was read."""
 
     async def use(engine: ProcessEngine) -> None:
-        assert engine._process is not None
-        engine._process.kill()
-        engine._process.join()  # on this thread: the loop reads nothing meanwhile
+        assert engine._child.process is not None
+        engine._child.process.kill()
+        engine._child.process.join()  # on this thread: the loop reads nothing meanwhile
         answers = await engine.ask("u", [_prompt(1), _prompt(2)], _soon(5))
         assert [answer.reason for answer in answers] == ["fault", "fault"] and not engine._waiting
         assert await engine.wait_ready()
@@ -328,11 +328,11 @@ def test_a_killed_process_is_started_again(folder: Path) -> None:
     async def use(engine: ProcessEngine) -> None:
         faults: list[str] = []
         engine.on_fault = faults.append
-        assert engine._process is not None and engine._process.pid is not None
-        os.kill(engine._process.pid, signal.SIGSTOP)
+        assert engine._child.process is not None and engine._child.process.pid is not None
+        os.kill(engine._child.process.pid, signal.SIGSTOP)
         waiting = asyncio.create_task(engine.ask("u", [_prompt(1)], _soon()))
         await asyncio.sleep(0.05)
-        os.kill(engine._process.pid, signal.SIGKILL)
+        os.kill(engine._child.process.pid, signal.SIGKILL)
         (answer,) = await waiting
         assert answer.reason == "fault" and len(faults) == 1
         (answer,) = await engine.ask("u", [_prompt(1)], _soon())

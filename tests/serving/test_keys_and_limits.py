@@ -15,11 +15,10 @@ import uvicorn
 from corella.errors import UserError
 from corella.serving.http import keys as keys_module
 from corella.serving.http.gate import BodyLimit, Gate
-from corella.serving.http.keys import KeyRing, find_key, make_key, read_keys, revoke_key
+from corella.serving.http.keys import KeyRing, access, find_key, make_key, read_keys, revoke_key
 from corella.serving.http.limits import RateLimit
 from corella.serving.http.patience import patient
-from corella.serving.serve import check_access
-from corella.serving.settings import ServingSettings, load_serving_settings
+from corella.serving.settings import load_serving_settings
 
 
 def test_keys_are_kept_as_hashes(tmp_path: Path) -> None:
@@ -51,10 +50,10 @@ def test_mistakes_with_keys(tmp_path: Path) -> None:
 
 def test_without_keys_only_loopback() -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
-        assert not check_access(ServingSettings(host=host)).asked
+        assert not access(host, None).asked
     for host in ("0.0.0.0", "10.0.0.1", "example.org", ""):  # noqa: S104
         with pytest.raises(UserError, match="loopback"):
-            check_access(ServingSettings(host=host))
+            access(host, None)
 
 
 def test_settings(tmp_path: Path) -> None:

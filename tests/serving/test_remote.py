@@ -8,7 +8,10 @@ import asyncio
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -24,6 +27,7 @@ from corella.serving.engine.asking import Answer
 from corella.serving.engine.remote import Endpoint, RemoteEngine
 from corella.serving.service import Asker, Service
 
+TOP = {" Yes": -1.0, " No": -2.0}
 Respond = Callable[[dict[str, Any], str], dict[str, Any]]
 
 
@@ -125,3 +129,40 @@ def test_a_service_in_front_of_it(
     here = asyncio.run(make_service(ReallyAsked(tiny_system)).score(Asker("u03"), ["i00", "i01"], 1.0))
     np.testing.assert_allclose(found.probability, here.probability, atol=1e-4)
     assert found.fallback == ["", ""]
+
+
+def test_a_server_that_is_away_is_asked_again_when_it_is_back(server: tuple[str, dict[str, Any]]) -> None:
+    """Nobody waits for it meanwhile; a stub that knows no list of models is there too."""
+    address, told = server
+    told["respond"] = lambda body, key: {"choices": [{"index": i, "logprobs": {"top_logprobs": [TOP]}} for i in (0, 1)]}
+    engine = RemoteEngine(Endpoint("http://127.0.0.1:1/v1", "m"), " Yes", " No")
+    said: list[str] = []
+    engine.on_ready, engine.on_fault = lambda: said.append(""), said.append
+
+    async def run() -> None:
+        await engine.start()
+        assert engine.ready
+        (answer,) = await engine.ask("u", [_prompt()], time.monotonic() + 5)
+        assert answer.reason == "fault" and not engine.ready and "http://127.0.0.1:1/v1: " in said[0]
+        engine._endpoint = Endpoint(address, "m")
+        for _ in range(500):
+            await asyncio.sleep(0 if engine.ready else 0.02)
+        (answer,) = await engine.ask("u", [_prompt()], time.monotonic() + 5)
+        assert answer.logits is not None and said[-1] == "" and engine.load == 0
+        await engine.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "there"), [(400, "fault", True), (429, "overload", True), (500, "fault", False)]
+)
+def test_what_a_status_says_of_the_server(
+    status: int, reason: str, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: Any, **more: Any) -> Any:
+        raise urllib.error.HTTPError("http://llm/v1", status, "no", Message(), None)
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    engine = RemoteEngine(Endpoint("http://llm/v1", "m"), " Yes", " No")
+    assert _ask(engine).reason == reason and engine.ready == there

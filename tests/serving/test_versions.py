@@ -21,7 +21,7 @@ from corella.runs.folder import RunFolder
 from corella.serving import swap as swap_module
 from corella.serving.http.api import attach, create_app
 from corella.serving.http.keys import KeyRing, read_keys
-from corella.serving.serve import build_service, version_of
+from corella.serving.serve import build_service, version_of, whole_app
 from corella.serving.settings import ServingSettings
 from corella.serving.store.log import Store, open_store
 from corella.serving.store.records import Event, Item, Person, Undone
@@ -199,6 +199,34 @@ def test_a_swap_drops_no_request(
     assert set(named) == {"1", "2"} and named[-1] == "1"
 
 
+def test_an_experiment_between_two_versions(run: Path, store: Store, tiny_dataset: Dataset) -> None:
+    """Each user is answered by their arm's version, both hear what is told, and outcomes go to the arms."""
+    versions = Versions(run)
+    save_ranking(_copy(run, tiny_dataset), versions.folder("2") / "model")
+    versions.write(Version("2", "", "2026-01-01T00:00:00+00:00", None))
+    given = {"name": "two", "arms": {"old": {"version": "1"}, "new": {"version": "2"}}, "outcomes": ["like"]}
+    settings = ServingSettings.model_validate({**SETTINGS.model_dump(exclude_unset=True), "experiment": given})
+    served = whole_app(run, settings)
+    for context in (served.state.context, *served.state.context.beside.values()):
+        context.service.engine = SpokenFor()
+    with TestClient(served, base_url="http://localhost") as client:
+        users = [f"u{n:02}" for n in range(12)]
+        pages = {user: client.post("/v1/recommend", json={"user_id": user, "k": 3}).json() for user in users}
+        assert {page["arm"] for page in pages.values()} == {"old", "new"}
+        for page in pages.values():
+            assert page["version"].split("-")[1] == {"old": "1", "new": "2"}[page["arm"]]
+        for user, page in pages.items():
+            sent = {"user_id": user, "item_id": page["items"][0]["item_id"], "liked": True}
+            assert client.post("/v1/events", json=sent).status_code == 201
+            again = client.post("/v1/recommend", json={"user_id": user, "k": 3}).json()
+            assert sent["item_id"] not in [item["item_id"] for item in again["items"]]  # that version heard it too
+        for name in ("1", "2"):
+            counted = served.state.context.beside[name].service.live.people.count(users[0])
+            assert counted == served.state.context.service.live.people.count(users[0])
+        told = client.get("/v1/experiment").json()["standing"]["arms"]
+        assert [arm["name"] for arm in told] == ["old", "new"]
+
+
 def test_the_commands(run: Path, store: Store, tiny_dataset: Dataset, tmp_path: Path) -> None:
     """From events to a version that serves, and back."""
 
@@ -212,6 +240,8 @@ def test_the_commands(run: Path, store: Store, tiny_dataset: Dataset, tmp_path: 
         call("retrain", str(run))
     store.append(_events(tiny_dataset))
     assert call("export-events", str(run), str(tmp_path / "events.csv")).startswith("120 events written to")
+    with pytest.raises(UserError, match="last or first, not 'both'"):
+        call("retrain", str(run), "--repeats", "both")
     said = call("retrain", str(run))
     assert "version 2, 20" in said and ("it serves now" in said or "that is worse" in said)
     listed = call("versions", str(run))

@@ -85,8 +85,12 @@ class Config(Section):
         return self.with_sections(sections, Config())
 
     def as_trained(self) -> "Config":
-        """The same with what no training reads at its defaults: the evaluation's settings but `max_valid`."""
-        return self.model_copy(update={"evaluation": EvaluationConfig(max_valid=self.evaluation.max_valid)})
+        """The same with what changes no trained weight at its default: the evaluation's settings but `max_valid`, and
+        how weights are held."""
+        evaluation = EvaluationConfig(max_valid=self.evaluation.max_valid)
+        return self.model_copy(
+            update={"evaluation": evaluation, "joint": self.joint.model_copy(update={"shard": False})}
+        )
 
     def with_sections(self, sections: Sequence[str], other: "Config") -> "Config":
         """The same with these sections of another one."""

@@ -109,7 +109,8 @@ class LLMConfig(Section):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Weights and arithmetic; `auto` takes bfloat16 where the processor multiplies it natively."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the language model runs; `auto` takes a GPU where there is one. The conventional model stays on the CPU."""
+    """Where the language model runs; `auto` takes a GPU where there is one. The conventional model stays on the CPU,
+    but for stage 2."""
     layers: int | None = Field(default=None, ge=1)
     """Use only the first so many transformer blocks. Unset: all."""
     prompt: Literal["timeline", "pointwise"] = "timeline"
@@ -166,7 +167,7 @@ class JointConfig(Section):
     advanced: ClassVar = frozenset({
         "draw", "alpha", "beta", "gamma", "align_power", "align_width", "align_normalise", "keep_better_crm",
         "learning_rate", "crm_learning_rate", "warmup_share", "targets_per_step", "distil", "distil_pairs",
-        "max_grad_norm", "checkpoint_seconds",
+        "max_grad_norm", "checkpoint_seconds", "shard",
     })  # fmt: skip
 
     stages: list[Literal[1, 2, 3]] = [1, 2, 3]
@@ -216,6 +217,9 @@ class JointConfig(Section):
     """Gradient clipping."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)
     """Longest time between checkpoints."""
+    shard: bool = False
+    """With `corella train --workers`: every worker holds a part of the language model's blocks instead of all of them
+    (FSDP), which saves memory and costs messages. [ours]"""
 
 
 class RoutingConfig(Section):

@@ -62,7 +62,8 @@ class Columns(nn.Module):
             return fields
         fields = fields.clone()
         for column, unknown in self.unknown.items():
-            fields[torch.rand(len(fields), device=fields.device) < self.dropout, column] = unknown
+            hidden = torch.rand(len(fields), device=fields.device) < self.dropout
+            fields[:, column] = fields[:, column].masked_fill(hidden, unknown)
         return fields
 
 

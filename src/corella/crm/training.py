@@ -15,6 +15,7 @@ from corella.ahead import ahead
 from corella.config import CRMConfig
 from corella.crm.encoder import CRMBatch, CRMEncoder
 from corella.data.samples import Samples
+from corella.workers import Workers, here
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -54,35 +55,45 @@ def train_crm(
     """Train `model` in place and leave the weights of the best validation AUC in it.
 
     `on_step(rows read, rows at most, loss)` is called after every step. `target`: float32 [n] probabilities to
-    learn instead of the labels. Deterministic for a seed and a machine.
+    learn instead of the labels. Deterministic for a seed and a machine. Every worker of a training calls it (see
+    `corella.workers`): each reads its share of every batch.
     """
+    workers = here()
     answers = train.label.astype(np.float32) if target is None else target
     began = time.perf_counter()
     optimiser = crm_optimiser(model, config, config.learning_rate)
     rng, hiding = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + workers.rank)  # of dropout alone: order and hidden items are the same for all
     per_evaluation = -(-len(train) // (config.batch_size * config.evaluations_per_epoch))
     history: list[float] = []
     best: dict[str, Tensor] = {}
     rows = steps = 0
 
     def prepared(index: Ints) -> CRMBatch:
-        return encoder.batch(encoder.hidden(train.take(index), config.hide_items, hiding))
+        part = encoder.hidden(train.take(index), config.hide_items, hiding)
+        return encoder.batch(part if workers.size == 1 else part.take(workers.mine(len(index))))
 
     for _ in range(config.epochs):
         order = rng.permutation(len(train))
         parts = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
         for index, batch in zip(parts, ahead(prepared, parts), strict=True):
+            mine = workers.mine(len(index))
             if not model.training:  # an evaluation came between
                 model.train()
-            loss = nn.functional.binary_cross_entropy_with_logits(model(batch).logit, torch.from_numpy(answers[index]))
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            total = np.zeros(1, np.float32)
+            if len(mine):
+                logit = model(batch).logit
+                loss = nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(answers[index[mine]]))
+                loss = loss * (len(mine) / len(index))
+                loss.backward()
+                total += float(loss.detach())
+            total = workers.add_gradients(model.parameters(), total)
             optimiser.step()
             rows, steps = rows + len(index), steps + 1
-            on_step(rows, config.epochs * len(train), float(loss.detach()))
+            on_step(rows, config.epochs * len(train), float(total[0]))
             if steps % per_evaluation == 0:
-                history.append(float(roc_auc_score(valid.label, crm_logits(model, encoder, valid))))
+                history.append(float(roc_auc_score(valid.label, _logits_together(workers, model, encoder, valid))))
                 if int(np.argmax(history)) == len(history) - 1:
                     best = copy.deepcopy(model.state_dict())
                 if len(history) - 1 - int(np.argmax(history)) >= config.patience:
@@ -93,6 +104,13 @@ def train_crm(
     if best:
         model.load_state_dict(best)
     return CRMFit(history, int(np.argmax(history)) if history else -1, rows, time.perf_counter() - began)
+
+
+def _logits_together(workers: Workers, model: nn.Module, encoder: CRMEncoder, samples: Samples) -> Floats:
+    """`crm_logits`, each worker of its share."""
+    if workers.size == 1:
+        return crm_logits(model, encoder, samples)
+    return workers.whole(crm_logits(model, encoder, samples.take(workers.mine(len(samples)))), len(samples))
 
 
 def crm_optimiser(model: nn.Module, config: CRMConfig, learning_rate: float) -> torch.optim.Adam:

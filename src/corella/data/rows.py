@@ -64,7 +64,7 @@ def _keys(
             raise UserError(f"counts group {group}: no column '{name}'; {suggest(name, valid)}")
         size = int(value.max(initial=0)) + 2
         code = code * size + (value + 1)
-    return Keys("_x_".join(group), row, code, by_user="user" in group)
+    return Keys("_x_".join(group), row, code, "user" in group, len(user))
 
 
 def _rank(column: pl.Series) -> Ints:

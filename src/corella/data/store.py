@@ -1,5 +1,7 @@
 """A prepared dataset on disk: Parquet, safetensors and JSON, and a manifest of hashes."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,22 @@ from corella.features.text.items import ItemTexts
 from corella.features.text.space import TextSpace
 from corella.files import atomic_path, read_value, verify_manifest, write_manifest, write_value
 
-FORMAT = 6
+FORMAT = 7
 """Raised when the files of a prepared dataset change their meaning."""
 
 
 TEXTS, SPACE = "texts.safetensors", "space.safetensors"
 
 
+_SHOWN = ["item_answers", "item_likes"]
+
+
 SETTINGS, PREPARATION = "settings.json", "preparation.json"
 
 
-def load_prepared(folder: Path) -> Dataset:
-    """Read a folder that `prepare` wrote, after checking its hashes."""
+def load_prepared(folder: Path, features: bool = True) -> Dataset:
+    """Read a folder that `prepare` wrote, after checking its hashes. `features`: whether the rows' features are read
+    too; who trains nothing and asks for no samples of the log needs none."""
     kept = verify_manifest(folder).format
     if kept != FORMAT:
         raise UserError(
@@ -32,31 +38,37 @@ def load_prepared(folder: Path) -> Dataset:
             "or train the model again that it belongs to"
         )
     config = read_value(folder / SETTINGS, DataConfig)
-    log = pl.read_parquet(folder / "log.parquet")
-    names = [c for c in log.columns if c.startswith("count:")]
-    counts = log.select(names).to_numpy().astype(np.float32)
-    popularity = log.select("item_answers", "item_likes").to_numpy().astype(np.int64)
-    texts = [c for c in log.columns if c.startswith("text:")]
+    columns = list(pl.read_parquet_schema(folder / "log.parquet"))
+    counted, texts = ([c for c in columns if c.startswith(kind)] for kind in ("count:", "text:"))
+    plain = [c for c in columns if c not in (*counted, *texts, *_SHOWN)]
+    read = partial(pl.read_parquet, folder / "log.parquet")
+    counts = read(columns=counted if features else []).to_numpy().astype(np.float32)
+    popularity = read(columns=_SHOWN).to_numpy().astype(np.int64)
     return Dataset(
-        log.drop(*names, *texts, "item_answers", "item_likes"),
+        read(columns=plain),
         pl.read_parquet(folder / "users.parquet"),
         pl.read_parquet(folder / "items.parquet"),
         config,
         counts,
         popularity,
         read_value(folder / PREPARATION, Preparation),
-        ItemTexts.load(folder / TEXTS, config.text) if texts else None,
-        TextSpace.load(folder / SPACE) if texts else None,
-        log.select(texts).to_numpy().astype(np.float32) if texts else None,
+        ItemTexts.load(folder / TEXTS, config.text) if (folder / TEXTS).is_file() else None,
+        TextSpace.load(folder / SPACE) if (folder / SPACE).is_file() else None,
+        read(columns=texts).to_numpy().astype(np.float32) if texts and features else None,
     )
+
+
+def without_features(dataset: Dataset) -> Dataset:
+    """The same for a model that does not read the features of the log's rows."""
+    return replace(dataset, counts=np.zeros((dataset.log.height, 0), np.float32), text=None)
 
 
 def write_dataset(dataset: Dataset, folder: Path) -> None:
     """Write a prepared dataset: Parquet, safetensors and JSON, the manifest last; replaces one that is there."""
     _make_room(folder)
-    counts = pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names])
-    popularity = pl.DataFrame(dataset.popularity, schema=["item_answers", "item_likes"])
-    features = [counts, popularity]
+    features = [pl.DataFrame(dataset.popularity, schema=_SHOWN)]
+    if dataset.counts.shape[1]:
+        features.append(pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names]))
     if dataset.text is not None:
         features.append(pl.DataFrame(dataset.text, schema=[f"text:{name}" for name in dataset.text_names]))
     tables = {"log": pl.concat([dataset.log, *features], how="horizontal"), "users": dataset.users}

@@ -85,7 +85,7 @@ def train_baselines(
         reporter.say(f"baseline (DCNv2 without count features): validation AUC {max(fit.valid_auc):.4f}")
         return plain.state_dict(), {}
 
-    plain.load_state_dict(checkpoints.tensors("baseline", trained)[0])
+    plain.load_state_dict(checkpoints.tensors("baseline", trained, together=True)[0])
     return Baselines(trees, plain)
 
 

@@ -2,7 +2,7 @@
 equal to those of a whole log."""
 
 import math
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from corella.config import CountsConfig
 from corella.features.neighbours import PairTable, on_grid
+from corella.features.recent import Recent
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,11 +45,12 @@ class CountState:
         none = [0.0] * (3 if rated else 2)
         self.tallies: list[dict[object, list[float]]] = [defaultdict(none.copy) for _ in config.groups]
         self.total = none.copy()
-        self.last: dict[object, deque[Sequence[float]]] = defaultdict(lambda: deque(maxlen=max(config.last, default=1)))
+        self.last = Recent(len(none) - 1, max(config.last, default=1))
+        """Values of the user's last answers."""
         self.bias: dict[object, list[float]] = defaultdict(none.copy)
         """Totals of what the values were above the item's mean at the time."""
         self.item: dict[object, list[float]] = defaultdict(none.copy)
-        self.said: dict[object, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=config.neighbours))
+        self.said = Recent(2, config.neighbours)
         """Items and residuals of the user's last answers."""
         self.user_time: dict[object, int] = {}
         self.item_time: dict[object, int] = {}
@@ -98,12 +100,12 @@ class CountState:
             if place == 0:
                 columns.append(np.array(ages).reshape(-1, 1))
         if self.pairs is not None:
-            columns.append(self.pairs.features(items, self.said.get(user, ()), smoothing))
+            columns.append(self.pairs.features(items, self.said.last(user), smoothing))
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def _own(self, user: object, place: int, average: float) -> list[float]:
         """Means of a value over the user's last answers, and its bias."""
-        recent = [values[place] for values in self.last.get(user, ())]
+        recent = self.last.last(user)[:, place].tolist()
         own = []
         for k in self.config.last:
             newest = recent[-k:]
@@ -136,9 +138,9 @@ class CountState:
         above = [value - e for value, e in zip(values, expected, strict=True)]
         left = float(on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1))))
         if self.pairs is not None:
-            self.said[user].append((item, left))
+            self.said.add(user, (item, left))
         _add(self.bias[user], (1, *above))
-        self.last[user].append(values)
+        self.last.add(user, values)
         self.user_time[user] = time
         if share:
             _add(self.total, one, share)
@@ -160,14 +162,15 @@ class CountState:
 
     def reset(self, user: object, answers: Iterable[tuple[int, int, Counted]]) -> None:
         """Set what is known of a user's last answers: item, time and what each was counted as, the oldest first."""
-        for known in (self.said, self.last, self.user_time):
-            known.pop(user, None)
+        self.said.pop(user)
+        self.last.pop(user)
+        self.user_time.pop(user, None)
         empty = True
         for item, time, counted in answers:
             empty = False
             if self.pairs is not None:
-                self.said[user].append((item, counted.residual))
-            self.last[user].append(counted.values)
+                self.said.add(user, (item, counted.residual))
+            self.last.add(user, counted.values)
             self.user_time[user] = max(time, self.user_time.get(user, time))
         if empty:
             self.bias.pop(user, None)

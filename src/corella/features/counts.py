@@ -13,13 +13,15 @@ its residual, speaks for items that the same users answered, see `neighbours.py`
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from corella.config import CountsConfig
+from corella.features.grouping import Grouped, grouped
 from corella.features.neighbours import NAMES as NEIGHBOURS
-from corella.features.neighbours import Answers, PairTable, group_start, neighbour_features, on_grid
+from corella.features.neighbours import Answers, PairTable, neighbour_features, on_grid
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -36,6 +38,23 @@ class Keys:
     code: Ints
     by_user: bool
     """Whether the user is part of the key; such counts stay up to date where others are frozen."""
+    rows: int
+    """Of the log; a row may have no key, and several."""
+
+    def before(self, values: Ints | Doubles) -> Doubles:
+        """For every row the sum of the values of its keys' earlier rows, float64 [rows]."""
+        said = self._grouped.before(values[self.row])
+        if self._one_each:
+            return said
+        return np.asarray(np.bincount(self.row, weights=said, minlength=self.rows), dtype=np.float64)
+
+    @cached_property
+    def _one_each(self) -> bool:
+        return len(self.row) == self.rows and bool((self.row == np.arange(self.rows)).all())
+
+    @cached_property
+    def _grouped(self) -> Grouped:
+        return grouped(self.code)
 
 
 def feature_names(config: CountsConfig, rated: bool) -> list[str]:
@@ -66,6 +85,16 @@ class Log:
     learned: Ints
     """1 for training rows and the histories of their users: what neighbours are learned from."""
 
+    @cached_property
+    def by_user(self) -> Grouped:
+        """Rows of each user."""
+        return grouped(self.user)
+
+    @cached_property
+    def by_item(self) -> Grouped:
+        """Rows of each item."""
+        return grouped(self.item)
+
 
 def running_average(value: Doubles, known: Ints, clicks: bool = False) -> Doubles:
     """The mean of a value before each row, starting from a 1 and a 0; of clicks, which have no other value, 0."""
@@ -79,65 +108,57 @@ def running_average(value: Doubles, known: Ints, clicks: bool = False) -> Double
 def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig, pairs: PairTable | None = None) -> Floats:
     """Features of every row, float32 [rows, len(feature_names)]. With `pairs`, what all learned rows say of neighbours,
     those of the neighbours are right for queries behind all learned rows alone: a log need not be learned again."""
-    columns: list[Doubles] = []
+    columns: list[Floats] = []
+
+    def add(*found: Doubles) -> None:
+        columns.extend(column.astype(np.float32) for column in found)
+
+    known = [log.known if group.by_user else log.shared for group in keys]
+    numbers = [group.before(counted) for group, counted in zip(keys, known, strict=True)]
+    above = np.zeros(0)
     for place, value in enumerate(log.values.T):
         average = running_average(value, log.shared, config.clicks)
-        for group in keys:
-            answers, total = _before(group, value, log.known if group.by_user else log.shared)
+        for group, counted, answers in zip(keys, known, numbers, strict=True):
             if place == 0:
-                columns.append(np.log1p(answers))
-            columns.append((total + config.smoothing * average) / (answers + config.smoothing))
-        columns += _recent(log, value, average, config)
-        columns.append(_user_bias(log, above_expected(log, value, config), log.known, config))
+                add(np.log1p(answers))
+            total = group.before(counted * value)
+            add((total + config.smoothing * average) / (answers + config.smoothing))
+        above = above_expected(log, value, config)
+        add(*_recent(log, value, average, config), _user_bias(log, above, log.known, config))
         if place == 0:
-            columns += [_log_seconds(log.user, log.time, log.known), _log_seconds(log.item, log.time, log.shared)]
+            add(_log_seconds(log.by_user, log.time, log.known), _log_seconds(log.by_item, log.time, log.shared))
     if config.neighbours and pairs is None:
-        columns += neighbour_features(residuals(log, config), config.neighbours, config.smoothing)
+        add(*neighbour_features(_answers(log, config, above), config.neighbours, config.smoothing))
     elif config.neighbours and pairs is not None:
         queries, found = np.flatnonzero(log.known == 0), np.zeros((len(log.user), 2))
-        found[queries] = pairs.rows(residuals(log, config), queries, config.neighbours, config.smoothing)
-        columns += list(found.T)
-    return np.stack(columns, axis=1).astype(np.float32)
+        found[queries] = pairs.rows(_answers(log, config, above), queries, config.neighbours, config.smoothing)
+        add(*found.T)
+    return np.stack(columns, axis=1)
 
 
 def before(code: Ints, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
     """Number of answers and total of a value of each row's key before the row; float64 [rows] each."""
-    return _before(Keys("", np.arange(len(code)), code, by_user=True), value, known)
-
-
-def _before(keys: Keys, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
-    order = np.argsort(keys.code, kind="stable")
-    row = keys.row[order]
-    first = group_start(keys.code[order])
-    sums = []
-    for weight in (known[row].astype(np.float64), known[row] * value[row]):
-        exclusive = np.cumsum(weight) - weight
-        entry = np.empty(len(order))
-        entry[order] = exclusive - exclusive[first]
-        sums.append(np.asarray(np.bincount(keys.row, weights=entry, minlength=len(value)), dtype=np.float64))
-    return sums[0], sums[1]
+    by_key = grouped(code)
+    return by_key.before(known), by_key.before(known * value)
 
 
 def _recent(log: Log, value: Doubles, average: Doubles, config: CountsConfig) -> list[Doubles]:
     """Smoothed mean of a value over the user's last k answers."""
-    order = np.argsort(log.user, kind="stable")
+    order, first = log.by_user.order, log.by_user.begin
     known = log.known[order]
-    first = group_start(log.user[order])
     answers = np.cumsum(known) - known
     total = np.r_[0, np.cumsum(value[order][known == 1])]
     columns = []
     for k in config.last:
         begin = np.maximum(answers - k, answers[first])
         mean = (total[answers] - total[begin] + average[order]) / (answers - begin + 1.0)
-        column = np.empty(len(order))
-        column[order] = mean
-        columns.append(column)
+        columns.append(log.by_user.back(mean))
     return columns
 
 
 def above_expected(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
     """A value of every row less the item's mean at the time; 0 where the answer is not known."""
-    answers, total = before(log.item, value, log.shared)
+    answers, total = log.by_item.before(log.shared), log.by_item.before(log.shared * value)
     average = running_average(value, log.shared, config.clicks)
     expected = (total + config.smoothing * average) / (answers + config.smoothing)
     return np.asarray((value - expected) * log.known, dtype=np.float64)
@@ -147,36 +168,33 @@ def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> D
     """Smoothed mean of what the user's earlier `known` answers were above their items' means then; of clicks 0."""
     if config.clicks:
         return np.zeros(len(log.user))
-    order = np.argsort(log.user, kind="stable")
-    above, known = (above * known)[order], known[order]
-    first = group_start(log.user[order])
-    answers, total = np.cumsum(known) - known, np.cumsum(above) - above
-    column = np.empty(len(order))
-    column[order] = (total - total[first]) / (answers - answers[first] + config.smoothing)
-    return column
+    return log.by_user.before(above * known) / (log.by_user.before(known) + config.smoothing)
 
 
 def residuals(log: Log, config: CountsConfig) -> Answers:
     """What is left of every known answer (of its rating, where ratings are counted) without the item's mean and the
     user's bias at the time."""
-    left, taught = (residual(log, known, config) for known in (log.known, log.learned))
+    return _answers(log, config, above_expected(log, log.values[:, -1], config))
+
+
+def _answers(log: Log, config: CountsConfig, above: Doubles) -> Answers:
+    left, taught = (_left(log, known, config, above) for known in (log.known, log.learned))
     return Answers(log.user, log.item, left, taught, log.known, log.learned)
 
 
 def residual(log: Log, known: Ints, config: CountsConfig) -> Doubles:
     """The same where only the answers marked in `known` count for the user's bias, 0 for others; float64 [rows]."""
-    above = above_expected(log, log.values[:, -1], config)
+    return _left(log, known, config, above_expected(log, log.values[:, -1], config))
+
+
+def _left(log: Log, known: Ints, config: CountsConfig, above: Doubles) -> Doubles:
     return on_grid((above - _user_bias(log, above, known, config)) * known)
 
 
-def _log_seconds(code: Ints, time: Ints, known: Ints) -> npt.NDArray[np.float64]:
+def _log_seconds(by_key: Grouped, time: Ints, known: Ints) -> Doubles:
     """log(1 + seconds since the key's last known row); -1 where there is none."""
-    order = np.argsort(code, kind="stable")
-    first = group_start(code[order])
+    order, moment = by_key.order, time[by_key.order]
     position = np.where(known[order] == 1, np.arange(len(order)), -1)
     latest = np.r_[-1, np.maximum.accumulate(position)[:-1]] if len(order) else position
-    seen = latest >= first
-    elapsed = np.maximum(time[order] - time[order][np.maximum(latest, 0)], 0)
-    column = np.empty(len(order))
-    column[order] = np.where(seen, np.log1p(elapsed), -1.0)
-    return column
+    elapsed = np.maximum(moment - moment[np.maximum(latest, 0)], 0)
+    return by_key.back(np.where(latest >= by_key.begin, np.log1p(elapsed), -1.0))

@@ -85,14 +85,14 @@ class PairTable:
     count: Doubles
     product: Doubles
 
-    def features(self, items: Sequence[int | None], said: Sequence[tuple[int, float]], smoothing: float) -> Doubles:
-        """The features `NAMES` of items, float64 [items, 2]; `said`: items and residuals of the user's last answers."""
-        if not said:
+    def features(self, items: Sequence[int | None], said: Doubles, smoothing: float) -> Doubles:
+        """The features `NAMES` of items, float64 [items, 2]; `said` [answers, 2]: items and residuals of the last
+        ones of a user."""
+        if not len(said):
             return np.zeros((len(items), 2))
         asked = np.array([-1 if item is None else item for item in items], dtype=np.int64)
         order = np.argsort(asked)  # looking up neighbouring places is several times as fast
-        other = np.array([item for item, _ in said], dtype=np.int64)[:, None]
-        residual = np.array([value for _, value in said])
+        other, residual = said[:, :1].astype(np.int64), said[:, 1]
         count, product = self._find(other, asked[order])
         columns = np.empty((len(items), 2))
         columns[order, 0] = residual @ (product / (count + smoothing))

@@ -28,7 +28,7 @@ class LayerAlignment(nn.Module):
 
     def forward(self, llm_hidden: Sequence[Tensor], crm_hidden: Sequence[Tensor]) -> Tensor:
         """The loss, a scalar; both sides [n, size], one entry a layer."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=llm_hidden[0].device)
         for g_llm, g_crm, h_llm, h_crm in zip(self.llm, self.crm, llm_hidden, crm_hidden, strict=True):
             squared = (g_llm(self.prepare(h_llm)) - g_crm(self.prepare(h_crm))).square().sum(-1)
             # The small constant keeps the gradient finite where both sides meet.

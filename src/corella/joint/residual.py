@@ -42,7 +42,7 @@ class Correction:
 
 
 class LearnedCorrection(nn.Module):
-    """The same while it is learned. It begins small, around the first logits that it sees."""
+    """The same while it is learned. It begins small, around the mean logit of the first step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,18 +50,28 @@ class LearnedCorrection(nn.Module):
         self.shift = nn.Parameter(torch.zeros(()))
         self.centre: Tensor
         self.register_buffer("centre", torch.tensor(float("nan")))
+        self._begun = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether it knows its centre. It is looked up until it does: looking waits for a GPU."""
+        self._begun = self._begun or not bool(torch.isnan(self.centre))
+        return self._begun
+
+    def begin(self, mean: float) -> None:
+        """Around this logit."""
+        self.centre.fill_(mean)
+        self._begun = True
 
     def forward(self, base: Tensor, raw: Tensor) -> Tensor:
-        """Logits [n] from fixed ones and the language model's."""
-        if torch.isnan(self.centre):
-            self.centre.copy_(raw.detach().mean())
+        """Logits [n] from fixed ones and the language model's, once it has begun."""
         return base + self.scale * (raw - self.centre) + self.shift
 
     def learned(self) -> Correction:
         """What it has become."""
         scale = float(self.scale.detach())
         scale = scale if abs(scale) > 1e-6 else 1e-6
-        centre = 0.0 if torch.isnan(self.centre) else float(self.centre)
+        centre = float(self.centre) if self.begun else 0.0
         return Correction(scale, centre - float(self.shift.detach()) / scale)
 
 

@@ -60,6 +60,15 @@ class SoftTokens(nn.Module):
     def forward(self, prompts: Sequence[Prompt], samples: Samples) -> Tensor:
         """[lines, hidden] float32 for the prompts' `asked` positions, in order; `samples` are those that were
         planned. Gradients reach the projection, not the held-out base model."""
+        return self.vectors(self.views(prompts, samples))
+
+    def vectors(self, views: Tensor) -> Tensor:
+        """[lines, width] of `views` -> [lines, hidden]."""
+        found: Tensor = self.project((views.to(self.scale.device) - self.mean) / self.scale)
+        return found
+
+    def views(self, prompts: Sequence[Prompt], samples: Samples) -> Tensor:
+        """[lines, width] float32: what the held-out base model thinks of the lines, in order."""
         context = self._dataset.samples(np.concatenate([p.row for p in prompts]))
         targets = samples.take(np.concatenate([p.sample for p in prompts]))
         views = torch.cat([self._view(part) for part in (context, targets) if len(part)])
@@ -72,8 +81,12 @@ class SoftTokens(nn.Module):
             place[is_target] = seen_targets + np.arange(len(p.position))
             order.append(place)
             seen_context, seen_targets = seen_context + len(p.row), seen_targets + len(p.position)
-        vectors: Tensor = self.project((views[torch.from_numpy(np.concatenate(order))] - self.mean) / self.scale)
-        return vectors
+        return views[torch.from_numpy(np.concatenate(order))]
+
+    def to_model(self, device: torch.device) -> None:
+        """What is trained lies where the language model does; the base model stays."""
+        self.project.to(device)
+        self.mean, self.scale = self.mean.to(device), self.scale.to(device)
 
     @torch.no_grad()
     def _view(self, samples: Samples) -> Tensor:

@@ -2,11 +2,13 @@
 
 One loop serves both stages. Its state is the number of the next step; order of windows and dropout follow from the seed
 and that number, so a run that was killed and resumed ends with the same weights as one that was not.
+
+What steps read is made in the background. During a step both models lie where the language model does, and the program
+waits for it once: for the losses and logits, when all passes have been given to it.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,47 +31,27 @@ from corella.crm.training import crm_optimiser
 from corella.data.samples import Samples
 from corella.errors import UserError
 from corella.joint.alignment import LayerAlignment, spread_blocks
+from corella.joint.inputs import Inputs, MakeInputs
 from corella.joint.plan import Step, plan_steps
+from corella.joint.progress import JointProgress, JointResult
+from corella.joint.reading import Reading, passes, reading_of
 from corella.joint.residual import LearnedCorrection, worth_reading
 from corella.joint.soft_tokens import SoftTokens
 from corella.llm.backbone import Backbone, trainable
-from corella.llm.prompts import Prompt
-from corella.llm.scoring import Prompts, answer_logits, group_by_tokens
+from corella.llm.batches import ahead, fetched, moved
+from corella.llm.scoring import LLMOutput, Prompts, read_batch
+from corella.llm.shards import clip, local, part, shard, sharded, whole
+from corella.workers import here
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass
-class JointProgress:
-    """Where the training stands, for progress bars and logs."""
-
-    step: int
-    steps: int
-    stage: int
-    targets: int
-    tokens: int
-    losses: dict[str, float]
-
-
-@dataclass
-class JointResult:
-    """What the training did."""
-
-    targets: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    first_logits: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    """For each training sample the language model's logit when it read it as a target for the first time, before
-    it learned from it; nan where it was never read. An honest out-of-sample logit that costs nothing."""
-    first_step: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """The step at which that was, -1 where never."""
 
 
 class JointTrainer:
     """Trains LoRA, the alignment's projections, and in stage 2 the conventional model.
 
     LoRA weights live in the model's dtype; their optimiser works on float32 copies, since a bfloat16 weight does
-    not move by a small update.
+    not move by a small update. Where weights are sharded, a worker holds its part of them, of the copies and of the
+    optimiser's state.
     """
 
     def __init__(
@@ -92,17 +74,24 @@ class JointTrainer:
         worth = worth_reading(base, train) if base is not None and joint.draw == "unsure" else None
         self.steps = plan_steps(prompts, train, joint, config.llm.context_share, config.seed, worth)
         self.base = torch.from_numpy(base) if base is not None and joint.target == "residual" else None
-        self.correction = None if self.base is None else LearnedCorrection()
+        self.device = backbone.embeddings.device
+        self.correction = None if self.base is None else LearnedCorrection().to(self.device)
+        self.workers = here()
+        if joint.shard and self.workers.size > 1:
+            shard(backbone)
         self.lora = trainable(backbone)
-        self.masters = {name: p.detach().float().clone().requires_grad_() for name, p in self.lora.items()}
+        self.level = any(sharded(p) for p in self.lora.values())
+        self.masters = {name: local(p).detach().float().clone().requires_grad_() for name, p in self.lora.items()}
         torch.manual_seed(config.seed)
         sizes: list[int] = crm.hidden_sizes  # type: ignore[assignment]
         self.alignment = LayerAlignment(
             backbone.hidden_size, sizes, joint.align_width, joint.align_power, joint.align_normalise
-        )
+        ).to(self.device)
         self.blocks = spread_blocks(backbone.layers, len(sizes))
         if soft_tokens is not None:
             soft_tokens.fit_scale(train, config.seed)
+            soft_tokens.to_model(self.device)
+        self.make_inputs = MakeInputs(prompts, encoder, backbone.embeddings.dtype, self.base, soft_tokens)
         beside = [self.alignment, soft_tokens, self.correction]
         self.projections = nn.ModuleList([module for module in beside if module is not None])
         self.projection_weights = [p for p in self.projections.parameters() if p.requires_grad]
@@ -113,6 +102,8 @@ class JointTrainer:
             first_logits=np.full(len(train), np.nan, np.float32), first_step=np.full(len(train), -1, np.int64)
         )
         self.next_step = 0
+        self.made: Iterator[list[Inputs]] = iter(())
+        """What the next steps read, while it runs."""
 
     def run(
         self,
@@ -125,10 +116,12 @@ class JointTrainer:
         A checkpoint is written every `joint.checkpoint_seconds` and at the end of each stage; `on_stage_end` is called
         at the end of each stage, before that checkpoint.
         """
-        kept = kept_steps(checkpoint)
+        self.crm.to(self.device)
+        kept = self.workers.in_turn(lambda: kept_steps(checkpoint))
         if checkpoint is not None and kept is not None:
             self._restore(checkpoint, *kept)
         saved = time.monotonic()
+        self.made = ahead(self.inputs, range(self.next_step, len(self.steps)))
         while self.next_step < len(self.steps):
             began = time.perf_counter()
             step = self.steps[self.next_step]
@@ -141,62 +134,92 @@ class JointTrainer:
             ))  # fmt: skip
             last = self.next_step == len(self.steps) or self.steps[self.next_step].stage != step.stage
             if last:
+                self.crm.cpu()
                 on_stage_end(step.stage)
-            if checkpoint is not None and (last or time.monotonic() - saved > self.config.joint.checkpoint_seconds):
+            due = self.workers.first_says(last or time.monotonic() - saved > self.config.joint.checkpoint_seconds)
+            if checkpoint is not None and due:
                 self._save(checkpoint)
                 saved = time.monotonic()
         return self.result
 
+    def inputs(self, number: int) -> list[Inputs]:
+        """What this worker reads in a step, a pass each; on the CPU."""
+        step = self.steps[number]
+        todo = passes(step, self.workers, self.config.llm.batch_tokens, self.level)
+        return [self.make_inputs(one, self.train, "crm" in self._names(step)) for one in todo]
+
     def _train_step(self, step: Step) -> dict[str, float]:
-        joint, number = self.config.joint, self.next_step
-        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0]))
+        joint, number, inputs = self.config.joint, self.next_step, next(self.made)
         self.backbone.model.train()
         self.crm.train()
+        if self.correction is not None and not self.correction.begun:
+            self.correction.begin(self._mean_logit(step, inputs))
+        torch.manual_seed(self.workers.seed(self.config.seed, number))
         self._set_rate(number)
-        groups = list(group_by_tokens(sorted(step.prompts, key=lambda p: p.tokens), self.config.llm.batch_tokens))
-        totals: dict[str, float] = {}
-        for group in groups:
-            rendered = [self.prompts.render(p, self.train) for p in group]
-            for name, value in self._losses(step, rendered, number).items():
-                totals[name] = totals.get(name, 0.0) + value
-        self._update_lora()
-        if step.stage == 2 and joint.beta > 0:
+        reading = reading_of(step, self._names(step))
+        self._record(step, reading, inputs, [self._backward(step, each) for each in inputs])
+        learning = step.stage == 2 and joint.beta > 0
+        self._update_lora(reading, list(self.crm.parameters()) if learning else [])
+        if learning:
             self.crm_optimiser.step()
         self.crm_optimiser.zero_grad(set_to_none=True)
-        if not np.isfinite(totals["llm"]):
+        losses = dict(zip(reading.names, reading.losses.tolist(), strict=True))
+        if not np.isfinite(losses["llm"]):
             raise UserError(f"step {number + 1}: the language model's loss is not finite; lower joint.learning_rate")
-        return totals
+        first = self.result.first_step[reading.samples] < 0
+        self.result.first_logits[reading.samples[first]] = reading.logits[first]
+        self.result.first_step[reading.samples[first]] = number
+        self.result.tokens += reading.tokens
+        return losses
 
-    def _losses(self, step: Step, rendered: list[Prompt], number: int) -> dict[str, float]:
-        """Forward and backward of one group of prompts; returns its share of each loss."""
+    def _names(self, step: Step) -> tuple[str, ...]:
+        """The losses of a step."""
         joint = self.config.joint
-        index = np.concatenate([p.sample for p in rendered])
-        share = len(index) / step.targets
         align = step.stage == 2 and joint.gamma > 0
-        soft = self.soft_tokens(rendered, self.train) if self.soft_tokens is not None else None
-        llm = answer_logits(self.backbone, rendered, self.blocks if align else (), soft)
-        label = torch.from_numpy(self.train.label[index]).float()
-        logit = llm.logit
-        if self.correction is not None and self.base is not None:
-            logit = self.correction(self.base[index], llm.logit.cpu())
-        losses: dict[str, Tensor] = {
-            "llm": nn.functional.binary_cross_entropy_with_logits(logit, label.to(logit.device))
-        }
-        total = joint.alpha * losses["llm"]
-        if step.stage == 2 and (joint.beta > 0 or align):
-            crm = self.crm(self.encoder.batch(self.train.take(index)))
-            losses["crm"] = nn.functional.binary_cross_entropy_with_logits(crm.logit, label)
-            total = total + joint.beta * losses["crm"]
-            if align:
-                losses["align"] = self.alignment([h.cpu() for h in llm.hidden], crm.hidden)
-                total = total + joint.gamma * losses["align"]
-        (total * share).backward()
-        first = self.result.first_step[index] < 0
-        if first.any():
-            self.result.first_logits[index[first]] = logit.detach().cpu().numpy()[first]
-            self.result.first_step[index[first]] = number
-        self.result.tokens += sum(len(p.ids) for p in rendered)
-        return {name: float(value.detach()) * share for name, value in losses.items()}
+        crm = align or (step.stage == 2 and joint.beta > 0)
+        return ("llm", *(["crm"] if crm else []), *(["align"] if align else []))
+
+    def _read(self, inputs: Inputs, blocks: Sequence[int] = ()) -> LLMOutput:
+        soft = None
+        if self.soft_tokens is not None and inputs.views is not None:
+            soft = self.soft_tokens.vectors(inputs.views)
+        return read_batch(self.backbone, inputs.batch, blocks, soft)
+
+    @torch.no_grad()
+    def _mean_logit(self, step: Step, inputs: list[Inputs]) -> float:
+        """What the language model says of a step's targets on average, all workers' together."""
+        total = np.zeros(1, np.float32)
+        for each in inputs:
+            said = self._read(moved(each, self.device)).logit
+            total += float(said.sum()) if each.counts else 0.0
+        return float(self.workers.total(total)[0]) / step.targets
+
+    def _backward(self, step: Step, inputs: Inputs) -> list[Tensor]:
+        """Forward and backward of one group of prompts; returns its losses, and its logits [n]."""
+        joint, names, inputs = self.config.joint, self._names(step), moved(inputs, self.device)
+        llm = self._read(inputs, self.blocks if "align" in names else ())
+        logit = llm.logit if self.correction is None else self.correction(inputs.base, llm.logit)
+        losses: list[Tensor] = [nn.functional.binary_cross_entropy_with_logits(logit, inputs.label)]
+        total = joint.alpha * losses[0]
+        if inputs.crm is not None:
+            # Which is over samples and a sum over them, as the alignment is: no loss asks for the whole batch at once.
+            crm = self.crm(inputs.crm)
+            losses.append(nn.functional.binary_cross_entropy_with_logits(crm.logit, inputs.label))
+            total = total + joint.beta * losses[1]
+            if "align" in names:
+                losses.append(self.alignment(llm.hidden, crm.hidden))
+                total = total + joint.gamma * losses[2]
+        (total * _share(step, inputs)).backward()
+        return [*losses, logit]
+
+    def _record(self, step: Step, reading: Reading, inputs: list[Inputs], found: list[list[Tensor]]) -> None:
+        """Tell `reading` what the passes brought. The one time that a step waits for its device."""
+        values = iter(fetched([tensor for each in found for tensor in each]))
+        for each, tensors in zip(inputs, found, strict=True):
+            *losses, logit = [next(values) for _ in tensors]
+            if each.counts:
+                share = _share(step, each)
+                reading.record(each.sample, logit, [float(value[0]) * share for value in losses], each.tokens)
 
     def _set_rate(self, number: int) -> None:
         """Linear rise over the warm-up, then linear decay to zero at the last step. [code]"""
@@ -205,13 +228,19 @@ class JointTrainer:
         for group in self.llm_optimiser.param_groups:
             group["lr"] = self.config.joint.learning_rate * factor
 
-    def _update_lora(self) -> None:
+    def _update_lora(self, reading: Reading, others: list[nn.Parameter]) -> None:
+        """One step of LoRA and projections from all workers' gradients; those of `others` are summed too."""
+        shards = []
         for name, p in self.lora.items():
-            self.masters[name].grad = None if p.grad is None else p.grad.float().to(self.masters[name].device)
+            self.masters[name].grad = None if p.grad is None else local(p.grad).float().to(self.masters[name].device)
+            shards += [self.masters[name]] if sharded(p) else []
             p.grad = None
+        held = {id(p) for p in shards}  # whose gradients were summed on the way back
+        mine = [p for p in (*self.masters.values(), *self.projection_weights, *others) if id(p) not in held]
+        reading.take(self.workers.add_gradients(mine, reading.numbers))
         # Clipped apart, so that a large gradient of the projections does not shrink LoRA's.
-        for parameters in (self.masters.values(), self.projection_weights):
-            nn.utils.clip_grad_norm_(parameters, self.config.joint.max_grad_norm)
+        clip(list(self.masters.values()), shards, self.config.joint.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.projection_weights, self.config.joint.max_grad_norm)
         self.llm_optimiser.step()
         self.llm_optimiser.zero_grad(set_to_none=True)
         self._publish()
@@ -219,7 +248,7 @@ class JointTrainer:
     @torch.no_grad()
     def _publish(self) -> None:
         for name, p in self.lora.items():
-            p.copy_(self.masters[name])
+            local(p).copy_(self.masters[name])
 
     def _save(self, path: Path) -> None:
         tensors = {
@@ -231,13 +260,24 @@ class JointTrainer:
             "first_logits": torch.from_numpy(self.result.first_logits),
             "first_step": torch.from_numpy(self.result.first_step),
         }
+        tensors = self._each(whole, tensors)
+        if not self.workers.first:
+            return
         done = {"targets": self.result.targets, "tokens": self.result.tokens, "seconds": self.result.seconds}
         keep_steps(path, tensors, {"next_step": self.next_step, "steps": len(self.steps), **done})
+
+    def _each(self, change: Callable[[Tensor, Tensor], Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, those of the language model's weights as `change(weight, tensor)`."""
+        weights = {f"lora.{name}": p for name, p in self.lora.items()}
+        weights |= {f"llm_optimiser.{place}": p for place, p in enumerate(self.lora.values())}
+        owner = {name: weights.get(name, weights.get(name.rpartition(".")[0])) for name in tensors}
+        return {name: t if (p := owner[name]) is None else change(p, t) for name, t in tensors.items()}
 
     @torch.no_grad()
     def _restore(self, path: Path, tensors: dict[str, Tensor], facts: Facts) -> None:
         if facts["steps"] != len(self.steps):
             raise UserError(f"{path} belongs to a training of {facts['steps']} steps, this one has {len(self.steps)}")
+        tensors = self._each(part, tensors)
         for name, master in without_prefix("lora", tensors).items():
             self.masters[name].copy_(master)
         self._publish()
@@ -250,3 +290,8 @@ class JointTrainer:
         self.result.targets, self.result.tokens = facts["targets"], facts["tokens"]
         self.result.seconds = facts["seconds"]
         self.next_step = facts["next_step"]
+
+
+def _share(step: Step, inputs: Inputs) -> float:
+    """What a pass's means count in those of its step."""
+    return len(inputs.sample) / step.targets if inputs.counts else 0.0

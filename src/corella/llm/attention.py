@@ -1,6 +1,8 @@
-"""Attention for training in bfloat16 on processors: plain matrix products, query heads of a group together. [ours]
+"""Causal attention by device. [ours]
 
-torch's fused attention has a slow backward pass there: it took half of a training step, these products take a tenth.
+On processors, for training in bfloat16: plain matrix products, query heads of a group together. torch's fused attention
+has a slow backward pass there: it took half of a training step, these products take a tenth. Elsewhere it is torch's,
+under a name for which transformers makes no mask: it would look at the positions first, and so wait for the device.
 """
 
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NAME = "corella_grouped"
+NAME, FUSED = "corella_grouped", "corella_fused"
 _LONGEST = 1024
 """Beyond it the scores, which are kept for the backward pass, take too much memory."""
 
@@ -30,16 +32,22 @@ def grouped_attention(
     batch, heads, length, width = query.shape
     trained = query.requires_grad or key.requires_grad or value.requires_grad
     if not trained or query.dtype != torch.bfloat16 or length > _LONGEST or key.shape[2] != length:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-        return output, None
+        return fused_attention(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     groups = key.shape[1]
     packed = (query * (scaling or width**-0.5)).reshape(batch, groups, heads // groups * length, width)
     scores = (packed @ key.transpose(-1, -2)).view(batch, heads, length, length)
     mask = causal_mask(length, query.dtype) if attention_mask is None else attention_mask
     weights = (scores + mask).softmax(-1).view(batch, groups, heads // groups * length, length)
     return (weights @ value).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+def fused_attention(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """torch's own; causal where there is no mask."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0], None
 
 
 def causal_mask(length: int, dtype: torch.dtype) -> Tensor:
@@ -62,13 +70,15 @@ def takes_attention(model: Any) -> bool:
     return only_causal(base.config) and bool(getattr(base, "_supports_attention_backend", False))
 
 
-def use_grouped_attention(model: Any) -> None:
-    """Let a model on a processor train with it, if its attention is only causal."""
+def choose_attention(model: Any) -> None:
+    """Give a model whose attention is only causal the one of this file for its device; others keep theirs."""
     from transformers import AttentionInterface
 
-    if not takes_attention(model):
+    if model.config._attn_implementation != "sdpa" or not takes_attention(model):
         return
-    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or model.config._attn_implementation != "sdpa":
-        return
-    AttentionInterface.register(NAME, grouped_attention)
-    model.set_attn_implementation(NAME)
+    if model.device.type != "cpu":
+        AttentionInterface.register(FUSED, fused_attention)
+        model.set_attn_implementation(FUSED)
+    elif model.dtype == torch.bfloat16:
+        AttentionInterface.register(NAME, grouped_attention)
+        model.set_attn_implementation(NAME)

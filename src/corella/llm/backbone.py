@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from corella.checkpoint import load_tensors
 from corella.config import LLMConfig
 from corella.errors import UserError
-from corella.llm.attention import use_grouped_attention
+from corella.llm.attention import choose_attention
 from corella.weights import choose_device, choose_dtype, weights_of
 
 
@@ -49,6 +49,12 @@ class Backbone:
         return decoder
 
     @property
+    def embeddings(self) -> Tensor:
+        """[vocabulary, hidden]: where the model lies, and in which dtype it computes."""
+        table: Tensor = self.model.get_input_embeddings().weight
+        return table
+
+    @property
     def longest(self) -> int:
         """Tokens that a prompt may have."""
         return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 30)
@@ -56,17 +62,18 @@ class Backbone:
     def answer_logits(self, state: Tensor) -> Tensor:
         """The model's logit of Yes less that of No after last hidden states: [n, hidden] -> [n], both float32."""
         head, config = self.model.get_output_embeddings(), self.model.config
-        rows = [self.yes, self.no]
-        weight = head.weight[rows].detach().float().to(state.device)
+        # Two rows one by one: a list of them would be copied to a GPU, which the program would wait for.
+        rows = torch.stack([head.weight[self.yes], head.weight[self.no]]).detach().float().to(state.device)
         bias = getattr(head, "bias", None)
-        more = torch.zeros(2) if bias is None else bias[rows].detach().float()
+        more = None if bias is None else torch.stack([bias[self.yes], bias[self.no]]).detach().float().to(state.device)
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
         cap = getattr(config, "final_logit_softcapping", None)
         if cap:
-            yes, no = (cap * torch.tanh(scale * (state @ weight.T + more.to(state.device)) / cap)).unbind(-1)
+            both = state @ rows.T + (0.0 if more is None else more)
+            yes, no = (cap * torch.tanh(scale * both / cap)).unbind(-1)
             found: Tensor = yes - no
             return found
-        result: Tensor = scale * (state @ (weight[0] - weight[1]) + float(more[0] - more[1]))
+        result: Tensor = scale * (state @ (rows[0] - rows[1]) + (0.0 if more is None else more[0] - more[1]))
         return result
 
     def encode(self, text: str) -> list[int]:
@@ -92,7 +99,7 @@ def load_backbone(config: LLMConfig) -> Backbone:
         ) from None
     model.to(choose_device(config.device))
     model.config.use_cache = False
-    use_grouped_attention(model)
+    choose_attention(model)
     model.requires_grad_(False)
     backbone = Backbone(model, tokenizer, _answer(tokenizer, config.yes), _answer(tokenizer, config.no))
     if backbone.yes == backbone.no:

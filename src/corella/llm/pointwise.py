@@ -49,7 +49,8 @@ class PointwisePrompts:
         self._numbers = [piece(f"\n{i}.") for i in range(config.history_length)]
         number = max(len(ids) for ids in self._numbers)
         kept = self._kept.tolist()
-        lengths = [len(self._texts.items[self._events.item[e]]) + len(self._remarks[e]) + number for e in kept]
+        told = self._texts.items.lengths
+        lengths = [int(told[self._events.item[e]]) + len(self._remarks[e]) + number for e in kept]
         self._before = np.r_[0, np.cumsum(np.array(lengths, dtype=np.int64))]
 
     @property

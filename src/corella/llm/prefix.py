@@ -122,6 +122,11 @@ class PrefixScorer:
         base = backbone.model.get_base_model() if hasattr(backbone.model, "get_base_model") else backbone.model
         base.set_attn_implementation(_NAME)
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows: ids are below it."""
+        return int(self._backbone.model.get_input_embeddings().weight.shape[0])
+
     @torch.inference_mode()
     def logits(self, users: Sequence[str], prompts: Sequence[SharedPrompt]) -> list[Floats]:
         """For each prompt the logits of its branches, float32: all prompts in one pass. `users`: the keys under which

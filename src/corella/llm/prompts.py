@@ -18,6 +18,7 @@ from corella.data.dataset import Dataset
 from corella.data.scope import Scope
 from corella.llm.backbone import Backbone
 from corella.llm.guard import guarded, special_names
+from corella.llm.ragged import Ragged, ragged
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,6 +45,8 @@ class Prompt:
     sees: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
+_BLOCK = 4096
+"""Texts that are tokenised at once: what a tokenizer tells of them takes far more memory than their ids."""
 _USER_TOKENS = 128
 """Of a user's introduction; what is longer is cut."""
 UNKNOWN_USER = "A user. Likes it?"
@@ -61,10 +64,16 @@ class Tokens:
     remarks: Sequence[str] = ()
     """What the prompt writes behind items; texts may not."""
 
-    def items(self, texts: Sequence[str]) -> list[Ints]:
+    def items(self, texts: Sequence[str]) -> Ragged:
         """Token ids of items' texts, guarded."""
-        encoded = _encode_all(self.backbone, [self.lead + guarded(text, self._special) for text in texts])
-        return [np.asarray(ids[: self.longest], np.int64) for ids in encoded]
+        return ragged(
+            ids for start in range(0, len(texts), _BLOCK) for ids in self._read(texts[start : start + _BLOCK])
+        )
+
+    def _read(self, texts: Sequence[str]) -> list[list[int]]:
+        asked = [self.lead + guarded(text, self._special) for text in texts]
+        encoded: list[list[int]] = self.backbone.tokenizer(asked, add_special_tokens=False)["input_ids"]
+        return [ids[: self.longest] for ids in encoded]
 
     def user(self, text: str) -> Ints:
         """Token ids of a user's introduction, guarded."""
@@ -85,7 +94,7 @@ class Texts:
 
     tokens: Tokens
     users: Sequence[str] | pl.Series
-    items: Sequence[Ints]
+    items: Ragged
     read: dict[int, Ints] = field(default_factory=dict)
     """Introductions of users that were asked for already."""
 
@@ -99,7 +108,7 @@ class Texts:
         described = self.tokens.items([unknown.text for unknown in scope.new_items.values()])
         for code, ids in zip(scope.new_items, described, strict=True):
             items[code] = ids
-        return Texts(self.tokens, [user], items)
+        return Texts(self.tokens, [user], ragged(items))
 
     @cached_property
     def unknown_item(self) -> Ints:
@@ -142,10 +151,3 @@ def share_word(answers: Ints, positives: Ints) -> Ints:
     """
     tenth = np.minimum(10 * positives // np.maximum(answers, 1), 9)
     return np.where(answers == 0, 11, np.where(answers < 5, 10, tenth))
-
-
-def _encode_all(backbone: Backbone, texts: Sequence[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    ids: list[list[int]] = backbone.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return ids

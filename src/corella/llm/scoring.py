@@ -17,6 +17,7 @@ from corella.data.samples import Samples
 from corella.data.scope import Scope
 from corella.errors import UserError
 from corella.llm.backbone import Backbone
+from corella.llm.batches import Batch, make_batch, moved
 from corella.llm.prefix import SharedPrompt
 from corella.llm.prompts import Prompt
 
@@ -69,55 +70,36 @@ class LLMOutput:
 def answer_logits(
     backbone: Backbone, prompts: Sequence[Prompt], blocks: Sequence[int] = (), soft: Tensor | None = None
 ) -> LLMOutput:
-    """One forward pass over the prompts; targets in the order of the prompts and of their positions.
+    """One forward pass over the prompts; see `read_batch`."""
+    batch = make_batch(prompts, backbone.embeddings.dtype)
+    return read_batch(backbone, moved(batch, backbone.embeddings.device), blocks, soft)
+
+
+def read_batch(backbone: Backbone, batch: Batch, blocks: Sequence[int] = (), soft: Tensor | None = None) -> LLMOutput:
+    """One forward pass over a batch that lies where the backbone does; targets in the order of the batch.
 
     `blocks`: the transformer blocks (1 is the first) whose output is returned too. `soft`: vectors to add to
     the embeddings at the prompts' `asked` positions, [positions, hidden], see `Soft`.
     """
-    width = max(len(p.ids) for p in prompts)
-    ids = np.zeros((len(prompts), width), dtype=np.int64)
-    for row, prompt in enumerate(prompts):
-        ids[row, : len(prompt.ids)] = prompt.ids
-    device = next(backbone.decoder.parameters()).device
-    row_t = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p.position) for p in prompts])).to(device)
-    position = torch.from_numpy(np.concatenate([p.position for p in prompts])).to(device)
-    embedded = backbone.model.get_input_embeddings()(torch.from_numpy(ids).to(device))
-    if soft is not None:
-        line = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p.asked) for p in prompts])).to(device)
-        place = torch.from_numpy(np.concatenate([p.asked for p in prompts])).to(device)
-        embedded = embedded.index_put((line, place), soft.to(device, embedded.dtype), accumulate=True)
-    mask, places = branch_mask(prompts, width, embedded.dtype) if any(len(p.branch) for p in prompts) else (None, None)
-    longest = width if places is None else int(places.max()) + 1
-    if longest > backbone.longest:
+    if batch.longest > backbone.longest:
         raise UserError(
-            f"a prompt has {longest} tokens, the language model reads {backbone.longest}; lower llm.window_tokens and "
-            "llm.eval_window_tokens, or where prompts are pointwise data.history_length"
+            f"a prompt has {batch.longest} tokens, the language model reads {backbone.longest}; lower "
+            "llm.window_tokens and llm.eval_window_tokens, or where prompts are pointwise data.history_length"
         )
+    embedded = backbone.model.get_input_embeddings()(batch.ids)
+    if soft is not None:
+        soft = soft.to(embedded.device, embedded.dtype)
+        embedded = embedded.index_put((batch.line, batch.place), soft, accumulate=True)
     out = backbone.decoder(
         inputs_embeds=embedded,
-        attention_mask=None if mask is None else mask.to(device),
-        position_ids=None if places is None else places.to(device),
+        attention_mask=batch.mask,
+        position_ids=batch.places,
         use_cache=False,
         output_hidden_states=bool(blocks),
     )
-    state = out.last_hidden_state[row_t, position].float()
-    return LLMOutput(backbone.answer_logits(state), tuple(out.hidden_states[b][row_t, position] for b in blocks))
-
-
-def branch_mask(prompts: Sequence[Prompt], width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """What branches may see: what is added to attention scores, [prompts, 1, width, width], and each token's place in
-    its own document, int64 [prompts, width]."""
-    index = np.arange(width)
-    mask = np.repeat((index <= index[:, None])[None], len(prompts), axis=0)
-    places = np.repeat(index[None], len(prompts), axis=0)
-    for row, prompt in enumerate(prompts):
-        ends = [*prompt.branch.tolist(), len(prompt.ids)][1:]
-        for begin, end, sees in zip(prompt.branch.tolist(), ends, prompt.sees.tolist(), strict=True):
-            mask[row, begin:end, sees:begin] = False
-            places[row, begin:end] = sees + np.arange(end - begin)
-        places[row, len(prompt.ids) :] = 0
-    added = torch.zeros(mask.shape, dtype=dtype).masked_fill_(torch.from_numpy(~mask), torch.finfo(dtype).min)
-    return added.unsqueeze(1), torch.from_numpy(places)
+    state = out.last_hidden_state[batch.row, batch.position].float()
+    hidden = tuple(out.hidden_states[b][batch.row, batch.position] for b in blocks)
+    return LLMOutput(backbone.answer_logits(state), hidden)
 
 
 @torch.inference_mode()

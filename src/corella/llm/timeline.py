@@ -282,7 +282,6 @@ def _log(pieces: _Pieces, texts: Texts, events: Events, popularity: Ints) -> _Lo
     """`popularity` [events, 2], as in `Samples`, of each event."""
     shown = events.label == 1 if pieces.likes_only else np.ones(len(events.label), dtype=bool)
     word = share_word(*popularity.T)
-    lengths = np.array([len(ids) for ids in texts.items], dtype=np.int64)
     extra = len(pieces.newline) + len(pieces.colon) + 1
     told = np.array([len(w) for w in pieces.words])[word] if pieces.words else 0
-    return _Log(events, shown, word, np.r_[0, np.cumsum((lengths[events.item] + told + extra) * shown)])
+    return _Log(events, shown, word, np.r_[0, np.cumsum((texts.items.lengths[events.item] + told + extra) * shown)])

@@ -20,6 +20,7 @@ from corella.joint.distillation import Lesson
 from corella.joint.soft_tokens import SoftTokens, older_and_newer
 from corella.ranking.fitting import Fitting
 from corella.ranking.results import Timer
+from corella.workers import here
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class CRMStages:
             facts.crm_rows_per_second = fit.rows / fit.seconds
             return crm.state_dict(), asdict(facts)
 
-        tensors, kept = run.checkpoints.tensors(self._named("stage1"), make)
+        tensors, kept = run.checkpoints.tensors(self._named("stage1"), make, together=True)
         crm.load_state_dict(tensors)
         facts.restore(kept)
         stage2 = run.checkpoints.path("stage2.json")
@@ -58,7 +59,7 @@ class CRMStages:
         if after < before:
             crm.load_state_dict(stage1)
         path = run.checkpoints.path("stage2.json")
-        if path is not None:
+        if path is not None and here().first:
             write_json(path, after)
 
     def trees(self) -> Trees:
@@ -93,7 +94,7 @@ class CRMStages:
             self._train(model, labels_of(older), "held-out model")
             return model.state_dict(), {}
 
-        soft_tokens.base.load_state_dict(run.checkpoints.tensors("held-out", make)[0])
+        soft_tokens.base.load_state_dict(run.checkpoints.tensors("held-out", make, together=True)[0])
         return older, newer
 
     def distilled(self, crm: nn.Module, lesson: Lesson) -> nn.Module:

@@ -12,11 +12,13 @@ from corella.crm.rungs import Rung
 from corella.crm.trees import Trees
 from corella.data.samples import Samples
 from corella.joint.distillation import Lesson, draw_pairs, joined, lesson_of_training
+from corella.joint.progress import JointProgress, JointResult
 from corella.joint.residual import FOLDS, out_of_fold
-from corella.joint.trainer import JointProgress, JointResult, JointTrainer
+from corella.joint.trainer import JointTrainer
+from corella.llm.shards import gathered
 from corella.ranking.crm_stages import CRMStages, labels_of
 from corella.ranking.fitting import Fitting
-from corella.ranking.language import RequestLLM
+from corella.ranking.language import RequestLLM, load_llm
 from corella.ranking.results import Timer
 from corella.routing.features import TextSignals, cheap_features, fit_distilled_head
 
@@ -53,7 +55,7 @@ def train_jointly(fitting: Fitting, base: Rung, stages: CRMStages, llm: RequestL
 
     result = _run(fitting, trainer, stage_end)
     learned = trainer.correction.learned() if trainer.correction is not None else None
-    llm = replace(llm, correction=learned)
+    llm = replace(_whole(fitting, llm), correction=learned)
     facts = fitting.facts
     facts.llm_targets, facts.llm_tokens, facts.llm_seconds = result.targets, result.tokens, result.seconds
     features = partial(cheap_features, base.encoder, text)
@@ -62,6 +64,14 @@ def train_jointly(fitting: Fitting, base: Rung, stages: CRMStages, llm: RequestL
         lesson = _lesson(fitting, base, llm, train, older, result)
         base = replace(base, neural=stages.distilled(base.neural, lesson))
     return Trained(base, llm, head)
+
+
+def _whole(fitting: Fitting, llm: RequestLLM) -> RequestLLM:
+    """The language model in one piece, where it is asked: on the first worker."""
+    backbone = gathered(llm.backbone, fitting.config.llm, fitting.config.seed)
+    if backbone is llm.backbone:
+        return llm
+    return replace(load_llm(fitting.config, fitting.dataset, backbone), soft_tokens=llm.soft_tokens)
 
 
 def _run(fitting: Fitting, trainer: JointTrainer, stage_end: Callable[[int], None]) -> JointResult:
@@ -92,7 +102,7 @@ def _base_logits(fitting: Fitting, base: Rung, train: Samples) -> Floats | None:
         with Timer(fitting.facts.seconds, "out of fold"), fitting.reporter.task(title, FOLDS) as task:
             return out_of_fold(base, train, valid, config, fitting.build, task.update)
 
-    return fitting.checkpoints.array("out-of-fold", make)
+    return fitting.checkpoints.array("out-of-fold", make, together=True)
 
 
 def _lesson(

@@ -130,19 +130,31 @@ class FittedRanking:
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Before the language model runs: calibrated CRM logits, the router's priorities (zeros where nothing may be
         routed), and who is routed. `z_crm`: raw logits of the served rung that are there already."""
-        raw, hidden = self.conventional(samples) if z_crm is None else (z_crm, None)
         limit = self.router.threshold(self.share if share is None else share)
         if limit == float("inf"):  # nothing may be routed: nobody needs to ask the router, which takes its time
+            raw = self.conventional(samples)[0] if z_crm is None else z_crm
             return self.router.crm(raw), np.zeros(len(samples)), np.zeros(len(samples), dtype=bool)
+        crm, priority = self.priorities(samples, z_crm)
+        return crm, priority, self.compared(priority, samples.user) >= limit
+
+    def priorities(
+        self, samples: Samples, z_crm: Floats | None = None
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Calibrated CRM logits and the router's priorities, float64 [n] each. `z_crm`: as `decide` takes it."""
+        raw, hidden = self.conventional(samples) if z_crm is None else (z_crm, None)
         if hidden is None:
             hidden = crm_outputs(self.neural, self.encoder, samples)[1]
         inputs = self.router.inputs(raw, *self.features(self.encoder, samples, hidden), samples.popularity[:, 0])
-        priority = self.router.priority(inputs)
-        if self.config.routing.budget_unit == "requests":
-            request = np.where(samples.user >= 0, samples.user, -1 - np.arange(len(samples)))
-            mean, code = request_means(priority, request)
-            return inputs.crm, priority, mean[code] >= limit
-        return inputs.crm, priority, priority >= limit
+        return inputs.crm, self.router.priority(inputs)
+
+    def compared(self, priority: npt.NDArray[np.float64], user: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """What a threshold is compared with, float64 [n]: each sample's priority, or where the budget counts requests
+        the mean of those of its user (-1: somebody unknown, each a request)."""
+        if self.config.routing.budget_unit != "requests":
+            return priority
+        request = np.where(user >= 0, user, -1 - np.arange(len(user)))
+        mean, code = request_means(priority, request)
+        return np.asarray(mean[code], dtype=np.float64)
 
     def combine(
         self,

@@ -49,7 +49,7 @@ def fit_retrieval(
     chosen = _choose(counts, text, held, config.retrieval, reporter)
     catalogue = make_catalogue(dataset, ("train",), counts, text, chosen.model.strengths.penalty)
     said = Said(chosen.model.strengths, chosen.quality, None)
-    made = Retrieval(config, dataset, chosen.model, text, catalogue, None, None, said)
+    made = Retrieval(config, dataset, chosen.model, None if text is None else text.centre, catalogue, None, None, said)
     if config.retrieval.fusion and len(held.histories):
         beside = CLLM4Rec(config).fit(dataset, checkpoints, reporter) if config.retrieval.cllm4rec else None
         made = _fused(made, beside, held, reporter)

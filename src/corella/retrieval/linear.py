@@ -106,6 +106,18 @@ def _prefixes(histories: Sequence[Ints], items: int) -> tuple[csr_matrix, csr_ma
 
 
 @dataclass(frozen=True)
+class Centre:
+    """What the texts of a catalogue have in common."""
+
+    mean: Floats
+    """[width]"""
+
+    def unit(self, vectors: Floats) -> Floats:
+        """Vectors of texts without it, each of length 1; float32 [n, width]."""
+        return _unit(vectors - self.mean)
+
+
+@dataclass(frozen=True)
 class TextPart:
     """The weights that EASE finds in texts, in the form of a product: S = F C F' / (1 - q), zero diagonal."""
 
@@ -115,12 +127,8 @@ class TextPart:
     """F C [items, width], where C = (F'F + penalty)^-1."""
     own: Floats
     """q [items]: what an item's own text would say of it, the diagonal of F C F'."""
-    centre: Floats
-    """[width]: what was subtracted."""
-
-    def unit(self, vectors: Floats) -> Floats:
-        """Vectors of other texts, centred like those of the items; float32 [n, width]."""
-        return _unit(vectors - self.centre)
+    centre: Centre
+    """What was subtracted."""
 
     def weights(self, row: slice | Ints, column: slice | Ints) -> Floats:
         """Part of S without regard to its diagonal, float32 [rows, columns]."""
@@ -130,8 +138,8 @@ class TextPart:
 
 def text_part(vectors: Floats, penalty: float = TEXT_PENALTY) -> TextPart:
     """Fit on a catalogue's vectors, float32 [items, width]."""
-    centre = vectors.mean(axis=0)
-    unit = _unit(vectors - centre)
+    centre = Centre(vectors.mean(axis=0))
+    unit = centre.unit(vectors)
     inverse = np.linalg.inv(unit.T @ unit + penalty * np.eye(unit.shape[1], dtype=np.float32))
     mapped = (unit @ inverse).astype(np.float32)
     return TextPart(unit, mapped, (mapped * unit).sum(axis=1), centre)
@@ -168,7 +176,7 @@ class Linear:
 
     def new_scores(self, histories: Sequence[Ints], vectors: Floats) -> Floats:
         """Scores of items of which only the text is known, comparable with `scores`; float32 [histories, n].
-        `vectors` [n, width]: see `TextPart.unit`."""
+        `vectors` [n, width]: see `Centre.unit`."""
         said: Floats = history_rows(histories, len(self.to_new), self.strengths.recency) @ (self.to_new @ vectors.T)
         return said
 

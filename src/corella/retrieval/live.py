@@ -47,9 +47,9 @@ class LiveRetrieval:
 
     def put(self, item_id: str, vector: Floats) -> None:
         """Add an item; `vector` [encoder's width] of its text. One that was fitted stays as it was."""
-        text = self.fitted.text
-        if text is not None and self.fitted.linear.to_new.shape[1] and item_id not in self.knows:
-            self.new[item_id] = text.unit(vector[None])[0]
+        centre = self.fitted.centre
+        if centre is not None and self.fitted.linear.to_new.shape[1] and item_id not in self.knows:
+            self.new[item_id] = centre.unit(vector[None])[0]
 
     def retrieve(
         self, user_id: str, liked: Sequence[str], without: Sequence[str], k: int, allowed: Bools | None = None,

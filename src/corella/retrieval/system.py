@@ -12,20 +12,20 @@ import polars as pl
 from corella.config import Config
 from corella.config.loading import load_config, to_yaml
 from corella.data.dataset import Dataset
-from corella.data.store import load_prepared, write_dataset
+from corella.data.store import load_prepared, without_features, write_dataset
 from corella.errors import UserError
 from corella.files import new_folder, read_json, verify_manifest, write_json, write_manifest, write_text
 from corella.retrieval.catalogue import Catalogue
 from corella.retrieval.cllm4rec.system import CLLM4Rec
 from corella.retrieval.fusion import Fusion, candidate_features
 from corella.retrieval.histories import Reader, likes_of, top_items
-from corella.retrieval.linear import Linear, Strengths, TextPart, text_part
+from corella.retrieval.linear import Centre, Linear, Strengths
 from corella.retrieval.saved import load_linear, save_linear
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files of a saved retrieval change their meaning."""
 CLLM_FOLDER = "cllm4rec"
 """In a saved retrieval, where it has one."""
@@ -54,8 +54,8 @@ class Retrieval:
     config: Config
     dataset: Dataset
     linear: Linear
-    text: TextPart | None
-    """The items' texts; None where they are not read."""
+    centre: Centre | None
+    """Of the items' texts; None where they are not read."""
     catalogue: Catalogue
     fusion: Fusion | None
     """None where the linear model's order stands."""
@@ -107,22 +107,33 @@ class Retrieval:
 
         Raises `UserError` where texts are not read (`data.text.encoder: none`).
         """
-        if self.text is None or self.dataset.texts is None or not self.linear.to_new.shape[1]:
+        if self.centre is None or self.dataset.texts is None or not self.linear.to_new.shape[1]:
             raise UserError("this retrieval reads no texts, so it cannot score items that have only a text")
-        vectors = self.text.unit(self.dataset.texts.encoder.encode(list(texts)))
+        vectors = self.centre.unit(self.dataset.texts.encoder.encode(list(texts)))
         return self.linear.new_scores([r.history for r in readers], vectors)
 
-    def recommend(self, users: Sequence[str], k: int = 20, candidates: Sequence[str] | None = None) -> list[list[str]]:
+    def recommend(
+        self,
+        users: Sequence[str],
+        k: int = 20,
+        candidates: Sequence[str] | None = None,
+        without: Sequence[Sequence[str]] | None = None,
+    ) -> list[list[str]]:
         """The best `k` items for each user, best first, never one the user has interacted with.
 
-        `candidates`: the only items that may come. Raises `UserError` for an unknown user or item, and for `k` below 1.
+        `candidates`: the only items that may come; `without`: of each user, items that must not (unknown ones are
+        passed over). Raises `UserError` for an unknown user or candidate, and for `k` below 1.
         """
         if isinstance(users, str):
             raise UserError(f"recommend takes a list of users; write [{users!r}]")
         codes = self._codes("user_id", users)
         allowed = None if candidates is None else self._codes("item_id", candidates)
         readers = [Reader(self.token(u), self.history(u)) for u in codes]
-        best = self.top(readers, [self._events(u) for u in codes], k, allowed)
+        seen = [self._events(u) for u in codes]
+        if without is not None:
+            known = ([self.item_codes[i] for i in items if i in self.item_codes] for items in without)
+            seen = [np.r_[own, np.array(more, np.int64)] for own, more in zip(seen, known, strict=True)]
+        best = self.top(readers, seen, k, allowed)
         return [[self.item_names[i] for i in row] for row in best]
 
     def recommend_for(self, history: Sequence[str], k: int = 20) -> list[str]:
@@ -188,13 +199,13 @@ class Retrieval:
             raise UserError(f"{folder} holds something that is no saved retrieval model; give a new or empty folder")
         with new_folder(folder) as new:
             write_text(new / "config.yaml", to_yaml(self.config))
-            save_linear(new / "linear.safetensors", self.linear, self.catalogue)
+            save_linear(new / "linear.safetensors", self.linear, self.catalogue, self.centre)
             write_json(new / "said.json", asdict(self.said))
             if self.fusion is not None:
                 write_text(new / "fusion.txt", self.fusion.text)
             if self.language_model is not None:
                 self.language_model.save(new / CLLM_FOLDER)
-            write_dataset(self.dataset, new / "dataset")
+            write_dataset(without_features(self.dataset), new / "dataset")
             write_manifest(new, FORMAT)
 
     @classmethod
@@ -204,12 +215,13 @@ class Retrieval:
         if verify_manifest(folder).format != FORMAT or not (folder / "linear.safetensors").is_file():
             raise UserError(f"{folder} is no retrieval of format {FORMAT}, which this version reads; train it again")
         dataset = load_prepared(folder / "dataset")
-        text = None if dataset.vectors is None else text_part(dataset.vectors)
-        linear, catalogue = load_linear(folder / "linear.safetensors", None if text is None else text.vectors)
-        said = read_json(folder / "said.json")
         fusion = folder / "fusion.txt"
+        linear, catalogue, centre = load_linear(
+            folder / "linear.safetensors", dataset.vectors if fusion.is_file() else None
+        )
+        said = read_json(folder / "said.json")
         return cls(
-            load_config(folder / "config.yaml"), dataset, linear, text, catalogue,
+            load_config(folder / "config.yaml"), dataset, linear, centre, catalogue,
             Fusion(fusion.read_text(encoding="utf-8")) if fusion.is_file() else None,
             CLLM4Rec.load(folder / CLLM_FOLDER, dataset) if (folder / CLLM_FOLDER).is_dir() else None,
             Said(**{**said, "strengths": Strengths(**said["strengths"])}),

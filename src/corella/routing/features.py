@@ -7,8 +7,9 @@ the language model's logit from the features that do not depend on the CRM; it l
 logits that the language model gave them before it learned from them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 TEXT_SIZE = 16
 HIDDEN_SIZE = 8
+_BLOCK = 4096
 MINIMUM_READ = 1000
 """Training targets that the language model must have read before a distilled head is fitted."""
 
@@ -57,25 +59,30 @@ class TextSignals:
     projection: Projection
     items: Floats
     """[items + 1, components], each of length 1; the last one, of an unknown item, is 0."""
-    start: npt.NDArray[np.int64]
-    """Where each user's events begin."""
-    sums: tuple[npt.NDArray[np.float64], ...]
-    """[events + 1, components]: of liked and of disliked items before each event."""
-    counts: tuple[npt.NDArray[np.int64], ...]
-    """[events + 1]: how many these are."""
+    events: Events
     world: World
+
+    @cached_property
+    def sums(self) -> list[npt.NDArray[np.float64]]:
+        """[events + 1, components]: of liked and of disliked items before each event."""
+        return [_running(self.items[self.events.item] * (self.events.label == said)[:, None]) for said in (1, 0)]
+
+    @cached_property
+    def counts(self) -> list[npt.NDArray[np.int64]]:
+        """[events + 1]: how many these are."""
+        return [np.r_[0, np.cumsum(self.events.label == said)] for said in (1, 0)]
 
     def narrowed(self, scope: Scope) -> "TextSignals":
         """The same signals for the small world of a request."""
         items = self.items[np.r_[scope.items, -1]]
         if scope.new_items:
             texts = [unknown.text for unknown in scope.new_items.values()]
-            items[list(scope.new_items)] = _reduced(self.projection, embed_texts(texts, self.backbone))
-        return _signals(self.backbone, self.projection, items, scope.events, scope.world)
+            items[list(scope.new_items)] = _reduced(self.projection, self.backbone, texts)
+        return TextSignals(self.backbone, self.projection, items, scope.events, scope.world)
 
     def history_start(self, samples: Samples) -> npt.NDArray[np.int64]:
         """Where each sample's history begins among the events, int64 [n]."""
-        return np.where(samples.user >= 0, self.start[samples.user], samples.history_end)
+        return np.where(samples.user >= 0, self.events.start[samples.user], samples.history_end)
 
     def __call__(self, samples: Samples) -> Floats:
         """float32 [n, text + 2]: the item's embedding, its nearness to the user's liked and to the disliked items.
@@ -92,25 +99,20 @@ class TextSignals:
 
 def text_signals(dataset: Dataset, backbone: Backbone, projection: Projection | None = None) -> TextSignals:
     """Signals of a dataset. `projection`: the one fitted when the router was; unset: fitted on this catalogue."""
-    vectors = embed_texts(dataset.items["text"].to_list(), backbone)
-    projection = projection or fit_projection(vectors, TEXT_SIZE)
-    known = _reduced(projection, vectors)
+    texts = dataset.items["text"].to_list()
+    projection = projection or fit_projection(embed_texts(texts, backbone), TEXT_SIZE)
+    known = _reduced(projection, backbone, texts)
     items = np.concatenate([known, np.zeros((1, known.shape[1]), np.float32)])
-    return _signals(backbone, projection, items, dataset.events, dataset.world)
+    return TextSignals(backbone, projection, items, dataset.events, dataset.world)
 
 
-def _reduced(projection: Projection, vectors: Floats) -> Floats:
-    """Projected, and of length 1."""
-    reduced = projection(vectors)
-    reduced /= np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-6
-    return reduced
-
-
-def _signals(backbone: Backbone, projection: Projection, items: Floats, events: Events, world: World) -> TextSignals:
-    masks = (events.label == 1, events.label == 0)
-    sums = tuple(_running(items[events.item] * mask[:, None]) for mask in masks)
-    counts = tuple(np.r_[0, np.cumsum(mask)] for mask in masks)
-    return TextSignals(backbone, projection, items, events.start, sums, counts, world)
+def _reduced(projection: Projection, backbone: Backbone, texts: Sequence[str]) -> Floats:
+    """Embeddings of texts, projected, and of length 1; in blocks, for they are wide before."""
+    parts = [np.zeros((0, len(projection.components)), np.float32)]
+    for start in range(0, len(texts), _BLOCK):
+        reduced = projection(embed_texts(texts[start : start + _BLOCK], backbone))
+        parts.append(reduced / (np.linalg.norm(reduced, axis=1, keepdims=True) + 1e-6))
+    return np.concatenate(parts)
 
 
 def _running(values: Floats) -> npt.NDArray[np.float64]:

@@ -30,7 +30,7 @@ SCORES = ("probability", "crm_probability", "entropy", "routed", "llm_probabilit
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """Rows to score: as they were written, and what is read of them."""
 
     frame: pl.LazyFrame
@@ -65,13 +65,8 @@ def score_file(
     strange = {USER: 0, ITEM: 0}
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary, TemporaryDirectory(dir=target.parent, prefix=".score.") as folder:
-        rows = _read(source, model.config.data.interactions, model.dataset, Path(folder))
-        taken = [name for name in SCORES if name in rows.frame.collect_schema().names()]
-        if taken and not overwrite:
-            raise UserError(
-                f"{source} has columns that the scores would take the place of: {', '.join(taken)}; rename them, or "
-                "say --overwrite"
-            )
+        rows = read_rows(source, model.config.data.interactions, model.dataset, Path(folder))
+        taken = taken_names(rows, source, overwrite)
         _refuse_lists(rows.frame, target)
         for said in rows.warnings:
             reporter.say(f"warning: {said}")
@@ -106,7 +101,18 @@ def predictions_frame(frame: pl.DataFrame, predictions: Predictions) -> pl.DataF
     )
 
 
-def _read(source: Path, trained: TableConfig | None, dataset: Dataset, folder: Path) -> _Rows:
+def taken_names(rows: Rows, source: Path, overwrite: bool) -> list[str]:
+    """Columns of the input that SCORES take the place of. Raises `UserError` where that was not asked for."""
+    taken = [name for name in SCORES if name in rows.frame.collect_schema().names()]
+    if taken and not overwrite:
+        raise UserError(
+            f"{source} has columns that the scores would take the place of: {', '.join(taken)}; rename them, or "
+            "say --overwrite"
+        )
+    return taken
+
+
+def read_rows(source: Path, trained: TableConfig | None, dataset: Dataset, folder: Path) -> Rows:
     """The rows lazily, from Parquet: a text file is copied into one first, whose slices cost what they hold."""
     table = trained or TableConfig(path=source)
     form, said = None, list[str]()
@@ -130,7 +136,7 @@ def _read(source: Path, trained: TableConfig | None, dataset: Dataset, folder: P
         raise UserError(f"{source} cannot be scored: {str(error).splitlines()[0]}") from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    return _Rows(frame, asked, form, [*said, *warnings])
+    return Rows(frame, asked, form, [*said, *warnings])
 
 
 def _is_text(table: TableConfig) -> bool:

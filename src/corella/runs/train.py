@@ -1,5 +1,6 @@
 """Train into a run folder. Each command can be killed at any moment and called again."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from corella.retrieval.fit import fit_retrieval
 from corella.retrieval.system import Retrieval
 from corella.runs.folder import RunFolder
 from corella.runs.machine import machine
+from corella.workers import here
 
 _OWN = {"model": RANKING_ONLY, "retrieval": RETRIEVAL_ONLY}
 """Of each half of a run, by the folder of its trained model: the sections that are its own."""
@@ -30,19 +32,21 @@ _OWN = {"model": RANKING_ONLY, "retrieval": RETRIEVAL_ONLY}
 def train_run(run: Path, config: Config, reporter: Reporter | None = None) -> FittedRanking:
     """Train a ranking, resuming where an earlier call was stopped. Ends with what text is worth, and what is therefore
     served."""
-    folder = RunFolder(run)
-    with alone(run, "model"):
-        start_run(run, config, "model")
-        reporter = reporter or Reporter(folder.log)
-        if folder.has_ranking:
+    folder, workers = RunFolder(run), here()
+    with alone(run, "model") if workers.first else nullcontext():
+        if workers.first:
+            start_run(run, config, "model")
+        reporter = reporter or (Reporter(folder.log) if workers.first else Reporter(quiet=True))
+        if workers.in_turn(lambda: folder.has_ranking):
             model = load_ranking(folder.model)
             _refuse_other_data(run, config, model.dataset)
             reporter.say(f"{run}: trained already")
         else:
-            dataset = load_dataset(config, reporter=reporter)
+            dataset = workers.in_turn(lambda: load_dataset(config, reporter=reporter))
             reporter.log("start", dataset=dataset.preparation.facts, machine=machine().model_dump())
             model = fit_ranking(config, dataset, folder.checkpoints, reporter)
-            save_ranking(model, folder.model)
+            if workers.first:
+                save_ranking(model, folder.model)
     train_baselines(model, folder.checkpoints, reporter)
     prices = validation_prices(model)
     reporter.say(f"{recommendation(prices)} {override(prices, model.affordable)}")

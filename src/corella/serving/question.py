@@ -10,6 +10,7 @@ import numpy.typing as npt
 from corella.data.samples import Samples
 from corella.llm.prefix import SharedPrompt
 from corella.ranking.model import FittedRanking
+from corella.serving.budget import Budget
 from corella.serving.engine.asking import Engine
 
 Doubles = npt.NDArray[np.float64]
@@ -30,9 +31,12 @@ class Asked:
     """Whom the router chose."""
 
 
-async def ask(engine: Engine | None, asked: Asked, deadline: float) -> tuple[Floats, list[str]]:
+async def ask(
+    engine: Engine | None, asked: Asked, deadline: float, budget: Budget | None = None
+) -> tuple[Floats, list[str]]:
     """For each sample the language model's logit, nan where it did not answer, and why it did not where it was to:
-    `deadline`, `overload`, `loading`, `fault`; else empty."""
+    `deadline`, `overload`, `budget`, `loading`, `fault`; else empty. `budget`: what it may read in all; None: what
+    there is time for."""
     samples, priority = asked.samples, asked.priority
     z_llm, fallback = np.full(len(samples), np.nan, dtype=np.float32), [""] * len(samples)
     index = np.flatnonzero(asked.routed)
@@ -44,20 +48,25 @@ async def ask(engine: Engine | None, asked: Asked, deadline: float) -> tuple[Flo
     llm = asked.model.config.llm
     index = index[np.argsort(-priority[index], kind="stable")]
     shared = sharing.shared(samples.take(index), llm.eval_context_share, llm.eval_window_tokens)
-    room = engine.room(deadline - time.monotonic())
+    time_for = engine.room(deadline - time.monotonic(), asked.user)
+    room = time_for if budget is None else min(time_for, budget.room())
+    short = "overload" if room == time_for else "budget"
     main = max(shared, key=lambda prompt: len(prompt.branches))  # one prefix of a user is kept
     jobs: list[tuple[str, SharedPrompt, npt.NDArray[np.int64]]] = []
     for prompt in shared:
         key = asked.user if prompt is main else ""
         unread = engine.unread(key, prompt.prefix)
-        cut, room = _within(prompt, unread, room)
+        cut, left = _within(prompt, unread, room)
+        spent, room = room - left, left
         places = index[prompt.sample]
         if cut.branches:
             jobs.append((key, cut, places[: len(cut.branches)]))
         for i in places[len(cut.branches) :]:
-            fallback[i] = "overload"
-        if not cut.branches:
-            engine.warm(key, prompt.prefix)
+            fallback[i] = short
+        if not cut.branches and room > 0:
+            spent = engine.warm(key, prompt.prefix)
+        if budget is not None:
+            budget.spend(spent)
     asking = (engine.ask(key, [prompt], deadline) for key, prompt, _ in jobs)
     answers = [answer for (answer,) in await asyncio.gather(*asking)]
     for (_, _, places), answer in zip(jobs, answers, strict=True):

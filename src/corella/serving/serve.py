@@ -1,40 +1,46 @@
 """Put a trained run behind the API and run the server."""
 
-import ipaddress
 import logging
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import torch
 from torch import nn
 
 from corella.columns import ITEM
+from corella.data.store import load_prepared
 from corella.errors import UserError
 from corella.evaluation.results import read_metrics
 from corella.files import verify_manifest
 from corella.llm.attention import takes_attention
 from corella.llm.backbone import transformer_blocks
+from corella.memory import give_back
 from corella.ranking.io import load_ranking
 from corella.ranking.model import FittedRanking
 from corella.runs.folder import RunFolder
+from corella.serving.budget import Budget
 from corella.serving.engine.asking import Engine
+from corella.serving.engine.elsewhere import engine_elsewhere
 from corella.serving.engine.process import ProcessEngine
-from corella.serving.engine.remote import Endpoint, RemoteEngine
 from corella.serving.engine.wanted import Wanted, manifest_hash
 from corella.serving.http.api import attach, create_app
-from corella.serving.http.keys import KeyRing
+from corella.serving.http.keys import access
 from corella.serving.http.patience import patient
 from corella.serving.http.schema_operators import CurvePoint
 from corella.serving.service import Service
 from corella.serving.settings import ServingSettings
 from corella.serving.store.log import open_store
+from corella.serving.store.spending import open_spending
 from corella.serving.swap import Built, Companion, Retraining, Swapper
 from corella.serving.trial.impressions import Impressions
 from corella.serving.versions.folder import FIRST, Versions
 from corella.threads import usable_threads
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 log = logging.getLogger("corella")
 
@@ -47,24 +53,39 @@ def serve(run: Path, settings: ServingSettings, retrain_every: float | None = No
     broken file, no keys on an open address, a store that does not open."""
     import uvicorn
 
-    keys = check_access(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it would tell of every question
+    uvicorn.run(
+        whole_app(run, settings, retrain_every), host=settings.host, port=settings.port, log_level="warning",
+        timeout_graceful_shutdown=30, http=patient(settings.body_seconds),
+        server_header=False, access_log=False, proxy_headers=False,  # whom a header names is anybody's word
+    )  # fmt: skip
+
+
+def whole_app(run: Path, settings: ServingSettings, retrain_every: float | None = None) -> "FastAPI":
+    """What `serve` serves: the version in service, those of an experiment beside it, and what goes on in the
+    background. Raises what `serve` raises."""
+    keys = access(settings.host, settings.keys)
     problems: dict[str, str] = {}
     versions = Versions(run)
     serving = versions.serving
     folder = versions.folder(serving)
-    service = build_service(folder, settings, problems, str(RunFolder(run).events), versions.version(serving).cursor)
+    store = settings.store or str(RunFolder(run).events)
+    budget = None if settings.budget_tokens is None else Budget(settings.budget_tokens, open_spending(store))
+    service = build_service(folder, settings, problems, store, versions.version(serving).cursor, budget)
     app = create_app(service, keys, read_curve(folder, problems), version_of(run, serving), problems)
 
     def build(name: str) -> Built:
         cursor = versions.version(name).cursor
-        made = build_service(versions.folder(name), settings, None, str(RunFolder(run).events), cursor)
+        made = build_service(versions.folder(name), settings, None, store, cursor, budget)
         return Built(made, version_of(run, name))
 
     swapper = Swapper(app, run, build, attach)
     app.state.context.versions = versions
     app.state.context.swap = swapper.choose
     app.state.beside.append(swapper)
+    if budget is not None:
+        app.state.beside.append(budget)
     experiment = settings.experiment
     for name in {arm.version for arm in experiment.arms.values() if arm.version} if experiment is not None else set():
         built = build(name)
@@ -78,29 +99,8 @@ def serve(run: Path, settings: ServingSettings, retrain_every: float | None = No
         for context in (app.state.context, *app.state.context.beside.values()):
             context.impressions = impressions
     if retrain_every is not None:
-        store = settings.store or str(RunFolder(run).events)
-        app.state.beside.append(Retraining(run, store, retrain_every))
-    uvicorn.run(
-        app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=30,
-        http=patient(settings.body_seconds),
-        server_header=False, access_log=False, proxy_headers=False,  # whom a header names is anybody's word
-    )  # fmt: skip
-
-
-def check_access(settings: ServingSettings) -> KeyRing:
-    """The keys that callers must have; none only where nobody else can reach the service."""
-    if settings.keys is not None:
-        return KeyRing(settings.keys)
-    try:
-        loopback = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise UserError(
-            f"without keys the service listens on loopback addresses only, not on {settings.host}; make a key with "
-            "`corella make-key` and give the file as keys=FILE"
-        )
-    return KeyRing(None)
+        app.state.beside.append(Retraining(run, store, retrain_every, settings.repeats))
+    return app
 
 
 def version_of(run: Path, name: str = FIRST) -> str:
@@ -110,16 +110,17 @@ def version_of(run: Path, name: str = FIRST) -> str:
 
 
 def build_service(
-    run: Path, settings: ServingSettings, problems: dict[str, str] | None = None, store: str = "", included: str = ""
-) -> Service:
+    run: Path, settings: ServingSettings, problems: dict[str, str] | None = None, store: str = "", included: str = "",
+    budget: Budget | None = None,
+) -> Service:  # fmt: skip
     """The service of a run, or of a version of one; `store`: where it keeps what it is told unless the settings say
-    otherwise (empty: in the run), `included`: what of it the training data hold. Its language model's process is not
-    started yet. Hashes are verified while loading. What is broken and may be missing is left out, and told in
-    `problems`."""
+    otherwise (empty: in the run), `included`: what of it the training data hold, `budget`: of what its language model
+    reads. Its language model's process is not started yet. Hashes are verified while loading. What is broken and may be
+    missing is left out, and told in `problems`."""
     problems = {} if problems is None else problems
     folder = RunFolder(run)
     folder.check_ranking()
-    model = load_ranking(folder.model)
+    model = load_ranking(folder.model, load_prepared(folder.model / "dataset", features=False))
     if not {1, 2} & set(model.config.joint.stages) and model.ensemble is None:
         raise UserError(
             f"{run} was trained with joint.stages {model.config.joint.stages}: without 1 or 2 its conventional model "
@@ -137,17 +138,16 @@ def build_service(
                 settings.load_seconds,
             )  # fmt: skip
         else:
-            key = os.environ.get(settings.llm_key_variable, "")
-            endpoint = Endpoint(settings.llm_url, settings.llm_model, key)
-            engine = RemoteEngine(endpoint, model.config.llm.yes, model.config.llm.no)
+            engine = engine_elsewhere(settings, wanted, model.config.llm)
     else:
         log.warning(
             "the language model reads pointwise prompts or soft tokens, or its attention is not plain: "
             "served by the conventional model alone"
         )
     drop_blocks(model)
+    give_back()
     opened = open_store(settings.store or store or str(folder.events))
-    service = Service(model, opened, engine, settings, included)
+    service = Service(model, opened, engine, settings, included, budget)
     age = (time.time() - service.live.last_time) / 86_400
     if settings.clock == "wall" and service.live.last_time and age > _OLD_DAYS:
         log.warning("the training log ended %.0f days ago: all users look long gone; for old data set clock=log", age)
@@ -172,6 +172,8 @@ def _usable_retrieval(folder: RunFolder, model: FittedRanking, problems: dict[st
 def drop_blocks(model: FittedRanking) -> None:
     """Let go of the language model's blocks; this process needs its tokenizer and its input embeddings only."""
     setattr(model.llm.backbone.decoder, transformer_blocks(model.llm.backbone)[0], nn.ModuleList())
+    for left in model.llm.backbone.model.parameters():
+        left.data = left.data.clone()  # otherwise the file with all weights stays in memory
 
 
 def read_curve(run: Path, problems: dict[str, str] | None = None) -> list[CurvePoint]:

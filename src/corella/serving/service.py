@@ -25,6 +25,7 @@ from corella.ranking.model import FittedRanking
 from corella.ranking.views import request_view
 from corella.retrieval.live import Reason
 from corella.routing.policies import entropy
+from corella.serving.budget import Budget
 from corella.serving.engine.asking import Allowed, Because, Candidates, Engine, Similar
 from corella.serving.feed import Feed
 from corella.serving.kinds import kinds_of
@@ -71,8 +72,8 @@ class Scored:
     routed: npt.NDArray[np.bool_]
     """Whom the router chose."""
     fallback: list[str]
-    """Why a routed item has the conventional model's score only: `deadline`, `overload`, `loading`, `fault`; else
-    empty."""
+    """Why a routed item has the conventional model's score only: `deadline`, `overload`, `budget`, `loading`,
+    `fault`; else empty."""
     threshold: float
     whole_requests: bool
     """Whether the budget counts requests, so that the router decides on all items of one together."""
@@ -94,10 +95,12 @@ class Service:
     """A trained ranking, what is known now, and a language model."""
 
     def __init__(
-        self, model: FittedRanking, store: Store, engine: Engine | None, settings: ServingSettings, included: str = ""
-    ) -> None:
-        """`engine` None: the conventional model alone. Reads the whole store; `included`: see `Feed`."""
-        self.model, self.engine, self.settings = model, engine, settings
+        self, model: FittedRanking, store: Store, engine: Engine | None, settings: ServingSettings, included: str = "",
+        budget: Budget | None = None,
+    ) -> None:  # fmt: skip
+        """`engine` None: the conventional model alone. Reads the whole store; `included`: see `Feed`; `budget`: of what
+        the language model reads, None: as much as there is time for."""
+        self.model, self.engine, self.settings, self.budget = model, engine, settings, budget
         tracker = None if settings.experiment is None else Tracker(settings.experiment)
         kinds = kinds_of(model.dataset.config, settings.events)
         for outcome in settings.experiment.outcomes if settings.experiment is not None else ():
@@ -236,7 +239,7 @@ class Service:
             first = np.r_[priority, np.full(len(compared), np.inf)]
             chosen = np.r_[routed, np.ones(len(compared), dtype=bool)]
             question = Asked(model, asker.user_id or "", all_samples.take(np.arange(len(chosen))), first, chosen)
-            told, why = await ask(self.engine, question, deadline)
+            told, why = await ask(self.engine, question, deadline, self.budget)
             z_llm, fallback = told[: len(items)], why[: len(items)]
             if compared:
                 z_llm[foreign] = bounded(z_llm[foreign], told[len(items) :])

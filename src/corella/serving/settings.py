@@ -15,25 +15,44 @@ MOST = 10_000
 """Longest list of a request: what is behind a wrong entry, or this, is not looked at."""
 
 
-class ServingSettings(Section):
-    """Settings of `corella serve`."""
-
-    advanced: ClassVar = frozenset({
-        "max_deadline_ms", "prefix_cache_mib", "batch_tokens", "batch_wait_ms", "llm_threads", "load_seconds",
-        "llm_model", "llm_key_variable", "max_candidates", "max_history", "max_body_bytes", "max_text",
-        "body_seconds", "requests_per_second", "events", "repeats", "impressions", "explore",
-        "experiment", "image", "link",
-        "overload_ms",
-    })  # fmt: skip
+class ServerSettings(Section):
+    """What a server has that holds a language model: where it listens, who may ask, how the model reads."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Without API keys only a loopback address is allowed."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port; 0: any free one."""
-    store: str | None = None
-    """Where answers are kept: a path, redis://..., postgresql://... Unset: events.db in the run folder."""
     keys: Path | None = None
     """File of API keys, see `corella make-key`."""
+    prefix_cache_mib: int = Field(default=512, ge=0)
+    """Memory for the histories that the language model has read."""
+    batch_tokens: int = Field(default=2048, ge=32)
+    """Tokens from which on a pass of the language model waits for no more requests."""
+    batch_wait_ms: float = Field(default=3.0, ge=0)
+    """How long a pass waits for more requests to share it."""
+    llm_threads: int | None = Field(default=None, ge=1)
+    """Threads of the language model's process. Unset: all processors."""
+    load_seconds: float = Field(default=600.0, gt=0)
+    """How long the language model's process may load before it is taken for hung, and replaced."""
+    max_body_bytes: int = Field(default=1 << 20, ge=1024)
+    """Largest body of a request."""
+    body_seconds: float = Field(default=10.0, gt=0)
+    """How long a caller may take to send a request, and between two parts of a stream."""
+
+
+class ServingSettings(ServerSettings):
+    """Settings of `corella serve`."""
+
+    advanced: ClassVar = frozenset({
+        "max_deadline_ms", "prefix_cache_mib", "batch_tokens", "batch_wait_ms", "llm_threads", "load_seconds",
+        "llm_model", "llm_key_variable", "budget_tokens", "max_candidates", "max_history", "max_body_bytes", "max_text",
+        "body_seconds", "requests_per_second", "events", "repeats", "impressions", "explore",
+        "experiment", "image", "link",
+        "overload_ms",
+    })  # fmt: skip
+
+    store: str | None = None
+    """Where answers are kept: a path, redis://..., postgresql://... Unset: events.db in the run folder."""
     deadline_ms: float = Field(default=400.0, gt=0)
     """How long a request may wait for the language model; then the conventional model's scores are returned."""
     max_deadline_ms: float = Field(default=1000.0, gt=0)
@@ -45,22 +64,16 @@ class ServingSettings(Section):
     share: float | None = Field(default=None, ge=0, le=1)
     """Share of samples that the router may send to the language model. Unset: what the run was decided to serve; its
     budget, or none where asking per request does not pay (`routing.rung`)."""
-    prefix_cache_mib: int = Field(default=512, ge=0)
-    """Memory for the histories that the language model has read."""
-    batch_tokens: int = Field(default=2048, ge=32)
-    """Tokens from which on a pass of the language model waits for no more requests."""
-    batch_wait_ms: float = Field(default=3.0, ge=0)
-    """How long a pass waits for more requests to share it."""
-    llm_threads: int | None = Field(default=None, ge=1)
-    """Threads of the language model's process. Unset: all processors."""
-    load_seconds: float = Field(default=600.0, gt=0)
-    """How long the language model's process may load before it is taken for hung, and replaced."""
-    llm_url: str | None = None
-    """An OpenAI-compatible server to ask instead of a process of one's own, e.g. http://llm:8000/v1."""
+    llm_url: str | list[str] | None = None
+    """What to ask instead of a process of one's own; a list: several, see docs/serving.md. An OpenAI-compatible server
+    (http://llm:8000/v1), or `corella serve-llm` (corella+http://llm:8100, corella+https://llm)."""
     llm_model: str = "corella"
-    """What the model is called there."""
+    """What the model is called on an OpenAI-compatible server."""
     llm_key_variable: str = "CORELLA_LLM_KEY"
-    """Environment variable that holds the key for that server, if it asks for one."""
+    """Environment variable that holds the key for those servers, if they ask for one."""
+    budget_tokens: float | None = Field(default=None, gt=0)
+    """Tokens a second that the language model may read, on average: for all servers on one Redis or PostgreSQL
+    together, for this one alone with SQLite. Unset: as many as there is time for."""
     events: dict[str, EventKind] = Field(default_factory=dict)
     """Kinds of events: what they mean, in place of the usual meaning or beside the usual kinds. For example
     `{share: {label: true, weight: 2}}`."""
@@ -81,12 +94,8 @@ class ServingSettings(Section):
     """Most items in a request."""
     max_history: int = Field(default=1000, ge=1, le=MOST)
     """Most answers of a described user."""
-    max_body_bytes: int = Field(default=1 << 20, ge=1024)
-    """Largest body of a request."""
     max_text: int = Field(default=50_000, ge=500)
     """Most characters of the texts that a request describes: reading them takes time."""
-    body_seconds: float = Field(default=10.0, gt=0)
-    """How long a caller may take to send a request, and between two parts of a stream."""
     requests_per_second: float = Field(default=200.0, gt=0)
     """Rate limit of a key (of an address, where there are no keys), with a burst of as many. A request counts once, and
     once more for each 100 items or answers in it and for each text that it describes; of a stream 200 lines count

@@ -61,16 +61,16 @@ class Swapper:
     async def choose(self, name: str) -> None:
         """Let a version serve. Raises `UserError` where there is none, or it cannot serve; then nothing changes."""
         await asyncio.to_thread(self._versions.version, name)
-        await self._swap(name)
-        await asyncio.to_thread(self._versions.serve, name)
+        async with self._lock:  # or the watch, which finds the pointer as it was, would swap back
+            await self._swap(name)
+            await asyncio.to_thread(self._versions.serve, name)
 
     async def look(self) -> None:
         """Put the version in service that is to serve, if it is another one."""
         context: Context = self._app.state.context
         try:
-            name = await asyncio.to_thread(lambda: self._versions.serving)
-            if name != self._name:
-                await self._swap(name)
+            async with self._lock:
+                await self._swap(await asyncio.to_thread(lambda: self._versions.serving))
             context.note("versions", "")
         except UserError as error:
             if self._app.state.context.note("versions", f"version {self._name} goes on: {error}"):
@@ -82,26 +82,25 @@ class Swapper:
             await self.look()
 
     async def _swap(self, name: str) -> None:
-        async with self._lock:
-            if name == self._name:
-                return
-            built = await asyncio.to_thread(self._build, name)
-            old: Context = self._app.state.context
-            new = replace(old, service=built.service, version=built.version, at_work=0)
-            self._attach(new)
-            engine = built.service.engine
-            if engine is not None:
-                await engine.start()
-                for _ in range(int(_READY_SECONDS / 0.1)):
-                    if engine.ready:
-                        break
-                    await asyncio.sleep(0.1)
-            await built.service.warm()
-            await built.service.feed.sync(5.0)
-            self._app.state.context = new
-            self._name = name
-            log.info("version %s serves (%s)", name, built.version)
-            self._spawn(_retire(old))
+        if name == self._name:
+            return
+        built = await asyncio.to_thread(self._build, name)
+        old: Context = self._app.state.context
+        new = replace(old, service=built.service, version=built.version, at_work=0)
+        self._attach(new)
+        engine = built.service.engine
+        if engine is not None:
+            await engine.start()
+            for _ in range(int(_READY_SECONDS / 0.1)):
+                if engine.ready:
+                    break
+                await asyncio.sleep(0.1)
+        await built.service.warm()
+        await built.service.feed.sync(5.0)
+        self._app.state.context = new
+        self._name = name
+        log.info("version %s serves (%s)", name, built.version)
+        self._spawn(_retire(old))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -141,8 +140,10 @@ class Companion:
 class Retraining:
     """Retrains in a process of its own, again and again; the watch finds a version that passes."""
 
-    def __init__(self, run: Path, store: str, seconds: float) -> None:
-        self._command = (sys.executable, "-m", "corella", "retrain", str(run), "--store", store)
+    def __init__(self, run: Path, store: str, seconds: float, repeats: str) -> None:
+        self._command = (
+            sys.executable, "-m", "corella", "retrain", str(run), "--store", store, "--repeats", repeats,
+        )  # fmt: skip
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
 

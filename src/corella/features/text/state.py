@@ -1,7 +1,7 @@
 """The text features of a moment: what the log said, and interactions since, one at a time. A property test holds them
 equal to those of `batch.py`."""
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,14 +12,17 @@ import numpy.typing as npt
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
 from corella.features.counts import Log, residual
-from corella.features.text.batch import Said, Seen
+from corella.features.recent import Recent
+from corella.features.text.batch import BLOCK, Said
+from corella.features.text.everybody import Everybody, fine
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
 from corella.features.text.space import Places, TextSpace
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-_PROFILES = 50_000
+_PROFILES = 10_000
+_ALL = 2**40
 Said1 = tuple[int, float, float]
 """An item, the label, its residual."""
 
@@ -37,7 +40,7 @@ class TextState:
     frozen: bool
     """When true, interactions still count for the user but for nothing else."""
     count: Doubles
-    """By item: interactions that all may count; so `likes` and `circle`, see `Seen`."""
+    """By item: interactions that all may count; so `likes` and `circle`, see `Everybody`."""
     likes: Doubles
     circle: Doubles
     item: Ints
@@ -49,8 +52,8 @@ class TextState:
     """[users + 1]: where each user's part of the log begins."""
     vectors: Floats
     """By item: where its text lies. These arrays have room for items that come, see `with_room`."""
-    newer: dict[str, list[Said1]] = field(default_factory=lambda: defaultdict(list))
-    """What came since the log, by user."""
+    newer: Recent = field(default_factory=lambda: Recent(3, _ALL))
+    """What came since the log, by user: items, labels, residuals."""
     whole: dict[str, list[Said1]] = field(default_factory=dict)
     """In place of log and `newer`: all that a user said of whom something was taken out."""
     profiles: OrderedDict[str, Doubles] = field(default_factory=OrderedDict)
@@ -58,7 +61,7 @@ class TextState:
 
     def with_visitor(self) -> "TextState":
         """The same state with room for one more user, who leaves no trace in it."""
-        return replace(self, newer=defaultdict(list), whole={}, profiles=OrderedDict(), frozen=True)
+        return replace(self, newer=Recent(3, _ALL), whole={}, profiles=OrderedDict(), frozen=True)
 
     def with_room(self, items: int) -> "TextState":
         """The same state with room for so many items, and for as many again where it has to grow."""
@@ -72,11 +75,11 @@ class TextState:
 
     def _said(self, user: str) -> tuple[Ints, Doubles, Doubles]:
         """All that a user said, the oldest first: items, labels, residuals."""
-        newer, code = self.newer.get(user, []), self.users.get(user)
+        newer, code = self.newer.last(user), self.users.get(user)
         if user in self.whole:
-            newer, code = self.whole[user], None
+            newer, code = np.array(self.whole[user]).reshape(-1, 3), None
         older = slice(0, 0) if code is None else slice(int(self.start[code]), int(self.start[code + 1]))
-        items, labels, left = (np.array(column) for column in zip(*newer, strict=True)) if newer else ([], [], [])
+        items, labels, left = newer.T
         return (
             np.concatenate([self.item[older], items]).astype(np.int64),
             np.concatenate([self.label[older], labels]),
@@ -84,7 +87,10 @@ class TextState:
         )
 
     def _profile(self, items: Ints, residual: Doubles) -> Doubles:
-        return np.asarray(residual @ self.vectors[items].astype(np.float64))
+        return np.asarray(fine(residual[:, None] * self.vectors[items].astype(np.float64)).sum(axis=0))
+
+    def _one(self, item: int, residual: float) -> Doubles:
+        return fine(residual * self.vectors[item].astype(np.float64))
 
     def _last_ones(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The last ones, zeros before them where they are fewer."""
@@ -122,19 +128,22 @@ class TextState:
                 said, _, left = self._said(user)
                 profile = self._profile(said, left)
             self._count(item, label, residual, profile, share)
-            self.profiles[user] = profile + residual * self.vectors[item]
+            self.profiles[user] = profile + self._one(item, residual)
             if len(self.profiles) > _PROFILES:
                 self.profiles.popitem(last=False)
         elif user in self.profiles:
-            self.profiles[user] = self.profiles[user] + residual * self.vectors[item]
-        (self.whole[user] if user in self.whole else self.newer[user]).append((item, label, residual))
+            self.profiles[user] = self.profiles[user] + self._one(item, residual)
+        if user in self.whole:
+            self.whole[user].append((item, label, residual))
+        else:
+            self.newer.add(user, (item, label, residual))
 
     def remove(self, user: str, place: int, share: float = 1.0) -> None:
         """Take out the user's interaction at a place, of all that are known, the oldest first; `share`: with which it
         was counted."""
         if user not in self.whole:
             self.whole[user] = list(zip(*(column.tolist() for column in self._said(user)), strict=True))
-            self.newer.pop(user, None)
+            self.newer.pop(user)
         self.profiles.pop(user, None)
         item, label, residual = self.whole[user].pop(place)
         if share:
@@ -143,7 +152,7 @@ class TextState:
             self._count(item, label, residual, self._profile(said.astype(np.int64), left), -share)
 
     def _count(self, item: int, label: float, residual: float, profile: Doubles, share: float) -> None:
-        self.circle[item] += share * residual * profile
+        self.circle[item] += fine(share * residual * profile)
         self.count[item] += share
         self.likes[item] += share * label
 
@@ -153,13 +162,15 @@ def text_state(
 ) -> TextState:
     """The state at the end of a log; `users`: the codes of those that it holds."""
     left, told = (residual(log, known, counts) for known in (log.known, log.shared))
-    said, items = Said(log, text.history), len(space.places.vectors)
-    seen = Seen(log, left, told, said, space.with_unknown.vectors)
-    end, begin = seen.before(np.arange(items), np.full(items, len(log.user)))
+    said = Said(log, text.history)
+    everybody = Everybody(log, left, told, space.with_unknown.vectors)
+    for start in range(0, len(log.user), BLOCK):
+        everybody.read(start, min(start + BLOCK, len(log.user)))
+    heard = everybody.items.sums[:-1]
     rows = said.rows[:-1]
     return TextState(
         space, text.history, counts.smoothing, counts.clicks, bool((log.shared == 0).any()),
-        (end - begin).astype(np.float64), seen.likes[end] - seen.likes[begin], seen.circle[end] - seen.circle[begin],
+        heard[:, 0].copy(), heard[:, 1].copy(), heard[:, 2:].copy(),
         log.item[rows], log.values[rows, 0], left[rows], users,
         np.searchsorted(log.user[rows], np.arange(len(users) + 1)), space.places.vectors.copy(),
     )  # fmt: skip

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from corella.columns import long_texts
 from corella.data.dataset import Dataset
@@ -84,12 +86,45 @@ class Documents:
         return Document(np.concatenate([prompt, words]), len(prompt))
 
 
-def padded(documents: Sequence[Document]) -> Ints:
-    """Ids of documents as one array [documents, longest], zeros at the right; causal attention never sees them."""
+@dataclass(frozen=True)
+class Written:
+    """Documents of one forward pass as tensors, padded with zeros at the right, which causal attention never sees; n
+    main tokens in all."""
+
+    ids: Tensor
+    """[documents, longest] int64."""
+    codes: Tensor
+    """[documents, longest] int64: the item of each token; negative where it is none."""
+    row: Tensor
+    """[n] int64: the document of each main token."""
+    place: Tensor
+    """[n] int64: the place before it, where it is predicted."""
+    target: Tensor
+    """[n] int64: its id."""
+    last: Tensor
+    """[documents] int64: the last token of each."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which state predicts which items, and how much each counts."""
+
+    state: Tensor
+    """[pairs] int64: the main token, or the document, whose state it is."""
+    item: Tensor
+    """[pairs] int64."""
+    weight: Tensor
+    """[pairs] float32."""
+
+
+def write(documents: Sequence[Document], tokens: IdTokens) -> Written:
+    """Tensors on the CPU."""
     ids = np.zeros((len(documents), max(d.tokens for d in documents)), dtype=np.int64)
     for row, document in enumerate(documents):
         ids[row, : document.tokens] = document.ids
-    return ids
+    last = np.array([d.tokens - 1 for d in documents])
+    arrays = (ids, tokens.item_codes(ids), *main_places(documents), last)
+    return Written(*(torch.from_numpy(array) for array in arrays))
 
 
 def main_places(documents: Sequence[Document]) -> tuple[Ints, Ints, Ints]:
@@ -97,3 +132,35 @@ def main_places(documents: Sequence[Document]) -> tuple[Ints, Ints, Ints]:
     row = np.repeat(np.arange(len(documents)), [d.tokens - d.main for d in documents])
     place = np.concatenate([np.arange(d.main - 1, d.tokens - 1) for d in documents])
     return row, place, np.concatenate([d.ids[d.main :] for d in documents])
+
+
+def all_that_follow(documents: Sequence[Document], tokens: IdTokens, least_shown: float) -> HeldOut:
+    """The state before each item of a document predicts that item and those behind it, from a share of the items on.
+    [ours]
+
+    A state counts as the mean over its items; the states that count, as often as there are items.
+    """
+    states, items, weights = [], [], []
+    first = 0
+    for document in documents:
+        codes = tokens.item_codes(document.ids[document.main :])
+        n = len(codes)
+        state, item = np.triu_indices(n)
+        counts = state >= int(least_shown * n)
+        state, item = state[counts], item[counts]
+        states.append(first + state)
+        items.append(codes[item])
+        weights.append(1 / (n - state) / (1 - least_shown))
+        first += n
+    return _held_out(states, items, weights)
+
+
+def last_predicts(held_out: Sequence[Ints]) -> HeldOut:
+    """The last state of each document predicts its held-out items (paper, the fine-tuning)."""
+    states = [np.full(len(items), row) for row, items in enumerate(held_out)]
+    return _held_out(states, held_out, [np.ones(len(items)) for items in held_out])
+
+
+def _held_out(states: Sequence[Ints], items: Sequence[Ints], weights: Sequence[npt.NDArray[np.float64]]) -> HeldOut:
+    state, item, weight = (torch.from_numpy(np.concatenate(parts)) for parts in (states, items, weights))
+    return HeldOut(state, item, weight.float())

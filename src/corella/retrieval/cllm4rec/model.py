@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from corella.config import RetrievalConfig
 from corella.llm.backbone import Backbone
-from corella.retrieval.cllm4rec.documents import Document, main_places, padded
+from corella.llm.batches import moved
+from corella.retrieval.cllm4rec.documents import Document, HeldOut, Written, write
 from corella.retrieval.cllm4rec.tokens import IdTokens
 
 
@@ -50,7 +51,7 @@ class CLLM(nn.Module):
         vocabulary, width = backbone.model.get_input_embeddings().weight.shape
         self.collaborative = IdTokens(vocabulary, users, items, width, std)
         self.content = IdTokens(vocabulary, users, items, width, std)
-        self.tied, self.least_shown = tied, config.least_shown
+        self.tied = tied
         size = width if tied else config.head_size
         self.narrow = None if tied else nn.Linear(width, size, bias=False)
         self.output = None if tied else HeadTable(items, width, size)
@@ -109,15 +110,19 @@ class CLLM(nn.Module):
         in all of them are too large for one and too small for the next. [ours]"""
         if self.tied:
             return
-        row, place, _ = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
-        state = self.states(documents, self.collaborative)[row, place].float()
+        written = self.written(documents)
+        state = self.states(written, self.collaborative)[written.row, written.place].float()
         self.centre.copy_(state.mean(0))
         self.spread.copy_(state.std(0) + 1e-3)
 
-    def states(self, documents: Sequence[Document], tokens: IdTokens) -> Tensor:
+    def written(self, documents: Sequence[Document]) -> Written:
+        """Documents as tensors, where the backbone is."""
+        found: Written = moved(write(documents, self.collaborative), self.device)
+        return found
+
+    def states(self, written: Written, tokens: IdTokens) -> Tensor:
         """Last hidden states [documents, longest, width] in the backbone's dtype; gradients reach `tokens`."""
-        ids = torch.from_numpy(padded(documents)).to(self.device)
-        embedded = tokens.embed(ids, self.backbone.model.get_input_embeddings())
+        embedded = tokens.embed(written.ids, self.backbone.model.get_input_embeddings())
         hidden: Tensor = self.backbone.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
         return hidden
 
@@ -129,22 +134,22 @@ class CLLM(nn.Module):
         """[items, width of item states]: what scores the items."""
         return self.collaborative.item.weight if self.output is None else self.output(self.texts)
 
-    def item_states(self, documents: Sequence[Document]) -> Tensor:
+    def item_states(self, written: Written) -> Tensor:
         """What the items' head reads, float32 [documents, longest, width]: the last hidden states, standardised, and
         the sum of pooled embeddings of the items up to each position over the root of their number. [ours]
 
         A frozen backbone looks at the last few tokens more than at all of a history; the sum forgets none.
         """
-        return self.weight * self.told_state(documents) + self.pooled_state(documents)
+        return self.weight * self.told_state(written) + self.pooled_state(written)
 
-    def told_state(self, documents: Sequence[Document]) -> Tensor:
+    def told_state(self, written: Written) -> Tensor:
         """The language model's part of the item states."""
-        state = (self.states(documents, self.collaborative).float() - self.centre) / self.spread
+        state = (self.states(written, self.collaborative).float() - self.centre) / self.spread
         return state if self.narrow is None else self.narrow(state)
 
-    def pooled_state(self, documents: Sequence[Document]) -> Tensor:
+    def pooled_state(self, written: Written) -> Tensor:
         """The pooled part of the item states, which needs no language model."""
-        codes = torch.from_numpy(self.collaborative.item_codes(padded(documents))).to(self.device)
+        codes = written.codes
         if self.pooled is None:
             return torch.zeros(*codes.shape, self.item_size, device=self.device)
         table = self.pooled(self.texts)
@@ -159,46 +164,30 @@ class CLLM(nn.Module):
         found: Tensor = (state @ weight.T.to(state.dtype)).float()
         return found
 
-    def item_loss(self, documents: Sequence[Document]) -> Tensor:
+    def item_loss(self, written: Written) -> Tensor:
         """Sum of `-ln p(item_k | prompt, items before k)` (paper, the L-step)."""
-        row, place, ids = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
-        state = self.item_states(documents)[row, place]
-        target = ids - self.collaborative.vocabulary - self.collaborative.users
+        state = self.item_states(written)[written.row, written.place]
+        target = written.target - self.collaborative.vocabulary - self.collaborative.users
         return nn.functional.cross_entropy(self.item_logits(state), target, reduction="sum")
 
-    def word_loss(self, documents: Sequence[Document]) -> Tensor:
+    def word_loss(self, written: Written) -> Tensor:
         """Sum of `-ln p(word_k | prompt, words before k)` (paper, the C-step)."""
-        row, place, ids = (torch.from_numpy(a).to(self.device) for a in main_places(documents))
-        state = self.states(documents, self.content)[row, place]
-        return nn.functional.cross_entropy(self.word_logits(state), ids, reduction="sum")
+        state = self.states(written, self.content)[written.row, written.place]
+        return nn.functional.cross_entropy(self.word_logits(state), written.target, reduction="sum")
 
-    def held_out_loss(self, documents: Sequence[Document]) -> Tensor:
+    def followers_loss(self, written: Written, held_out: HeldOut) -> Tensor:
         """Multinomial likelihood of held-out items, for every prefix of the documents' items at once. [ours]
 
         With a user's items in random order, the state after the first k of them is the paper's fine-tuning example
-        "these are kept, those are held out" for that k: its targets are all items that follow. The loss of a state is
-        the mean over its targets; returns the sum over states, of which there are as many as items.
+        "these are kept, those are held out" for that k: its targets are all items that follow, see `all_that_follow`.
         """
-        row, place, ids = main_places(documents)
-        where = (torch.from_numpy(row).to(self.device), torch.from_numpy(place).to(self.device))
-        state = self.item_states(documents)[where]
-        log_p = self.item_logits(state).log_softmax(-1)
-        codes = self.collaborative.item_codes(ids)
-        total, first = log_p.new_zeros(()), 0
-        for document in documents:
-            n = document.tokens - document.main
-            mine = torch.from_numpy(codes[first : first + n]).to(self.device)
-            followers = log_p[first : first + n][:, mine].triu()  # state k, target j: j is at or after k
-            each = followers.sum(1) / torch.arange(n, 0, -1, device=self.device)
-            total = total - each[int(self.least_shown * n) :].sum() / (1 - self.least_shown)
-            first += n
-        return total
+        return self._held_out_loss(self.item_states(written)[written.row, written.place], held_out)
 
-    def masked_loss(self, documents: Sequence[Document], held_out: Sequence[np.ndarray]) -> Tensor:
-        """Sum of `-ln p(item)` over the held-out items (codes) of each question (paper, the fine-tuning)."""
-        state = self.item_states(documents)
-        last = torch.tensor([d.tokens - 1 for d in documents], device=self.device)
-        log_p = self.item_logits(state[torch.arange(len(documents), device=self.device), last]).log_softmax(-1)
-        row = np.repeat(np.arange(len(held_out)), [len(items) for items in held_out])
-        column = np.concatenate(held_out)
-        return -log_p[torch.from_numpy(row).to(self.device), torch.from_numpy(column).to(self.device)].sum()
+    def masked_loss(self, written: Written, held_out: HeldOut) -> Tensor:
+        """Sum of `-ln p(item)` over the held-out items of each question (paper, the fine-tuning)."""
+        state = self.item_states(written)
+        return self._held_out_loss(state[torch.arange(len(state), device=self.device), written.last], held_out)
+
+    def _held_out_loss(self, state: Tensor, held_out: HeldOut) -> Tensor:
+        log_p = self.item_logits(state).log_softmax(-1)
+        return -(held_out.weight * log_p[held_out.state, held_out.item]).sum()

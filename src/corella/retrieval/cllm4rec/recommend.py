@@ -47,9 +47,9 @@ def state_parts(
     order = sorted((_Planned(n, d.tokens) for n, d in enumerate(written)), key=lambda p: p.tokens)
     for group in group_by_tokens(order, 2 * config.batch_tokens):
         chosen = [written[p.place] for p in group]
-        at = (torch.arange(len(chosen)), torch.tensor([d.tokens - 1 for d in chosen]))
-        places = [p.place for p in group]
+        pages, places = model.written(chosen), [p.place for p in group]
+        at = (torch.arange(len(chosen), device=model.device), pages.last)
         if read:
-            told[places] = model.told_state(chosen)[at]
-        pooled[places] = model.pooled_state(chosen)[at]
+            told[places] = model.told_state(pages)[at]
+        pooled[places] = model.pooled_state(pages)[at]
     return told, pooled

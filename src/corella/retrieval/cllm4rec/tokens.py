@@ -39,29 +39,22 @@ class IdTokens(nn.Module):
 
     def embed(self, ids: Tensor, words: nn.Module) -> Tensor:
         """[..., width] of ids [...]; `words` embeds the language model's own ids."""
-        embedded: Tensor = words(ids.clamp(max=self.vocabulary - 1)).clone()
-        item = ids >= self.vocabulary + self.users
-        user = (ids >= self.vocabulary) & ~item
-        embedded[user] = self.user(ids[user] - self.vocabulary).to(embedded.dtype)
-        embedded[item] = self.item(ids[item] - self.vocabulary - self.users).to(embedded.dtype)
-        return embedded
+        # Every token is looked up in all tables: to pick some by a mask, the program would wait for a GPU.
+        word: Tensor = words(ids.clamp(max=self.vocabulary - 1))
+        code = ids - self.vocabulary
+        user = self.user(code.clamp(0, self.users - 1)).to(word.dtype)
+        item = self.item((code - self.users).clamp(0, self.items - 1)).to(word.dtype)
+        named = torch.where((code >= self.users).unsqueeze(-1), item, user)
+        return torch.where((code >= 0).unsqueeze(-1), named, word)
 
-    def rows(self, ids: Ints) -> tuple[Tensor, Tensor]:
-        """The distinct users and items that ids name: two int64 vectors of codes, where the embeddings are."""
+    def named(self, ids: Ints) -> tuple[Ints, Ints]:
+        """The distinct users and items that ids name, as codes."""
         codes = np.unique(ids) - self.vocabulary
-        device = self.item.weight.device
-        users, items = codes[(codes >= 0) & (codes < self.users)], codes[codes >= self.users] - self.users
-        return torch.from_numpy(users).to(device), torch.from_numpy(items).to(device)
+        return codes[(codes >= 0) & (codes < self.users)], codes[codes >= self.users] - self.users
 
 
-def squared_distance(one: IdTokens, other: IdTokens, ids: Ints, told: npt.NDArray[np.bool_]) -> Tensor:
-    """Sum of squared distances between both sets' embeddings of the tokens in `ids`; only `one` gets gradients.
-
-    `told` [users]: the users who take part. Content documents name no others (those without reviews), whose content
-    embeddings are only where they began.
-    """
-    users, items = one.rows(ids)
-    users = users[torch.from_numpy(told).to(users.device)[users]]
+def squared_distance(one: IdTokens, other: IdTokens, users: Tensor, items: Tensor) -> Tensor:
+    """Sum of squared distances between both sets' embeddings of users and items (codes); only `one` gets gradients."""
     apart = (one.item(items) - other.item.weight.detach()[items]).square().sum()
     found: Tensor = apart + (one.user(users) - other.user.weight.detach()[users]).square().sum()
     return found

@@ -7,7 +7,7 @@ was killed and resumed ends with the same weights as one that was not.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,24 +27,22 @@ from corella.checkpoint import (
 )
 from corella.config import RetrievalConfig
 from corella.errors import UserError
+from corella.llm.batches import ahead, fetched, moved
 from corella.llm.scoring import group_by_tokens
-from corella.retrieval.cllm4rec.documents import Document, Documents
+from corella.retrieval.cllm4rec.documents import (
+    Document,
+    Documents,
+    HeldOut,
+    Written,
+    all_that_follow,
+    last_predicts,
+    write,
+)
 from corella.retrieval.cllm4rec.model import CLLM
+from corella.retrieval.cllm4rec.plan import Step, plan_steps
 from corella.retrieval.cllm4rec.tokens import squared_distance
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step: what kind, in which phase and epoch, and which users or items its documents are of."""
-
-    kind: str
-    """`items` (L) or `words` (C)."""
-    fine_tuning: bool
-    epoch: int
-    members: Ints
-    """Users of an L step; of a C step items, and behind them (from the number of items on) reviews."""
 
 
 Review = tuple[int, int, str]
@@ -75,6 +73,29 @@ class Example:
     def named(self) -> Ints:
         """Ids of all tokens of prompt and targets."""
         return np.concatenate([self.document.ids, self.held_out_ids])
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one forward pass reads; `held_out` in fine-tuning."""
+
+    written: Written
+    held_out: HeldOut | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one step reads."""
+
+    targets: int
+    tokens: int
+    users: Tensor
+    """Codes of the users that the documents name, int64."""
+    told: Tensor
+    """Those of them whom content documents name: nobody else's content embedding is more than where it began."""
+    items: Tensor
+    """Codes of the items that they name, int64."""
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -129,9 +150,10 @@ class RetrievalTrainer:
             self._restore(checkpoint, *kept)
         self.model.backbone.model.eval()
         saved = time.monotonic()
+        made = ahead(self.inputs, range(self.next_step, len(self.steps)))
         while self.next_step < len(self.steps):
             step = self.steps[self.next_step]
-            losses = self._train_step(step)
+            losses = self._train_step(step, next(made))
             self.next_step += 1
             on_step(RetrievalProgress(self.next_step, len(self.steps), step.epoch, step.fine_tuning, losses))
             last = self.next_step == len(self.steps)
@@ -139,27 +161,48 @@ class RetrievalTrainer:
                 self._save(checkpoint)
                 saved = time.monotonic()
 
-    def _train_step(self, step: Step) -> dict[str, float]:
+    def inputs(self, number: int) -> Inputs:
+        """What a step reads, on the CPU."""
+        step, tokens = self.steps[number], self.model.collaborative
+        examples = [self._example(step, int(member)) for member in step.members]
+        users, items = tokens.named(np.concatenate([e.named for e in examples]))
+        groups = group_by_tokens(sorted(examples, key=lambda e: e.tokens), self.config.batch_tokens)
+        told = users[self.told[users]]
+        return Inputs(
+            sum(e.targets for e in examples), sum(e.tokens for e in examples), torch.from_numpy(users),
+            torch.from_numpy(told), torch.from_numpy(items), tuple(self._part(step, group) for group in groups),
+        )  # fmt: skip
+
+    def _part(self, step: Step, examples: Sequence[Example]) -> Part:
+        documents = [e.document for e in examples]
+        written = write(documents, self.model.collaborative)
+        if step.kind == "words" or not step.fine_tuning:
+            return Part(written, None)
+        if self.config.masked_share is None:
+            return Part(written, all_that_follow(documents, self.model.collaborative, self.config.least_shown))
+        return Part(written, last_predicts([e.held_out for e in examples]))
+
+    def _train_step(self, step: Step, inputs: Inputs) -> dict[str, float]:
+        """Work is given to the backbone's device without waiting for it, but for the losses at the end."""
         optimiser = self.optimisers[step.kind]
         optimiser.param_groups[0]["lr"] = self._rate(step)  # the second, if there, is the backbone
-        examples = [self._example(step, int(member)) for member in step.members]
-        targets = sum(e.targets for e in examples)
-        apart = self._regulariser(step, np.concatenate([e.named for e in examples]))
-        (apart / targets).backward()
-        total = 0.0
-        for part in group_by_tokens(sorted(examples, key=lambda e: e.tokens), self.config.batch_tokens):
-            loss = self._loss(step, part)
-            (loss / targets).backward()
-            total += float(loss.detach())
-            self.tokens += sum(e.tokens for e in part)
+        inputs = moved(inputs, self.model.device)
+        apart = self._regulariser(step, inputs)
+        (apart / inputs.targets).backward()
+        losses = []
+        for part in inputs.parts:
+            losses.append(self._loss(step, part))
+            (losses[-1] / inputs.targets).backward()
         for group in optimiser.param_groups:
             nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm)
         optimiser.step()
         for other in self.optimisers.values():
             other.zero_grad(set_to_none=True)
-        if not np.isfinite(total):
+        self.tokens += inputs.tokens
+        far, *found = (float(value[0]) for value in fetched([apart, *losses]))
+        if not np.isfinite(sum(found)):
             raise UserError(f"step {self.next_step + 1}: the loss is not finite; lower retrieval.learning_rate")
-        return {step.kind: total / targets, "regulariser": float(apart.detach()) / targets}
+        return {step.kind: sum(found) / inputs.targets, "regulariser": far / inputs.targets}
 
     def _rate(self, step: Step) -> float:
         """Constant in pretraining, then from its peak to zero in a straight line."""
@@ -167,17 +210,15 @@ class RetrievalTrainer:
             return self.config.learning_rate
         return self.config.fine_tuning_rate * (len(self.steps) - self.next_step) / self._fine_steps
 
-    def _loss(self, step: Step, examples: Sequence[Example]) -> Tensor:
-        documents = [e.document for e in examples]
+    def _loss(self, step: Step, part: Part) -> Tensor:
         if step.kind == "words":
-            return self.model.word_loss(documents)
-        if not step.fine_tuning:
-            return self.model.item_loss(documents)
-        if self.config.masked_share is None:
-            return self.model.held_out_loss(documents)
-        return self.model.masked_loss(documents, [e.held_out for e in examples])
+            return self.model.word_loss(part.written)
+        if part.held_out is None:
+            return self.model.item_loss(part.written)
+        lossy = self.model.followers_loss if self.config.masked_share is None else self.model.masked_loss
+        return lossy(part.written, part.held_out)
 
-    def _regulariser(self, step: Step, ids: Ints) -> Tensor:
+    def _regulariser(self, step: Step, inputs: Inputs) -> Tensor:
         """Half of lambda times squared distances, over prompt and target tokens, each token once.
 
         Neither part is drawn to one that is not trained.
@@ -185,12 +226,11 @@ class RetrievalTrainer:
         model, config = self.model, self.config
         both = config.content and (config.collaborative or step.fine_tuning)
         lambda_c = config.lambda_c if both else 0.0
-        named = self.told
         if step.kind == "words":
-            return 0.5 * lambda_c * squared_distance(model.content, model.collaborative, ids, named)
-        users, items = model.collaborative.rows(ids)
-        prior = model.collaborative.user(users).square().sum() + model.collaborative.item(items).square().sum()
-        apart = squared_distance(model.collaborative, model.content, ids, named)
+            return 0.5 * lambda_c * squared_distance(model.content, model.collaborative, inputs.told, inputs.items)
+        users, items = model.collaborative.user(inputs.users), model.collaborative.item(inputs.items)
+        prior = users.square().sum() + items.square().sum()
+        apart = squared_distance(model.collaborative, model.content, inputs.told, inputs.items)
         found: Tensor = 0.5 * (lambda_c * apart + config.lambda_l * prior)
         return found
 
@@ -227,35 +267,3 @@ class RetrievalTrainer:
         for name, optimiser in self.optimisers.items():
             restore_optimiser(f"optimiser_{name}", optimiser, tensors)
         self.next_step, self.tokens = facts["next_step"], facts["tokens"]
-
-
-def plan_steps(liked: Sequence[Ints], items: int, config: RetrievalConfig, seed: int, reviews: int = 0) -> list[Step]:
-    """All steps: L and C steps in turn, every user with items, every item and some of the reviews once an epoch."""
-    readers = np.flatnonzero([len(codes) > 0 for codes in liked])
-    if len(readers) == 0:
-        raise UserError("no user likes anything among the training rows")
-    steps: list[Step] = []
-    for epoch in range(config.pretraining_epochs + config.fine_tuning_epochs):
-        fine = epoch >= config.pretraining_epochs
-        rng = np.random.default_rng([seed, epoch])
-        read = np.sort(rng.permutation(items)[: config.texts_per_epoch])
-        texts = np.r_[read, items + rng.permutation(reviews)[: config.reviews_per_epoch]]
-        parts = {
-            "items": _groups(rng.permutation(readers), config.users_per_step) if config.collaborative or fine else [],
-            "words": _groups(rng.permutation(texts), config.items_per_step) if config.content else [],
-        }
-        steps += [Step(kind, fine, epoch, members) for kind, members in _alternate(parts)]
-    return steps
-
-
-def _groups(members: Ints, size: int) -> list[Ints]:
-    return [members[start : start + size] for start in range(0, len(members), size)]
-
-
-def _alternate(parts: dict[str, list[Ints]]) -> Iterator[tuple[str, Ints]]:
-    """Both kinds of steps spread evenly over the epoch."""
-    placed = []
-    for kind, groups in parts.items():
-        placed += [((n + 0.5) / len(groups), kind, members) for n, members in enumerate(groups)]
-    for _, kind, members in sorted(placed, key=lambda p: p[:2]):
-        yield kind, members

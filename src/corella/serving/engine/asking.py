@@ -103,16 +103,16 @@ class Engine(Protocol):
         """Whether it is being started for the first time: nothing is wrong yet."""
         ...
 
-    def room(self, seconds: float) -> float:
-        """Tokens that can be read within so many seconds from now."""
+    def room(self, seconds: float, user: str = "") -> float:
+        """Tokens that can be read within so many seconds from now, for a user (empty: for nobody in particular)."""
         ...
 
     def unread(self, user: str, prefix: Ints) -> int:
         """How many tokens of a user's prefix are not kept."""
         ...
 
-    def warm(self, user: str, prefix: Ints) -> None:
-        """Read a user's prefix when there is time, for the requests to come."""
+    def warm(self, user: str, prefix: Ints) -> int:
+        """Read a user's prefix when there is time, for the requests to come; how many tokens are going to be read."""
         ...
 
     async def ask(self, user: str, prompts: Sequence[SharedPrompt], deadline: float) -> list[Answer]:

@@ -59,11 +59,43 @@ class Ready:
     """Seconds a token."""
     retrieval: float = 0.0
     """Seconds of a question to the retrieval."""
+    vocabulary: int = 0
+    """How many tokens the model knows."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a language model stands that is asked from elsewhere."""
+
+    ready: bool
+    loading: bool
+    retrieves: bool
+    fixed: float
+    """Seconds of a pass that reads next to nothing, as passes take them now."""
+    per_token: float
+    """The same of a token."""
+    retrieval: float
+    """Seconds of a question to the retrieval."""
+    waiting: int
+    """Tokens that wait to be read, whoever asked."""
+    keeps: int
+    """Prefixes that are kept."""
+    process: str = ""
+    """Another one after each start of the server."""
+    why: str = ""
+    """What is wrong; empty where nothing is."""
 
 
 @dataclass(frozen=True)
 class Late:
     """A job's deadline had passed before it was begun."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Busy:
+    """There was no time for a job, or too many waited."""
 
     number: int
 
@@ -100,18 +132,18 @@ class Refused:
     why: str
 
 
-def answer_of(told: Late | Scored | Found) -> Answer:
+def answer_of(told: Late | Busy | Scored | Found) -> Answer:
     """What a request is told."""
-    if isinstance(told, Late):
-        return Answer(reason="deadline")
+    if isinstance(told, Late | Busy):
+        return Answer(reason="deadline" if isinstance(told, Late) else "overload")
     if told.error:
         return Answer(reason="fault")
     return Answer(told.logits) if isinstance(told, Scored) else Answer(found=told.found)
 
 
-Message = Job | Asked | Put | Forget | Ready | Late | Scored | Found | Refused
-_PLAIN: dict[str, type[Ready | Late | Forget | Refused]] = {
-    kind.__name__: kind for kind in (Ready, Late, Forget, Refused)
+Message = Job | Asked | Put | Forget | Ready | Standing | Late | Busy | Scored | Found | Refused
+_PLAIN: dict[str, type[Ready | Standing | Late | Busy | Forget | Refused]] = {
+    kind.__name__: kind for kind in (Ready, Standing, Late, Busy, Forget, Refused)
 }
 
 

@@ -22,6 +22,7 @@ from corella.errors import UserError
 from corella.llm.prefix import SharedPrompt
 from corella.retrieval.live import Reason
 from corella.serving.engine.asking import Answer, NewItem, Question
+from corella.serving.engine.pulse import Pulse
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -30,6 +31,10 @@ _REQUESTS = 16
 """At once; each may hold many prompts."""
 _BRANCH_TOKENS = 16
 """About as long as an item's line is."""
+_LOOK_SECONDS = 2.0
+"""How long the server may take to say that it is there."""
+_NO_ENTRY, _TOO_MANY, _NO_SUCH_QUESTION = (401, 403), 429, (404, 405, 501)
+"""Statuses that say what is wrong."""
 _LOGPROBS = 20
 """How many of the likeliest tokens are asked for: the most that common servers give."""
 
@@ -58,6 +63,8 @@ class RemoteEngine:
         self._endpoint, self._answers = endpoint, (yes, no)
         self._flying = 0
         self._threads = ThreadPoolExecutor(_REQUESTS, "llm")
+        self._pulse = Pulse(self._look, None, up=True)
+        self._pulse.on_change = self._changed
 
     @property
     def trust(self) -> None:
@@ -66,15 +73,20 @@ class RemoteEngine:
 
     @property
     def ready(self) -> bool:
-        """Whether it may be asked; whether it answers shows when it is."""
-        return True
+        """Whether it answered when it was asked last; until then it is taken to be there."""
+        return self._pulse.up
 
     @property
     def loading(self) -> bool:
         """Not that one could know."""
         return False
 
-    def room(self, seconds: float) -> float:
+    @property
+    def load(self) -> float:
+        """Tokens of the lines on the way; what others have it read is not known."""
+        return float(self._flying * _BRANCH_TOKENS)
+
+    def room(self, seconds: float, user: str = "") -> float:
         """By the number of prompts that may still be sent: the server knows its own speed."""
         return float(max(self._endpoint.in_flight - self._flying, 0) * _BRANCH_TOKENS)
 
@@ -82,14 +94,17 @@ class RemoteEngine:
         """What is kept is the server's business."""
         return 0
 
-    def warm(self, user: str, prefix: Ints) -> None:
+    def warm(self, user: str, prefix: Ints) -> int:
         """Nothing to do here."""
+        return 0
 
     async def start(self) -> None:
-        """Nothing to start."""
+        """Begin to look at it, where it does not answer."""
+        self._pulse.start()
 
     async def stop(self) -> None:
         """Let go of the threads."""
+        await self._pulse.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -128,8 +143,16 @@ class RemoteEngine:
                 return Answer(None, "fault")
             return Answer(np.array([self._logit(top) for top in tops], dtype=np.float32))
         except TimeoutError:
+            self._pulse.doubt()
             return Answer(None, "deadline")
-        except (OSError, HTTPException, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        except urllib.error.HTTPError as error:
+            if error.code >= 500 or error.code in _NO_ENTRY:  # else it is this question that it does not like
+                self._pulse.failed(str(error))
+            return Answer(None, "overload" if error.code == _TOO_MANY else "fault")
+        except (OSError, HTTPException) as error:
+            self._pulse.failed(str(error) or type(error).__name__)
+            return Answer(None, "fault")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return Answer(None, "fault")
         finally:
             self._flying -= len(prompt.branches)
@@ -143,15 +166,35 @@ class RemoteEngine:
         least = min(top.values())
         return (least if yes is None else yes) - (least if no is None else no)
 
+    async def _look(self) -> str:
+        """See `Pulse`: any server of this kind lists its models; one that does not know the question is there too."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._open, "models", None, _LOOK_SECONDS)
+        except urllib.error.HTTPError as error:
+            return "" if error.code in _NO_SUCH_QUESTION else str(error)
+        except (OSError, HTTPException) as error:
+            return str(error) or type(error).__name__
+        except ValueError:
+            return ""
+        return ""
+
+    def _changed(self) -> None:
+        if self._pulse.up:
+            self.on_ready()
+        else:
+            self.on_fault(f"{self._endpoint.url}: {self._pulse.why}")
+
     def _post(self, body: Mapping[str, object], deadline: float) -> Any:
         seconds = deadline - time.monotonic()
         if seconds <= 0:  # it has waited for a thread until nobody waited for it
             raise TimeoutError
+        return self._open("completions", json.dumps(body).encode(), seconds)
+
+    def _open(self, path: str, data: bytes | None, seconds: float) -> Any:
         headers = {"Content-Type": "application/json"}
         if self._endpoint.key:
             headers["Authorization"] = f"Bearer {self._endpoint.key}"
-        data = json.dumps(body).encode()
-        asked = urllib.request.Request(f"{self._endpoint.url.rstrip('/')}/completions", data, headers)  # noqa: S310
+        asked = urllib.request.Request(f"{self._endpoint.url.rstrip('/')}/{path}", data, headers)  # noqa: S310
         try:
             with urllib.request.urlopen(asked, timeout=seconds) as answer:  # noqa: S310
                 return json.load(answer)

@@ -40,6 +40,11 @@ class Speed:
         return found
 
     @property
+    def now(self) -> tuple[float, float]:
+        """Seconds of a pass that reads next to nothing, and of a token, as passes take them now."""
+        return self.fixed * self._slowdown, self.per_token * self._slowdown
+
+    @property
     def trust(self) -> float:
         """The share of the time that is counted on."""
         return self._trust

@@ -16,6 +16,7 @@ import torch
 
 from corella.llm.backbone import Backbone
 from corella.llm.prefix import PrefixCache, PrefixScorer, SharedPrompt
+from corella.memory import give_back
 from corella.retrieval.live import LiveRetrieval, Reason
 from corella.runs.folder import RunFolder
 from corella.serving.engine.asking import Because, Candidates, Question
@@ -60,10 +61,11 @@ def serve_language_model(
     if why:
         connection.send_bytes(pack(Refused(why)))
         return
+    give_back()
     torch.set_num_threads(threads)  # loading sets what the run's configuration says
     fixed, per_token = _measure(scorer)
     try:
-        connection.send_bytes(pack(Ready(fixed, per_token, _retrieval_seconds(retriever))))
+        connection.send_bytes(pack(Ready(fixed, per_token, _retrieval_seconds(retriever), scorer.vocabulary)))
         while True:
             received = _collect(connection, batch_tokens, wait)
             now = time.monotonic()
@@ -113,7 +115,7 @@ def _retrieve(connection: Connection, retriever: LiveRetrieval | None, asked: As
     try:
         if retriever is not None:
             found = _found(retriever, asked.question)
-    except (RuntimeError, ValueError, IndexError) as problem:
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as problem:
         error = f"{type(problem).__name__}: {problem}"
     connection.send_bytes(pack(Found(asked.number, error, found)))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import json
 import secrets
 import time
@@ -119,6 +120,22 @@ class KeyRing:
         except OSError:
             found = None
         return (0, 0, 0) if found is None else (found.st_mtime_ns, found.st_ino, found.st_mode)
+
+
+def access(host: str, keys: Path | None) -> KeyRing:
+    """The keys that callers of a server must have; none only where nobody else can reach it. Raises `UserError`."""
+    if keys is not None:
+        return KeyRing(keys)
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise UserError(
+            f"without keys the service listens on loopback addresses only, not on {host}; make a key with "
+            "`corella make-key` and give the file as keys=FILE"
+        )
+    return KeyRing(None)
 
 
 def find_key(keys: list[Key], token: str) -> Key | None:

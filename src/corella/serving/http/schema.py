@@ -103,7 +103,7 @@ class ScoredItem(BaseModel):
     routed: bool = Field(description="Whether the router chose to ask the language model.")
     why: str = Field(description="Why it was routed, or not.")
     llm_probability: float | None = Field(description="By the language model, where it answered.")
-    fallback: Literal["", "deadline", "overload", "loading", "fault"] = Field(
+    fallback: Literal["", "deadline", "overload", "budget", "loading", "fault"] = Field(
         description="Why a routed item has the conventional model's answer all the same."
     )
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from corella.columns import USER
+from corella.serving.state.answers import AS_TRAINED, Answer
 from corella.serving.state.live import Live
-from corella.serving.state.people import NOT_SAID, Answer
 from corella.serving.state.popular import Popular
 from corella.serving.store.records import Event, Item, ItemDeleted, Person, Undone
 
@@ -95,8 +95,7 @@ def erase(live: Live, user_id: str) -> None:
     if live.text is not None:
         live.text.whole.pop(user_id, None)
         live.text.profiles.pop(user_id, None)
-    for known in (live.counts.said, live.counts.last, live.counts.user_time, live.counts.bias):
-        known.pop(user_id, None)
+    live.counts.reset(user_id, ())
 
 
 def _count(live: Live, event: Event, code: int, label: int) -> None:
@@ -115,13 +114,15 @@ def _count(live: Live, event: Event, code: int, label: int) -> None:
         if key in known:  # answers may come late, but a last answer is the last
             known[key] = max(known[key], earlier)
     live.heard(code, label, share)
-    live.people.add(event.user_id, Answer(code, label, shown, moment, last, counted, share, (who, row), event.event_id))
+    plain = live.described(event.user_id) is None and live.catalogue.reads_as_trained(code)
+    keys = AS_TRAINED if plain else (who, row)
+    live.people.add(event.user_id, Answer(code, label, shown, moment, last, counted, share, keys, event.event_id))
 
 
 def _take_out(live: Live, user_id: str, place: int) -> None:
     answer = live.people.remove(user_id, place)
     who, row = answer.keys
-    if answer.keys is NOT_SAID:
+    if answer.keys is AS_TRAINED:
         who, row = live.user_keys(user_id, None), live.catalogue.trained_keys(answer.item)
     live.counts.remove(user_id, answer.item, answer.counted, live.keys({**who, USER: (user_id,)}, row), answer.share)
     if live.text is not None:

@@ -87,6 +87,10 @@ class Catalogue:
         put = self._put.get(code)
         return None if put is None or code in self._as_trained else Described(put.text, put.fields)
 
+    def reads_as_trained(self, code: int) -> bool:
+        """Whether the training data have the item, and it reads as they have it."""
+        return code < self.trained and self.described(code) is None
+
     @property
     def open(self) -> Bools:
         """By code: whether it may be recommended."""

@@ -9,33 +9,11 @@ import numpy.typing as npt
 from corella.data.dataset import Dataset
 from corella.features.count_state import Counted
 from corella.features.counts import Log, above_expected, residuals
+from corella.serving.state.answers import AS_TRAINED, Answer, Answers, Form
 
 Ints = npt.NDArray[np.int64]
-Key = tuple[str, ...]
 
 _FEW = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer that counts."""
-
-    item: int
-    """Its code."""
-    label: int
-    shown: tuple[int, int]
-    """The item's answers and likes before it."""
-    time: int
-    """Seconds since 1970."""
-    before: int | None
-    """When the item had been answered last; None where that is not known, or where it had not been."""
-    counted: Counted
-    share: float
-    """How much it counts for others than the user."""
-    keys: tuple[Mapping[str, Key], Mapping[str, Key]]
-    """What was known of the user and of the item then: under these it was counted."""
-    event_id: str
-    """Empty for one of the log."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +36,8 @@ class People:
         counts = dataset.config.counts
         self._above = np.stack([above_expected(arrays, value, counts) for value in arrays.values.T], axis=1)
         self._left = residuals(arrays, counts).residual
-        self._newer: dict[str, list[Answer]] = {}
+        self._form = Form(arrays.values.shape[1])
+        self._newer: dict[str, Answers] = {}
         self._whole: dict[str, list[Answer]] = {}
         """In place of log and `_newer`: all answers of whom some were changed."""
         self._items: dict[str, set[int]] = {}
@@ -66,42 +45,42 @@ class People:
 
     def known(self, user_id: str, last: int | None = None) -> Known:
         """What a user said, the `last` answers of it; nothing of somebody unknown."""
-        newer = self._whole.get(user_id)
-        rows = np.zeros(0, np.int64)
-        if newer is None:
-            newer, rows = self._newer.get(user_id, []), self._rows(user_id)
-        if last is not None and len(newer) + len(rows) > last:
-            rows = rows[max(len(rows) + len(newer) - last, 0) :]
-            newer = newer[-last:]
-        shown = np.array([answer.shown for answer in newer], dtype=np.int64).reshape(-1, 2)
-        items, labels = [answer.item for answer in newer], [answer.label for answer in newer]
-        if len(rows):
-            log = self._dataset
-            items, labels = [*log.item[rows].tolist(), *items], [*log.label[rows].tolist(), *labels]
-            shown = np.concatenate([log.popularity[rows], shown])
-        return Known(items, labels, shown)
+        log, rows = self._dataset, self._rows(user_id)
+        item, label, shown = log.item[rows], log.label[rows], log.popularity[rows]
+        if user_id in self._whole:
+            newer = self._whole[user_id]
+            item, label = np.array([a.item for a in newer], np.int64), np.array([a.label for a in newer], np.int64)
+            shown = np.array([answer.shown for answer in newer], dtype=np.int64).reshape(-1, 2)
+        elif user_id in self._newer:
+            added = self._newer[user_id].rows
+            item, label = np.r_[item, added["item"]], np.r_[label, added["label"]]
+            shown = np.concatenate([shown, np.stack([added["answers"], added["likes"]], axis=1)])
+        start = 0 if last is None else max(len(item) - last, 0)
+        return Known(item[start:].tolist(), label[start:].tolist(), shown[start:].astype(np.int64))
 
     def recent(self, user_id: str, count: int) -> list[tuple[int, int, str]]:
         """The newest answers first: item code, label, and the event's id (empty for one of the log)."""
-        newer = self._whole.get(user_id, self._newer.get(user_id, []))
-        found = [(answer.item, answer.label, answer.event_id) for answer in newer[: -count - 1 : -1]]
-        if user_id not in self._whole:
-            rows = self._rows(user_id)[::-1][: count - len(found)]
-            log = self._dataset
-            found += [
-                (item, label, "") for item, label in zip(log.item[rows].tolist(), log.label[rows].tolist(), strict=True)
-            ]
-        return found
+        if user_id in self._whole:
+            return [(answer.item, answer.label, answer.event_id) for answer in self._whole[user_id][: -count - 1 : -1]]
+        found: list[tuple[int, int, str]] = []
+        if user_id in self._newer:
+            newer = self._newer[user_id]
+            rows = newer.rows[: -count - 1 : -1]
+            found = list(zip(rows["item"].tolist(), rows["label"].tolist(), newer.ids[: -count - 1 : -1], strict=True))
+        log, older = self._dataset, self._rows(user_id)[::-1][: count - len(found)]
+        return found + [
+            (i, label, "") for i, label in zip(log.item[older].tolist(), log.label[older].tolist(), strict=True)
+        ]
 
     def has(self, user_id: str, item: int) -> bool:
         """Whether the user said something of an item."""
         if user_id in self._whole:
             return any(answer.item == item for answer in self._whole[user_id])
-        newer = self._newer.get(user_id, [])
-        if len(newer) < _FEW:
-            inside = any(answer.item == item for answer in newer)
-        else:
-            inside = item in self._items.setdefault(user_id, {answer.item for answer in newer})
+        inside, newer = False, self._newer.get(user_id)
+        if newer is not None and len(newer) < _FEW:
+            inside = bool((newer.rows["item"] == item).any())
+        elif newer is not None:
+            inside = item in self._items.setdefault(user_id, set(newer.rows["item"].tolist()))
         return inside or bool((self._dataset.item[self._rows(user_id)] == item).any())
 
     def count(self, user_id: str) -> int:
@@ -112,7 +91,10 @@ class People:
 
     def add(self, user_id: str, answer: Answer) -> None:
         """Add an answer behind the others."""
-        (self._whole[user_id] if user_id in self._whole else self._newer.setdefault(user_id, [])).append(answer)
+        if user_id in self._whole:
+            self._whole[user_id].append(answer)
+        else:
+            self._newer.setdefault(user_id, Answers(self._form)).append(answer)
         if user_id in self._items:
             self._items[user_id].add(answer.item)
 
@@ -122,11 +104,10 @@ class People:
 
     def place_of(self, user_id: str, event_id: str) -> int | None:
         """Where the answer of an event stands; None where it does not count."""
-        newer = self._whole.get(user_id, self._newer.get(user_id, []))
-        place = next((n for n, answer in enumerate(newer) if answer.event_id == event_id), None)
-        if place is None or user_id in self._whole:
-            return place
-        return place + len(self._rows(user_id))
+        if user_id in self._whole:
+            return next((n for n, answer in enumerate(self._whole[user_id]) if answer.event_id == event_id), None)
+        ids = self._newer[user_id].ids if user_id in self._newer else []
+        return len(self._rows(user_id)) + ids.index(event_id) if event_id in ids else None
 
     def place_in_log(self, user_id: str, item: int, time: int) -> int | None:
         """Where an answer of the log to an item at a time stands; None where there is none."""
@@ -163,7 +144,7 @@ class People:
         """The user's answers to change."""
         if user_id not in self._whole:
             answers = [self._of_log(row) for row in self._rows(user_id).tolist()]
-            self._whole[user_id] = answers + self._newer.pop(user_id, [])
+            self._whole[user_id] = [*answers, *self._newer.pop(user_id, Answers(self._form))]
             self._items.pop(user_id, None)
         return self._whole[user_id]
 
@@ -174,9 +155,5 @@ class People:
         answers, likes = self._dataset.popularity[row].tolist()
         return Answer(
             int(self._dataset.item[row]), int(self._dataset.label[row]), (answers, likes), int(self._arrays.time[row]),
-            None, counted, float(self._arrays.shared[row]), NOT_SAID, "",
+            None, counted, float(self._arrays.shared[row]), AS_TRAINED, "",
         )  # fmt: skip
-
-
-NOT_SAID: tuple[Mapping[str, Key], Mapping[str, Key]] = ({}, {})
-"""Of an answer of the log: it was counted under what the training data say."""

@@ -1,6 +1,5 @@
 """The counts of a log at its end, as if its rows had come one by one: where a service begins."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -46,11 +45,11 @@ def count_state(
     last = log.group_by("user").agg(pl.col("time").last(), *(pl.col(name).tail(most) for name in names))
     for code, moment, *newest in last.iter_rows():
         state.user_time[users[code]] = moment
-        state.last[users[code]] = deque(zip(*newest, strict=True), maxlen=most)
+        state.last.extend(users[code], zip(*newest, strict=True))
     if config.neighbours:
         said = log.group_by("user").agg(pl.col("item", "residual").tail(config.neighbours))
         for code, items, left in said.iter_rows():
-            state.said[users[code]].extend(zip(items, left, strict=True))
+            state.said.extend(users[code], zip(items, left, strict=True))
     seen = log.filter(pl.col("shared") == 1)
     state.item_time.update(seen.group_by("item").agg(pl.col("time").last()).iter_rows())
     return state

@@ -1,7 +1,7 @@
 "use strict";
 // Items: cards in a list, an item's own page, search, filters.
 
-const REASONS = { deadline: "no answer in time", overload: "no time for it left", loading: "language model still loading", fault: "language model not there" };
+const REASONS = { deadline: "no answer in time", overload: "no time for it left", budget: "the budget was spent", loading: "language model still loading", fault: "language model not there" };
 const at = (id) => document.getElementById(id);
 
 function meter(kind, value, most = 1) {

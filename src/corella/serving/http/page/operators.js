@@ -3,7 +3,7 @@ const at = (id) => document.getElementById(id);
 const percent = (share) => (100 * share).toFixed(share < 0.1 ? 1 : 0) + " %";
 const ms = (value) => (value < 10 ? value.toFixed(1) : Math.round(value)) + " ms";
 const NAMES = { crm: "conventional model alone", llm: "with the language model" };
-const REASONS = { deadline: "no answer by the deadline", overload: "no time for it left", loading: "the language model was still loading", fault: "the language model was not there" };
+const REASONS = { deadline: "no answer by the deadline", overload: "no time for it left", budget: "the budget was spent", loading: "the language model was still loading", fault: "the language model was not there" };
 
 function tile(title, value, trouble = false) {
   return element("div", { class: trouble ? "tile trouble" : "tile" }, element("b", {}, value), title);

@@ -1,0 +1,1 @@
+"""From measured costs to machines, GPUs and money: `corella plan`."""
