@@ -9,7 +9,7 @@ Part = TypeVar("Part")
 Made = TypeVar("Made")
 
 
-def ahead(make: Callable[[Part], Made], parts: Iterable[Part], most: int = 2) -> Iterator[Made]:
+def ahead(make: Callable[[Part], Made], parts: Iterable[Part], most: int = 3) -> Iterator[Made]:
     """`make(part)` of each part, in order; up to `most` are made before they are asked for. One thread makes them all,
     so `make` may have a state of its own. What it raises is raised here, at its turn.
 

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
@@ -106,17 +107,18 @@ class Embedder(nn.Module):
         indices = self.columns(batch.fields)
         columns, seen = self._embedded(indices, batch)
         item = columns[:, self.columns.item :].sum(1)
-        answer = self.answer.weight
+        answer, likes_first = self.answer.weight, self.answer.weight[: ANSWERS - 1].flip(0)
         entries = answered(seen, answer, batch)
         present = batch.answers != ANSWERS - 1
-        kinds = torch.arange(ANSWERS - 2, -1, -1, device=indices.device)  # likes first
+        kinds = torch.arange(ANSWERS - 2, -1, -1, device=indices.device)
         weight = (batch.answers.unsqueeze(1) == kinds.unsqueeze(1)) / present.sum(1).clamp(min=1)[:, None, None]
         pooled = self.attention.sums(item, entries, present, weight)
         share, attended = weight.sum(2), pooled[:, -1]
-        by_answer = pooled[:, :-1] - share.unsqueeze(2) * answer[kinds]  # an entry holds its answer
+        by_answer = pooled[:, :-1] - share.unsqueeze(2) * likes_first  # an entry holds its answer
         content = () if self.content is None else self.content(batch, answer, present)
-        kept = columns if len(self.kept) == columns.shape[1] else columns[:, self.kept]
-        rest = torch.stack([share @ answer[kinds], attended, *content], dim=1)
+        all_kept = len(self.kept) == columns.shape[1]
+        kept = columns if all_kept else torch.stack([columns[:, c] for c in self.kept], dim=1)
+        rest = torch.stack([share @ likes_first, attended, *content], dim=1)
         fields = torch.cat([kept, by_answer, rest], dim=1)
         flat = torch.cat([fields.flatten(1), batch.counts], dim=1) if self.counts else fields.flatten(1)
         if self.count_field is not None:
@@ -128,10 +130,11 @@ class Embedder(nn.Module):
         summed. One lookup for all."""
         own, seen = torch.cat([indices, *batch.lists], dim=1), torch.cat([batch.seen, *batch.seen_lists], dim=1)
         own_weight, seen_weight = self._weights(indices, batch.lists), self._weights(batch.seen, batch.seen_lists)
-        widths = [1] * indices.shape[1] + [index.shape[1] for index in batch.lists]
-        first = torch.tensor([0, *accumulate(widths[:-1])])
-        start = torch.arange(0, own.numel(), own.shape[1]).unsqueeze(1) + first
-        start_seen = torch.arange(own.numel(), own.numel() + seen.numel(), seen.shape[1])
+        arange = partial(torch.arange, device=own.device)
+        widths = [indices.shape[1], *(index.shape[1] for index in batch.lists)]
+        first = torch.cat([arange(widths[0]), *(arange(end, end + 1) for end in accumulate(widths[:-1]))])
+        start = arange(0, own.numel(), own.shape[1]).unsqueeze(1) + first
+        start_seen = arange(own.numel(), own.numel() + seen.numel(), seen.shape[1])
         found = sums(
             self.table.weight,
             torch.cat([own.flatten(), seen.flatten()]),
@@ -142,7 +145,7 @@ class Embedder(nn.Module):
 
     def _weights(self, columns: Tensor, lists: tuple[Tensor, ...]) -> Tensor:
         """What each index counts, [n, columns and lists]: one, or its share of the known values of its list."""
-        parts = [torch.ones(columns.shape)]
+        parts = [torch.ones(columns.shape, device=columns.device)]
         for index, unknown in zip(lists, self.list_unknown, strict=True):
             known = (index != unknown).float()
             parts.append(known / known.sum(1, keepdim=True).clamp(min=1))

@@ -22,7 +22,7 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     >>> rows(torch.tensor([[1.0], [2.0]]), torch.tensor([1, 1, 0])).flatten().tolist()
     [2.0, 2.0, 1.0]
     """
-    if not (torch.is_grad_enabled() and table.requires_grad):
+    if not _by_us(table):
         return nn.functional.embedding(index, table)
     found: Tensor = _Rows.apply(table, index)  # type: ignore[no-untyped-call]
     return found
@@ -38,8 +38,8 @@ def sums(table: Tensor, index: Tensor, weight: Tensor, start: Tensor) -> Tensor:
     >>> sums(table, torch.tensor([0, 1, 1]), torch.tensor([1.0, 0.5, 3.0]), torch.tensor([0, 2])).flatten().tolist()
     [2.0, 6.0]
     """
-    if not (torch.is_grad_enabled() and table.requires_grad):
-        return _sums(table.detach(), index, weight, start)
+    if not _by_us(table):
+        return _sums(table, index, weight, start)
     found: Tensor = _Sums.apply(table, index, weight, start)  # type: ignore[no-untyped-call]
     return found
 
@@ -57,6 +57,11 @@ def sorted_by_row(row: Ints, count: int) -> tuple[Ints, Ints]:
         order = order[np.argsort((row[order] >> shift).astype(np.uint16), kind="stable")]
     end = np.cumsum(np.bincount(row, minlength=count))
     return order, np.r_[0, end[:-1]]
+
+
+def _by_us(table: Tensor) -> bool:
+    """Whether the gradient is made here: one is wanted, on a processor. torch's own is a sorted one on a GPU."""
+    return torch.is_grad_enabled() and table.requires_grad and table.device.type == "cpu"
 
 
 def _sums(table: Tensor, index: Tensor, weight: Tensor | None, start: Tensor) -> Tensor:
