@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from corella.ahead import ahead
 from corella.checkpoint import (
     Facts,
     keep_steps,
@@ -28,7 +27,7 @@ from corella.checkpoint import (
 )
 from corella.config import RetrievalConfig
 from corella.errors import UserError
-from corella.llm.batches import fetched, moved
+from corella.llm.batches import ahead, fetched, moved
 from corella.llm.scoring import group_by_tokens
 from corella.retrieval.cllm4rec.documents import (
     Document,
