@@ -169,7 +169,7 @@ def recommend(
     that are made once each: killed at any moment, the same command resumes."""
     if users is not None and user is None and out is not None:
         from corella.scale.everybody import recommend_everybody
-        from corella.scale.tasks import Workers
+        from corella.tasks.running import Workers
 
         made = recommend_everybody(run, users, out, k, candidates, share, Workers(processes, ray, gpus=gpus))
         _out.print(f"{made.lists:,} lists for {made.users:,} users written to {out}")

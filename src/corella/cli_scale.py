@@ -82,7 +82,7 @@ def score(
 
     if processes or ray is not None or is_partitioned(rows):
         from corella.scale.everybody import score_everybody
-        from corella.scale.tasks import Workers
+        from corella.tasks.running import Workers
 
         done = score_everybody(run, rows, out, share, Workers(processes, ray, gpus=gpus), overwrite)
         _out.print(f"{done.rows:,} rows written to {out}, {done.routed:,} of them routed")

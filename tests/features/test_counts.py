@@ -14,7 +14,8 @@ from corella.data.dataset import Dataset
 from corella.data.rows import group_keys
 from corella.errors import UserError
 from corella.features.count_state import CountState
-from corella.features.counts import Log, batch_counts, feature_names, residuals
+from corella.features.counts import batch_counts, feature_names, residuals
+from corella.features.log import Log
 from corella.features.neighbours import pair_table
 from corella.features.ratings import answer_values, rating_scale
 

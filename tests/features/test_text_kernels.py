@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
-from corella.features.counts import Log, residuals
+from corella.features.counts import residuals
+from corella.features.log import Log
 from corella.features.text.batch import batch_text
 from corella.features.text.kernels import NAMES, circle_kernels, other_kernels, own_kernels, text_names, without_item
 from corella.features.text.space import TextSpace, fit_space

@@ -1,19 +1,5 @@
-"""A local Ray with two processors."""
+"""A local Ray for these tests."""
 
-import os
-import sys
-from collections.abc import Iterator
+from ray_cluster import ray_cluster
 
-import pytest
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local", num_cpus=2, object_store_memory=78 << 20, include_dashboard=False, log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
-    )  # fmt: skip
-    yield
-    ray.shutdown()
+__all__ = ["ray_cluster"]

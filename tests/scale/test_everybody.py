@@ -17,8 +17,8 @@ from corella.recommender import Recommender
 from corella.retrieval.system import Retrieval
 from corella.runs.score import score_file
 from corella.scale import everybody, scoring
-from corella.scale.once import Output
-from corella.scale.tasks import Workers
+from corella.tasks.once import Output
+from corella.tasks.running import Workers
 
 QUIET = Reporter(quiet=True)
 

@@ -49,52 +49,76 @@ def clean(raw: RawTables, config: DataConfig) -> tuple[pl.DataFrame, pl.DataFram
     """
     ledger = Ledger(warnings=list(raw.warnings))
     table = raw.names.get("interactions", "interactions")
-    require(raw.interactions, [USER, ITEM], table)
-    log, said = exploded(raw.interactions, ITEM, (TIME, RATING, LABEL, REVIEW), table)
-    ledger.warnings += said
-    ledger.facts["interactions read"] = log.height
-    log = _cast_ids(log, ledger, table)
-    log = with_labels(log, config, ledger, table)
-    log = _order_columns(log, config, ledger, table)
+    log = answers(raw.interactions, config, ledger, table)
     if config.split.by == "column":
         require(log, [SPLIT], table)
         log = _called_as_ours(log, ledger, table)
         known = pl.col(SPLIT).is_in(list(SPLITS))
         log = ledger.drop(log, ~known.fill_null(False), f"split is not one of {', '.join(SPLITS)}", table, SPLIT)
-    users = _entities(raw.users, USER, log, raw.names.get("users", "users"), ledger)
-    items = _entities(raw.items, ITEM, log, raw.names.get("items", "items"), ledger)
-    if raw.items is None:
-        ledger.warnings.append("no item table (data.items): an item's text is its id, so that texts cannot help")
-        items = items.with_columns(pl.col(ITEM).alias(name) for name in _placeholders(config.item_text)[:1])
-    items = _lists(items, config, raw.names.get("items", "items"))
-    items = with_texts(items, config, ledger, raw.names.get("items", "items"))
-    log = ledger.drop(
-        log,
-        ~pl.col(ITEM).is_in(items[ITEM].implode()),
-        f"item without a row or a text in the item table, where ids are like {examples(items[ITEM])}",
-        table,
-        ITEM,
-    )
+    users = described_users(raw.users, log.select(USER).unique(), config, ledger, raw.names.get("users", "users"))
+    items = described_items(raw.items, log.select(ITEM).unique(), config, ledger, raw.names.get("items", "items"))
+    log = with_known_items(log, items, ledger, table)
     if config.only_likes:
         log = ledger.drop(log, pl.col(LABEL) == 0, "not liked, and only likes are kept", table, LABEL)
     log = _duplicates(log, config, ledger, table)
     log = _core(log, config.core, ledger, table)
     if log.height == 0:
         raise UserError(f"{table}: no row is left; {ledger.reasons()}")
-    answers = log[LABEL].n_unique()
-    if answers < 2 and not config.only_likes and not only_clicks(raw.interactions, config):
+    if log[LABEL].n_unique() < 2 and not config.only_likes and not only_clicks(raw.interactions, config):
         raise UserError(
             f"{table}: with the label rule '{config.label}' every row has label {log[LABEL][0]}, and "
             f"ranking needs both; {ledger.reasons()}"
         )
-    counted = [key for group in config.counts.groups for key in group if key in users.columns]
-    _require_plain(users, [*config.user_fields, *_placeholders(config.user_text)], raw.names.get("users", "users"))
-    _require_plain(users, counted, raw.names.get("users", "users"))
-    _require_plain(items, config.item_fields, raw.names.get("items", "items"))
     users = users.join(log.select(USER).unique(), on=USER, how="semi")
     if config.core:
         items = items.join(log.select(ITEM).unique(), on=ITEM, how="semi")
     return log, users.sort(USER), items.sort(ITEM), ledger
+
+
+def answers(rows: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str) -> pl.DataFrame:
+    """Rows of interactions with ids, labels and times as `clean` returns them; bad ones are dropped."""
+    require(rows, [USER, ITEM], table)
+    log, said = exploded(rows, ITEM, (TIME, RATING, LABEL, REVIEW), table)
+    ledger.warnings += said
+    ledger.facts["interactions read"] = log.height
+    log = _cast_ids(log, ledger, table)
+    log = with_labels(log, config, ledger, table)
+    return _order_columns(log, config, ledger, table)
+
+
+def described_users(
+    users: pl.DataFrame | None, ids: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str
+) -> pl.DataFrame:
+    """A row for every user: of the user table, and of `ids` (one column, USER) where it has none."""
+    users = _entities(users, USER, ids, table, ledger)
+    counted = [key for group in config.counts.groups for key in group if key in users.columns]
+    _require_plain(users, [*config.user_fields, *_placeholders(config.user_text), *counted], table)
+    return users
+
+
+def described_items(
+    items: pl.DataFrame | None, ids: pl.DataFrame, config: DataConfig, ledger: Ledger, table: str
+) -> pl.DataFrame:
+    """A row with a text for every item: of the item table, or of `ids` (one column, ITEM) where there is none."""
+    found = _entities(items, ITEM, ids, table, ledger)
+    if items is None:
+        ledger.warnings.append("no item table (data.items): an item's text is its id, so that texts cannot help")
+        found = found.with_columns(pl.col(ITEM).alias(name) for name in _placeholders(config.item_text)[:1])
+    found = _lists(found, config, table)
+    found = with_texts(found, config, ledger, table)
+    _require_plain(found, config.item_fields, table)
+    return found
+
+
+def with_known_items(log: pl.DataFrame, items: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFrame:
+    """The rows whose item has a row in the item table."""
+    return ledger.drop(
+        log,
+        ~pl.col(ITEM).is_in(items[ITEM].implode()),
+        f"item without a row or a text in the item table, where ids are like {examples(items[ITEM])}",
+        table,
+        ITEM,
+    )
 
 
 def _require_plain(frame: pl.DataFrame, columns: list[str], table: str) -> None:
@@ -164,8 +188,7 @@ def _called_as_ours(log: pl.DataFrame, ledger: Ledger, table: str) -> pl.DataFra
     return log.with_columns(pl.coalesce(known, text).alias(SPLIT))
 
 
-def _entities(frame: pl.DataFrame | None, key: str, log: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:
-    ids = log.select(key).unique()
+def _entities(frame: pl.DataFrame | None, key: str, ids: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:
     if frame is None:
         return ids
     require(frame, [key], table)

@@ -31,7 +31,8 @@ from corella.data.samples import Events, Ints, Samples
 from corella.data.times import read_times
 from corella.data.world import WHOLE, World
 from corella.errors import UserError, suggest
-from corella.features.counts import Log, batch_counts, before, feature_names, residuals
+from corella.features.counts import batch_counts, before, feature_names, residuals
+from corella.features.log import Log
 from corella.features.neighbours import PairTable, pair_table
 from corella.features.ratings import RatingScale, answer_values, rating_scale
 from corella.features.text.batch import batch_text

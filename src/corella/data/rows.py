@@ -8,7 +8,8 @@ from corella.config import DataConfig
 from corella.data.ids import id_text
 from corella.data.samples import Ints
 from corella.errors import UserError, suggest
-from corella.features.counts import Keys, Log, before
+from corella.features.counts import before
+from corella.features.log import Keys, Log
 from corella.features.ratings import answer_values, rating_scale
 
 USER_CODE = "user"
@@ -34,7 +35,7 @@ def _keys(
     group: list[str], user: Ints, item: Ints, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig
 ) -> Keys:
     row = np.arange(len(user))
-    code = np.zeros(len(user), dtype=np.int64)
+    code = np.zeros(len(user), dtype=np.int64)  # the same for the same key, whichever rows are at hand
     lists = [name for name in group if isinstance(items.schema.get(name), pl.List)]
     if len(lists) > 1:
         raise UserError(f"counts group {group}: at most one list column, here {', '.join(lists)}")
@@ -44,7 +45,7 @@ def _keys(
             .explode("v")
             .drop_nulls()
         )
-        values = _rank(exploded["v"])
+        values = _rank(exploded["v"])  # from 1 on
         start = np.searchsorted(exploded["i"].to_numpy(), np.arange(items.height + 1))
         length = np.where(item >= 0, np.diff(start)[np.maximum(item, 0)], 0)
         row = np.repeat(row, length)
@@ -54,16 +55,16 @@ def _keys(
         if name in lists:
             continue
         if name in ("user", "item"):
-            value = (user if name == "user" else item)[row]
+            value, size = (user, users.height) if name == "user" else (item, items.height)
+            value = value[row]
         elif name in items.columns:
-            value = np.r_[_rank(items[name]), -1][item[row]]
+            value, size = np.r_[_rank(items[name]), -1][item[row]], items.height + 1
         elif name in users.columns:
-            value = np.r_[_rank(users[name]), -1][user[row]]
+            value, size = np.r_[_rank(users[name]), -1][user[row]], users.height + 1
         else:
             valid = ["user", "item", *users.columns, *items.columns]
             raise UserError(f"counts group {group}: no column '{name}'; {suggest(name, valid)}")
-        size = int(value.max(initial=0)) + 2
-        code = code * size + (value + 1)
+        code = code * (size + 1) + (value + 1)
     return Keys("_x_".join(group), row, code, "user" in group, len(user))
 
 

@@ -15,7 +15,7 @@ from corella.features.text.items import ItemTexts
 from corella.features.text.space import TextSpace
 from corella.files import atomic_path, read_value, verify_manifest, write_manifest, write_value
 
-FORMAT = 7
+FORMAT = 8
 """Raised when the files of a prepared dataset change their meaning."""
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from corella.config import CountsConfig
-from corella.features.neighbours import PairTable, on_grid
+from corella.features.grids import RESIDUAL, VALUE, on_grid
+from corella.features.neighbours import PairTable
 from corella.features.recent import Recent
 
 Floats = npt.NDArray[np.float32]
@@ -135,8 +136,8 @@ class CountState:
             (known[1 + place] + smoothing * self._average(place)) / (known[0] + smoothing)
             for place in range(len(values))
         ]
-        above = [value - e for value, e in zip(values, expected, strict=True)]
-        left = float(on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1))))
+        above = [float(on_grid(np.float64(value - e), VALUE)) for value, e in zip(values, expected, strict=True)]
+        left = float(on_grid(np.float64(above[-1] - self._bias(user, len(above) - 1)), RESIDUAL))
         if self.pairs is not None:
             self.said.add(user, (item, left))
         _add(self.bias[user], (1, *above))

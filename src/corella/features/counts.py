@@ -9,52 +9,26 @@ s positives of all its keys before the row, and the running average answer r, th
 positives that its item had at the time: who likes what everybody likes is not easily pleased. Where the answers have
 ratings, the same means are taken of them too: they say how much something was liked. What is left of an answer then,
 its residual, speaks for items that the same users answered, see `neighbours.py`.
+
+What all users said is in `everyone.py`; here is what a user's own rows say, which needs no other row than those.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from corella.config import CountsConfig
-from corella.features.grouping import Grouped, grouped
+from corella.features.everyone import Heard, above_expected, heard
+from corella.features.grids import RESIDUAL, on_grid
+from corella.features.grouping import grouped
+from corella.features.log import Keys, Log, latest_before, log_seconds
 from corella.features.neighbours import NAMES as NEIGHBOURS
-from corella.features.neighbours import Answers, PairTable, neighbour_features, on_grid
+from corella.features.neighbours import Answers, PairTable, neighbour_features
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Keys of one group: entry e says that row `row[e]` has key `code[e]`."""
-
-    name: str
-    row: Ints
-    """Ascending; no key comes twice in a row, or a row would count its own answer."""
-    code: Ints
-    by_user: bool
-    """Whether the user is part of the key; such counts stay up to date where others are frozen."""
-    rows: int
-    """Of the log; a row may have no key, and several."""
-
-    def before(self, values: Ints | Doubles) -> Doubles:
-        """For every row the sum of the values of its keys' earlier rows, float64 [rows]."""
-        said = self._grouped.before(values[self.row])
-        if self._one_each:
-            return said
-        return np.asarray(np.bincount(self.row, weights=said, minlength=self.rows), dtype=np.float64)
-
-    @cached_property
-    def _one_each(self) -> bool:
-        return len(self.row) == self.rows and bool((self.row == np.arange(self.rows)).all())
-
-    @cached_property
-    def _grouped(self) -> Grouped:
-        return grouped(self.code)
 
 
 def feature_names(config: CountsConfig, rated: bool) -> list[str]:
@@ -70,70 +44,38 @@ def feature_names(config: CountsConfig, rated: bool) -> list[str]:
     return names + list(NEIGHBOURS if config.neighbours else ())
 
 
-@dataclass(frozen=True)
-class Log:
-    """The ordered log as arrays, one entry a row. `known`: 0 where nobody may count the answer (a query)."""
-
-    user: Ints
-    item: Ints
-    time: Ints
-    values: Doubles
-    """[rows, 1 or 2]: the answer, 0 or 1, and, where ratings are counted, the rating, from 0 to 1."""
-    known: Ints
-    shared: Ints
-    """1 where groups without the user may count the row too (fewer than `known` if counts are frozen)."""
-    learned: Ints
-    """1 for training rows and the histories of their users: what neighbours are learned from."""
-
-    @cached_property
-    def by_user(self) -> Grouped:
-        """Rows of each user."""
-        return grouped(self.user)
-
-    @cached_property
-    def by_item(self) -> Grouped:
-        """Rows of each item."""
-        return grouped(self.item)
-
-
-def running_average(value: Doubles, known: Ints, clicks: bool = False) -> Doubles:
-    """The mean of a value before each row, starting from a 1 and a 0; of clicks, which have no other value, 0."""
-    if clicks:
-        return np.zeros(len(value))
-    answers = np.cumsum(known) - known
-    total = np.cumsum(value * known) - value * known
-    return np.asarray((total + 1.0) / (answers + 2.0))
-
-
 def batch_counts(log: Log, keys: Sequence[Keys], config: CountsConfig, pairs: PairTable | None = None) -> Floats:
     """Features of every row, float32 [rows, len(feature_names)]. With `pairs`, what all learned rows say of neighbours,
     those of the neighbours are right for queries behind all learned rows alone: a log need not be learned again."""
-    columns: list[Floats] = []
+    others = heard(log, [group for group in keys if not group.by_user], config)
+    columns = {**others.columns, **own(log, [group for group in keys if group.by_user], config, others)}
+    if config.neighbours:
+        answers = own_answers(log, config, others.above[:, -1])
+        found = np.zeros((len(log.user), 2))
+        if pairs is None:
+            found[:] = np.stack(neighbour_features(answers, config.neighbours, config.smoothing), axis=1)
+        else:
+            queries = np.flatnonzero(log.known == 0)
+            found[queries] = pairs.rows(answers, queries, config.neighbours, config.smoothing)
+        columns |= dict(zip(NEIGHBOURS, found.T.astype(np.float32), strict=True))
+    return np.stack([columns[name] for name in feature_names(config, log.values.shape[1] > 1)], axis=1)
 
-    def add(*found: Doubles) -> None:
-        columns.extend(column.astype(np.float32) for column in found)
 
-    known = [log.known if group.by_user else log.shared for group in keys]
-    numbers = [group.before(counted) for group, counted in zip(keys, known, strict=True)]
-    above = np.zeros(0)
-    for place, value in enumerate(log.values.T):
-        average = running_average(value, log.shared, config.clicks)
-        for group, counted, answers in zip(keys, known, numbers, strict=True):
-            if place == 0:
-                add(np.log1p(answers))
-            total = group.before(counted * value)
-            add((total + config.smoothing * average) / (answers + config.smoothing))
-        above = above_expected(log, value, config)
-        add(*_recent(log, value, average, config), _user_bias(log, above, log.known, config))
-        if place == 0:
-            add(_log_seconds(log.by_user, log.time, log.known), _log_seconds(log.by_item, log.time, log.shared))
-    if config.neighbours and pairs is None:
-        add(*neighbour_features(_answers(log, config, above), config.neighbours, config.smoothing))
-    elif config.neighbours and pairs is not None:
-        queries, found = np.flatnonzero(log.known == 0), np.zeros((len(log.user), 2))
-        found[queries] = pairs.rows(_answers(log, config, above), queries, config.neighbours, config.smoothing)
-        add(*found.T)
-    return np.stack(columns, axis=1)
+def own(log: Log, keys: Sequence[Keys], config: CountsConfig, others: Heard) -> dict[str, Floats]:
+    """Features of every row from the earlier rows of its user, by name; `keys` with the user."""
+    k, found = config.smoothing, dict[str, Doubles]()
+    for group in keys:
+        answers = group.before(log.known)
+        found[f"{group.name}_answers"] = np.log1p(answers)
+        for name, value, average in zip(("share", "rating"), log.values.T, others.average.T, strict=False):
+            found[f"{group.name}_{name}"] = (group.before(log.known * value) + k * average) / (answers + k)
+    values = zip(("share", "rating"), log.values.T, others.average.T, others.above.T, strict=False)
+    for name, value, average, above in values:
+        for last, mean in zip(config.last, _recent(log, value, average, config), strict=True):
+            found[f"user_last_{last}_{name}"] = mean
+        found["user_bias" if name == "share" else "user_rating_bias"] = _user_bias(log, above, log.known, config)
+    found["user_log_seconds"] = log_seconds(latest_before(log.by_user, log.time, log.known), log.time)
+    return {name: column.astype(np.float32) for name, column in found.items()}
 
 
 def before(code: Ints, value: Doubles, known: Ints) -> tuple[Doubles, Doubles]:
@@ -156,14 +98,6 @@ def _recent(log: Log, value: Doubles, average: Doubles, config: CountsConfig) ->
     return columns
 
 
-def above_expected(log: Log, value: Doubles, config: CountsConfig) -> Doubles:
-    """A value of every row less the item's mean at the time; 0 where the answer is not known."""
-    answers, total = log.by_item.before(log.shared), log.by_item.before(log.shared * value)
-    average = running_average(value, log.shared, config.clicks)
-    expected = (total + config.smoothing * average) / (answers + config.smoothing)
-    return np.asarray((value - expected) * log.known, dtype=np.float64)
-
-
 def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> Doubles:
     """Smoothed mean of what the user's earlier `known` answers were above their items' means then; of clicks 0."""
     if config.clicks:
@@ -174,27 +108,19 @@ def _user_bias(log: Log, above: Doubles, known: Ints, config: CountsConfig) -> D
 def residuals(log: Log, config: CountsConfig) -> Answers:
     """What is left of every known answer (of its rating, where ratings are counted) without the item's mean and the
     user's bias at the time."""
-    return _answers(log, config, above_expected(log, log.values[:, -1], config))
+    return own_answers(log, config, above_expected(log, config)[:, -1])
 
 
-def _answers(log: Log, config: CountsConfig, above: Doubles) -> Answers:
+def own_answers(log: Log, config: CountsConfig, above: Doubles) -> Answers:
+    """The same, of `Heard.above` of the last value."""
     left, taught = (_left(log, known, config, above) for known in (log.known, log.learned))
     return Answers(log.user, log.item, left, taught, log.known, log.learned)
 
 
 def residual(log: Log, known: Ints, config: CountsConfig) -> Doubles:
     """The same where only the answers marked in `known` count for the user's bias, 0 for others; float64 [rows]."""
-    return _left(log, known, config, above_expected(log, log.values[:, -1], config))
+    return _left(log, known, config, above_expected(log, config)[:, -1])
 
 
 def _left(log: Log, known: Ints, config: CountsConfig, above: Doubles) -> Doubles:
-    return on_grid((above - _user_bias(log, above, known, config)) * known)
-
-
-def _log_seconds(by_key: Grouped, time: Ints, known: Ints) -> Doubles:
-    """log(1 + seconds since the key's last known row); -1 where there is none."""
-    order, moment = by_key.order, time[by_key.order]
-    position = np.where(known[order] == 1, np.arange(len(order)), -1)
-    latest = np.r_[-1, np.maximum.accumulate(position)[:-1]] if len(order) else position
-    elapsed = np.maximum(moment - moment[np.maximum(latest, 0)], 0)
-    return by_key.back(np.where(latest >= by_key.begin, np.log1p(elapsed), -1.0))
+    return on_grid((above - _user_bias(log, above, known, config)) * known, RESIDUAL)

@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from corella.features.grids import TERM, on_grid
+
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.signedinteger[Any]]
 """Of 32 bits where that is enough: half the memory."""
@@ -30,13 +32,6 @@ NAMES = ("neighbours_agreement", "neighbours_mean")
 _MOST_SORTED, _MOST_HELD = 4_000_000, 64_000_000
 """Pairs of answers in memory, at 12 to 16 bytes each."""
 _BLOCK = 100_000
-_GRID = 2.0**15
-
-
-def on_grid(residual: Doubles | np.float64) -> Doubles:
-    """Residuals as multiples of 2^-15: sums of their products are exact then (as long as they are below 2^23), whatever
-    else is summed before."""
-    return np.asarray(np.rint(residual * _GRID) / _GRID)
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Answers:
     item: Ints
     """-1: unknown, which has no neighbours."""
     residual: Doubles
-    """On the grid, see `on_grid`."""
+    """On the grid `RESIDUAL`."""
     taught: Doubles
     """The residual where the user's bias knows of learned answers only: what c learns from, so that no answer of the
     test rows comes to other users through it. 0 where the answer is not learned."""
@@ -69,7 +64,8 @@ def neighbour_features(answers: Answers, last: int, smoothing: float) -> list[Do
         said = answers.residual[earlier]
         count = _total(learned, begin, here)
         product = _total(answers.taught[row] * answers.taught[earlier], begin, here)
-        agreement += np.bincount(row, weights=said * product / (count + smoothing), minlength=rows)
+        terms = on_grid(said * product / (count + smoothing), TERM)
+        agreement += np.bincount(row, weights=terms, minlength=rows)
         total += np.bincount(row, weights=said * count, minlength=rows)
         together += np.bincount(row, weights=count, minlength=rows)
     return [agreement, total / (together + smoothing)]
@@ -95,7 +91,7 @@ class PairTable:
         other, residual = said[:, :1].astype(np.int64), said[:, 1]
         count, product = self._find(other, asked[order])
         columns = np.empty((len(items), 2))
-        columns[order, 0] = residual @ (product / (count + smoothing))
+        columns[order, 0] = on_grid(residual[:, None] * product / (count + smoothing), TERM).sum(axis=0)
         columns[order, 1] = residual @ count / (count.sum(axis=0) + smoothing)
         return columns
 
@@ -110,7 +106,7 @@ class PairTable:
             said = answers.residual[earlier]
             agreement, total, together = (
                 np.bincount(place, weights=part, minlength=len(some))
-                for part in (said * product / (count + smoothing), said * count, count)
+                for part in (on_grid(said * product / (count + smoothing), TERM), said * count, count)
             )
             columns[first : first + _BLOCK] = np.stack([agreement, total / (together + smoothing)], axis=1)
         return columns

@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from corella.columns import LABEL, RATING, SPLIT
 from corella.config import DataConfig
 from corella.config.data import CLICKS
 from corella.errors import UserError
+from corella.features.grids import VALUE, on_grid
 
 Doubles = npt.NDArray[np.float64]
 
@@ -75,7 +76,7 @@ class RatingScale:
         """
         if rating is None or not math.isfinite(rating):
             return self.typical[label]
-        return min(max((rating - self.low) / (self.high - self.low), 0.0), 1.0)
+        return float(on_grid(np.float64(min(max((rating - self.low) / (self.high - self.low), 0.0), 1.0)), VALUE))
 
 
 def rating_scale(log: pl.DataFrame, config: DataConfig) -> RatingScale | None:
@@ -88,8 +89,15 @@ def rating_scale(log: pl.DataFrame, config: DataConfig) -> RatingScale | None:
     if len(np.unique(label)) < 2 or values.min() == values.max():
         return None
     low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / (high - low)
-    return RatingScale(low, high, (float(scaled[label == 0].mean()), float(scaled[label == 1].mean())))
+    scaled = on_grid((values - low) / (high - low), VALUE)
+    return scale_of(low, high, [(float(scaled[label == of].sum()), int((label == of).sum())) for of in (0, 1)])
+
+
+def scale_of(low: float, high: float, typical: Sequence[tuple[float, int]]) -> RatingScale:
+    """The scale between two ratings. `typical`: of negative and of positive answers the sum of the scaled ratings, and
+    how many there are."""
+    none, all_ = (float(on_grid(np.float64(total / rows), VALUE)) for total, rows in typical)
+    return RatingScale(low, high, (none, all_))
 
 
 def answer_values(log: pl.DataFrame, scale: RatingScale | None) -> Doubles:
@@ -98,7 +106,7 @@ def answer_values(log: pl.DataFrame, scale: RatingScale | None) -> Doubles:
     if scale is None:
         return label[:, None]
     rating = log[RATING].to_numpy().astype(np.float64)
-    scaled = np.clip((rating - scale.low) / (scale.high - scale.low), 0.0, 1.0)
+    scaled = on_grid(np.clip((rating - scale.low) / (scale.high - scale.low), 0.0, 1.0), VALUE)
     missing = ~np.isfinite(rating)
     scaled[missing] = np.array(scale.typical)[label[missing].astype(np.int64)]
     return np.stack([label, scaled], axis=1)

@@ -1,1 +1,1 @@
-"""Past one machine: tasks on processes or Ray, output that is made exactly once, scoring and recommending everybody."""
+"""Past one machine: scoring and recommending everybody, and workers that train together."""

@@ -19,10 +19,10 @@ from corella.recommender import Recommender
 from corella.runs.folder import RunFolder
 from corella.runs.score import predictions_frame
 from corella.runs.train import load_recommender
-from corella.scale.once import FINISHED, Entry, Facts, Origin, Output, output_folder, stamp
 from corella.scale.partitions import common_root, partitions
 from corella.scale.scoring import Spent, model_of, score_partitions, spent
-from corella.scale.tasks import Workers, kept
+from corella.tasks.once import FINISHED, Entry, Facts, Origin, Output, output_folder, stamp
+from corella.tasks.running import Workers, kept
 
 _USERS = 5_000
 """Users of one partition of recommendations."""

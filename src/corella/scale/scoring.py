@@ -22,9 +22,9 @@ from corella.ranking.model import FittedRanking
 from corella.ranking.results import Predictions
 from corella.runs.score import Rows, predictions_frame, read_rows, taken_names
 from corella.runs.train import load_run
-from corella.scale.once import FINISHED, Entry, Facts, Output
 from corella.scale.sketch import Sketch, merged, sketch, threshold
-from corella.scale.tasks import Workers
+from corella.tasks.once import FINISHED, Entry, Facts, Output
+from corella.tasks.running import Workers
 
 _CHUNK = 250_000
 _GROUP_ROWS = 2_000

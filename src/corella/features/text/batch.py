@@ -5,7 +5,9 @@ import numpy.typing as npt
 
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
-from corella.features.counts import Log, residual, running_average
+from corella.features.counts import residual
+from corella.features.everyone import averages
+from corella.features.log import Log
 from corella.features.text.everybody import Everybody
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels, text_names
 from corella.features.text.space import TextSpace
@@ -22,7 +24,7 @@ def batch_text(log: Log, space: TextSpace, counts: CountsConfig, text: TextConfi
     wanted = np.arange(len(log.user)) if rows is None else rows
     order = np.argsort(wanted, kind="stable")
     label, left = log.values[:, 0], residual(log, log.known, counts)
-    average = running_average(label, log.shared, counts.clicks)
+    average = averages(log, counts)[:, 0]
     said, places = Said(log, text.history), space.with_unknown
     everybody = Everybody(log, left, residual(log, log.shared, counts), places.vectors)
     found = np.zeros((len(wanted), len(text_names(places.vectors.shape[1]))), np.float32)

@@ -8,21 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from corella.features.counts import Log
+from corella.features.grids import VECTOR, on_grid
 from corella.features.grouping import Grouped, grouped
+from corella.features.log import Log
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-
-_GRID = 2.0**26
-
-
-def fine(values: Doubles) -> Doubles:
-    """Values as multiples of 2^-26: sums of them are exact (below 2^27), so that they are the same in any order and
-    depend on no later row, not even in their last digit."""
-    return np.asarray(np.rint(values * _GRID) / _GRID)
 
 
 class Totals:
@@ -86,11 +78,11 @@ class Everybody:
         user, item = log.user[rows], log.item[rows]
         by_user, by_item = grouped(user), grouped(item)
         vectors = self._vectors[item].astype(np.float64)
-        profile = self._profiles.take(by_user, user, fine(self._left[rows, None] * vectors))
-        shown = self._shown.take(by_user, user, fine(self._told[rows, None] * vectors))
+        profile = self._profiles.take(by_user, user, on_grid(self._left[rows, None] * vectors, VECTOR))
+        shown = self._shown.take(by_user, user, on_grid(self._told[rows, None] * vectors, VECTOR))
         counts = ((log.shared[rows] == 1) & (item >= 0)).astype(np.float64)[:, None]
         said = np.concatenate(
-            [counts, counts * log.values[rows, :1], fine(counts * self._told[rows, None] * shown)], axis=1
+            [counts, counts * log.values[rows, :1], on_grid(counts * self._told[rows, None] * shown, VECTOR)], axis=1
         )
         if near is None or asked is None:
             self.items.take(by_item, item, said)

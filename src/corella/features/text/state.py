@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
-from corella.features.counts import Log, residual
+from corella.features.counts import residual
+from corella.features.grids import VECTOR, on_grid
+from corella.features.log import Log
 from corella.features.recent import Recent
 from corella.features.text.batch import BLOCK, Said
-from corella.features.text.everybody import Everybody, fine
+from corella.features.text.everybody import Everybody
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
 from corella.features.text.space import Places, TextSpace
 
@@ -87,10 +89,10 @@ class TextState:
         )
 
     def _profile(self, items: Ints, residual: Doubles) -> Doubles:
-        return np.asarray(fine(residual[:, None] * self.vectors[items].astype(np.float64)).sum(axis=0))
+        return np.asarray(on_grid(residual[:, None] * self.vectors[items].astype(np.float64), VECTOR).sum(axis=0))
 
     def _one(self, item: int, residual: float) -> Doubles:
-        return fine(residual * self.vectors[item].astype(np.float64))
+        return on_grid(residual * self.vectors[item].astype(np.float64), VECTOR)
 
     def _last_ones(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The last ones, zeros before them where they are fewer."""
@@ -152,7 +154,7 @@ class TextState:
             self._count(item, label, residual, self._profile(said.astype(np.int64), left), -share)
 
     def _count(self, item: int, label: float, residual: float, profile: Doubles, share: float) -> None:
-        self.circle[item] += fine(share * residual * profile)
+        self.circle[item] += on_grid(share * residual * profile, VECTOR)
         self.count[item] += share
         self.likes[item] += share * label
 

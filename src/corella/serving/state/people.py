@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from corella.data.dataset import Dataset
 from corella.features.count_state import Counted
-from corella.features.counts import Log, above_expected, residuals
+from corella.features.counts import residuals
+from corella.features.everyone import above_expected
+from corella.features.log import Log
 from corella.serving.state.answers import AS_TRAINED, Answer, Answers, Form
 
 Ints = npt.NDArray[np.int64]
@@ -34,7 +36,7 @@ class People:
         self._before = np.bincount(dataset.user, weights=arrays.known, minlength=dataset.users.height).astype(np.int64)
         """For each user the number of interactions that histories may hold: the first ones."""
         counts = dataset.config.counts
-        self._above = np.stack([above_expected(arrays, value, counts) for value in arrays.values.T], axis=1)
+        self._above = above_expected(arrays, counts)
         self._left = residuals(arrays, counts).residual
         self._form = Form(arrays.values.shape[1])
         self._newer: dict[str, Answers] = {}

@@ -9,7 +9,9 @@ import polars as pl
 from corella.columns import ITEM, USER
 from corella.data.dataset import Dataset
 from corella.features.count_state import CountState
-from corella.features.counts import Log, above_expected, residuals
+from corella.features.counts import residuals
+from corella.features.everyone import above_expected
+from corella.features.log import Log
 
 Ints = npt.NDArray[np.int64]
 Key = tuple[str, ...]
@@ -39,7 +41,7 @@ def count_state(
     users = dataset.users[USER].cast(pl.String).to_list()
     state.total = [float(shared.sum()), *(shared @ values).tolist()]
     state.item.update(enumerate(_totals(dataset.item, shared, shared[:, None] * values, dataset.items.height)))
-    above = np.stack([above_expected(arrays, value, config) for value in values.T], axis=1)
+    above = above_expected(arrays, config)
     state.bias.update(zip(users, _totals(dataset.user, arrays.known, above, len(users)), strict=True))
     most = max(config.last, default=1)
     last = log.group_by("user").agg(pl.col("time").last(), *(pl.col(name).tail(most) for name in names))

@@ -11,7 +11,7 @@ import pytest
 
 from corella.errors import UserError
 from corella.progress import Reporter
-from corella.scale.tasks import ATTEMPTS, Workers, run_tasks
+from corella.tasks.running import ATTEMPTS, Workers, run_tasks
 
 QUIET = Reporter(quiet=True)
 

@@ -13,8 +13,8 @@ import pytest
 from corella.errors import UserError
 from corella.files import read_value, sha256
 from corella.progress import Reporter
-from corella.scale.once import FINISHED, Entry, Facts, Origin, output_folder
-from corella.scale.tasks import Workers
+from corella.tasks.once import FINISHED, Entry, Facts, Origin, output_folder
+from corella.tasks.running import Workers
 
 QUIET = Reporter(quiet=True)
 ORIGIN = Origin({"rows/a": "3 17"}, {"share": "0.1"})
@@ -83,7 +83,7 @@ def test_a_killed_worker(tmp_path: Path) -> None:
 def test_a_killed_driver(tmp_path: Path) -> None:
     """Its workers end with it; the next call makes what it left, over half-written files, and nothing else."""
     program = (
-        "import sys; from pathlib import Path; from corella.scale.tasks import Workers; from test_once import make\n"
+        "import sys; from pathlib import Path; from corella.tasks.running import Workers; from test_once import make\n"
         "make(Path(sys.argv[1]), Path(sys.argv[2]), Workers(processes=2), seconds=0.4)"
     )
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])

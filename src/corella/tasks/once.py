@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from corella.errors import UserError
 from corella.files import alone, atomic_path, read_value, sha256, write_value
 from corella.progress import Reporter
-from corella.scale.tasks import Workers, run_tasks
+from corella.tasks.running import Workers, run_tasks
 
 Task = TypeVar("Task")
 Facts = dict[str, Any]
