@@ -110,15 +110,20 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for the prepared dataset; unset: the cache.")
     ] = None,
+    processes: Processes = 0,
+    ray: RayAddress = None,
     overrides: Overrides = None,
 ) -> None:
-    """Read, check, order, split and count; say what was kept and dropped, and why."""
-    from corella.data.prepare import load_dataset
+    """Read, check, order, split and count; say what was kept and dropped, and why. With `data.memory` set, in parts on
+    disk, which --workers or --ray may share: killed at any moment, the same command resumes."""
+    from corella.data.prepare import prepared_folder
+    from corella.data.store import load_told
     from corella.progress import Reporter
     from corella.report.terminal import print_prepared
+    from corella.tasks.running import Workers
 
-    dataset = load_dataset(named_config(config, overrides), out, Reporter())
-    print_prepared(_out, dataset)
+    folder = prepared_folder(named_config(config, overrides), out, Reporter(), Workers(processes, ray))
+    print_prepared(_out, *load_told(folder))
 
 
 @app.command()

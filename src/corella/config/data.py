@@ -162,6 +162,7 @@ class DataConfig(Section):
 
     advanced: ClassVar = frozenset({
         "only_likes", "core", "duplicates", "history_length", "history_answers", "strict_time", "max_rows", "negatives",
+        "memory",
     })  # fmt: skip
 
     source: Literal[
@@ -219,6 +220,9 @@ class DataConfig(Section):
     """For a log of clicks: how many items that were not clicked are drawn for every click, to rank against."""
     max_rows: int | None = Field(default=None, ge=1)
     """Keep only the first rows of the ordered log (for a quick try)."""
+    memory: float | None = Field(default=None, gt=0)
+    """GiB that preparing may take. Set, a log of Parquet files is prepared in parts on disk, to the same dataset;
+    unset, it is held in memory."""
 
     @field_validator("path")
     @classmethod

@@ -8,6 +8,9 @@ from corella.columns import FILE, FILE_ROW
 from corella.data.preparation import Dropped
 from corella.errors import UserError, suggest
 
+_MANY_TIES = 0.01
+"""Share of the rows from which on ties are worth a warning."""
+
 
 @dataclass
 class Ledger:
@@ -26,6 +29,15 @@ class Ledger:
         where = f"row {first[FILE_ROW]}, column {column}: {first.get(column)!r}"
         self.dropped.append(Dropped(reason, marked.height, f"{first.get(FILE, table)}, {where}"))
         return frame.filter(~bad)
+
+    def warn_of_ties(self, share: float) -> None:
+        """Warn where many interactions, a share from 0 to 1, have the time of another one of the same user."""
+        if share > _MANY_TIES:
+            self.warnings.append(
+                f"{share:.0%} of the interactions have the time of another one of the same user; they stand in the "
+                "file's order, and where that tells anything of the answers, histories tell it too: data.strict_time: "
+                "true hides answers of the same second from each other"
+            )
 
     def reasons(self) -> str:
         """What was dropped and why, and what may be wrong, for a message."""

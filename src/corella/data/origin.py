@@ -20,7 +20,7 @@ def tables_of(config: DataConfig) -> list[TableConfig]:
 def fingerprint(config: DataConfig, seed: int) -> str:
     """Hash of the data settings, the seed (for a split that draws), and size and time of every input file."""
     drawn = seed if config.split.by in ("user", "each-user", "new-items") else 0
-    settings = json.dumps([FORMAT, drawn, config.model_dump(mode="json")])
+    settings = json.dumps([FORMAT, drawn, config.model_dump(mode="json", exclude={"memory"})])
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(config)]
     return hashlib.sha256((settings + repr(stamps)).encode()).hexdigest()[:12]
 

@@ -4,11 +4,11 @@
 input files, so that the same settings never prepare twice.
 """
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from corella.columns import DRAWN, FILE, FILE_ROW, ITEM, LABEL, RATING, REVIEW, SPLIT, TIME, USER, RawTables, long_texts
@@ -17,30 +17,37 @@ from corella.config.loading import load_config
 from corella.data.builtin import load_builtin
 from corella.data.clean import clean
 from corella.data.dataset import Dataset, make_dataset
+from corella.data.facts import extremes, split_facts
 from corella.data.labels import as_clicks, only_clicks
 from corella.data.ledger import Ledger
 from corella.data.negatives import with_negatives
 from corella.data.origin import fingerprint, source_files, tables_of
-from corella.data.preparation import Extremes, Preparation, SplitFacts
-from corella.data.rows import ITEM_CODE, USER_CODE
+from corella.data.parts.prepare import prepare_parts
+from corella.data.preparation import Preparation
 from corella.data.split import order_log, split_log, tied_share
-from corella.data.store import PREPARATION, load_prepared, write_dataset
+from corella.data.store import PREPARATION, adopt_parts, load_prepared, write_dataset
 from corella.data.tables.read import read_table
 from corella.data.texts import fill_users
-from corella.data.times import date_text
 from corella.features.text.items import read_items
 from corella.files import cache_folder, read_value
 from corella.progress import Reporter
-
-_MANY_TIES = 0.01
-"""Share of the rows from which on ties are worth a warning."""
+from corella.tasks.running import Workers
 
 
 def load_dataset(
     config: Config | str | Path = "ml-100k", folder: Path | str | None = None, reporter: Reporter | None = None
 ) -> Dataset:
-    """The prepared dataset of a configuration, a built-in name, or a YAML file; prepared on first use.
+    """The prepared dataset of a configuration, a built-in name, or a YAML file; prepared on first use, see
+    `prepared_folder`."""
+    return load_prepared(prepared_folder(config, folder, reporter))
 
+
+def prepared_folder(
+    config: Config | str | Path, folder: Path | str | None, reporter: Reporter | None, workers: Workers = Workers()
+) -> Path:
+    """The folder of a prepared dataset, which is made where it is not there yet.
+
+    `workers`: who prepares, where `data.memory` is set; one process where it is not.
     `folder`: where to keep it; unset: a cache folder under `$CORELLA_CACHE` or `~/.cache/corella`. What lies there is
     prepared again where settings or files are no longer those it was made from.
     """
@@ -55,8 +62,11 @@ def load_dataset(
     known = read_value(folder / PREPARATION, Preparation).fingerprint if whole else None
     # What a database holds cannot be part of the fingerprint, so it is read each time.
     if any(table.uri for table in tables_of(config.data)) or known != now:
-        prepare(config.data, config.seed, folder, reporter)
-    return load_prepared(folder)
+        if config.data.memory is not None:
+            prepare_in_parts(config.data, config.seed, folder, workers, reporter)
+        else:
+            prepare(config.data, config.seed, folder, reporter)
+    return folder
 
 
 def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | None = None) -> Dataset:
@@ -64,18 +74,13 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
 
     `reporter`: is told how far the text encoder is.
     """
-    raw = read_raw(config)
+    raw, asked = read_raw(config), config
     log, users, items, ledger = clean(raw, config)
     clicks = only_clicks(raw.interactions, config)
     log = order_log(log, config)
     ledger.facts["interactions kept"] = log.height
-    tied = tied_share(log, config) if TIME in config.order and not config.strict_time else 0.0
-    if tied > _MANY_TIES:
-        ledger.warnings.append(
-            f"{tied:.0%} of the interactions have the time of another one of the same user; they stand in the file's "
-            "order, and where that tells anything of the answers, histories tell it too: data.strict_time: true hides "
-            "answers of the same second from each other"
-        )
+    if TIME in config.order and not config.strict_time:
+        ledger.warn_of_ties(tied_share(log, config))
     config = as_clicks(config) if clicks else config
     log = split_log(log, config.split, seed, config.only_likes or clicks, items, ledger.reasons())
     if clicks and not config.only_likes:
@@ -94,9 +99,22 @@ def prepare(config: DataConfig, seed: int, folder: Path, reporter: Reporter | No
     texts = read_items(long_texts(items), config.text, reporter)
     seconds = time.monotonic() - began
     dataset = make_dataset(log.select(keep), users, items, config, texts)
-    made = replace(dataset, preparation=_preparation(dataset, ledger, seconds, seed))
+    told = _preparation(dataset.log.lazy(), users.height, items.height, asked, ledger, seed, seconds)
+    made = replace(dataset, preparation=told)
     write_dataset(made, folder)
     return made
+
+
+def prepare_in_parts(
+    config: DataConfig, seed: int, folder: Path, workers: Workers = Workers(), reporter: Reporter | None = None
+) -> None:
+    """The same in parts on disk, within `data.memory`; killed at any moment, it goes on where it was."""
+    work = folder.with_name(f".{folder.name}.parts")
+    parts = prepare_parts(config, work, fingerprint(config, seed), workers, reporter)
+    log = pl.scan_parquet(sorted(parts.log.glob("*.parquet")), glob=False)
+    told = _preparation(log, parts.users.height, parts.items.height, config, parts.ledger, seed)
+    adopt_parts(parts.log, parts.users, parts.items, config, told, folder)
+    shutil.rmtree(work)
 
 
 def read_raw(config: DataConfig) -> RawTables:
@@ -118,29 +136,10 @@ def _source(table: TableConfig, name: str) -> str:
     return str(table.path or name)
 
 
-def _preparation(dataset: Dataset, ledger: Ledger, text_seconds: float, seed: int) -> Preparation:
-    log, config = dataset.log, dataset.config
-    parts = log.group_by(SPLIT).agg(
-        rows=pl.len(),
-        users=pl.col(USER_CODE).n_unique(),
-        items=pl.col(ITEM_CODE).n_unique(),
-        positive=pl.col(LABEL).mean(),
-        **{} if TIME not in log.columns else {"first": pl.col(TIME).min(), "last": pl.col(TIME).max()},
-    )
-    splits = [SplitFacts(*part[:5], *map(date_text, part[5:])) for part in parts.rows()]
-    order = {"train": 0, "valid": 1, "test": 2, "history": 3}
+def _preparation(
+    log: pl.LazyFrame, users: int, items: int, asked: DataConfig, ledger: Ledger, seed: int, text_seconds: float = 0.0
+) -> Preparation:
     return Preparation(
-        {**ledger.facts, "users": dataset.users.height, "items": dataset.items.height},
-        sorted(splits, key=lambda part: order[part.split]),
-        ledger.dropped, ledger.warnings, _extremes(log), text_seconds, source_files(config),
-        fingerprint(config, seed),
+        {**ledger.facts, "users": users, "items": items}, split_facts(log), ledger.dropped, ledger.warnings,
+        extremes(log), text_seconds, source_files(asked), fingerprint(asked, seed),
     )  # fmt: skip
-
-
-def _extremes(log: pl.DataFrame) -> Extremes:
-    """Of the rows that are kept."""
-    ratings = log[RATING].drop_nulls() if RATING in log.columns else pl.Series([], dtype=pl.Float64)
-    ends = np.array([ratings.min(), ratings.max()] if len(ratings) else [], dtype=np.float64)
-    said = " to ".join(f"{end:g} ({int((ratings == end).sum()):,} times)" for end in ends)
-    most = [log[key].value_counts(sort=True).row(0) for key in (USER, ITEM)]
-    return Extremes(said, *(f"{name!r} with {rows:,} rows" for name, rows in most))

@@ -101,10 +101,10 @@ def _by_time(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int)
     if config.dates is not None:
         if TIME not in log.columns:
             raise UserError("split by dates needs a column 'timestamp'")
-        begin = [_seconds(date) for date in config.dates]
+        begin = [seconds_of(date) for date in config.dates]
         return _cut(pl.col(TIME), begin[0], begin[1])
     total = int(log.select(sample.sum()).item())
-    return _cut(sample.cast(pl.Int64).cum_sum() - 1, *_cuts(total, config))
+    return _cut(sample.cast(pl.Int64).cum_sum() - 1, *cuts_of(total, config))
 
 
 def _by_time_within(group: pl.Series, config: SplitConfig, sample: pl.Expr) -> pl.Expr:
@@ -114,7 +114,7 @@ def _by_time_within(group: pl.Series, config: SplitConfig, sample: pl.Expr) -> p
     return _cut(place.cum_sum().over(key) - 1, train, train + valid)
 
 
-def _seconds(date: str) -> float:
+def seconds_of(date: str) -> float:
     """An ISO date as seconds; without a time zone it means UTC."""
     moment = datetime.fromisoformat(date)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -123,7 +123,7 @@ def _seconds(date: str) -> float:
 def _by_user(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, seed: int) -> pl.Expr:
     del sample
     users = np.random.default_rng(seed).permutation(log[USER].unique().sort().to_numpy())
-    parts = np.split(users, _cuts(len(users), config))
+    parts = np.split(users, cuts_of(len(users), config))
     mapping = {str(u): name for name, ids in zip(("train", "valid", "test"), parts, strict=True) for u in ids}
     return pl.col(USER).replace_strict(mapping, return_dtype=pl.String)
 
@@ -146,7 +146,7 @@ def _leave_last_out(log: pl.DataFrame, config: SplitConfig, sample: pl.Expr, see
     )
 
 
-def _cuts(total: int, config: SplitConfig) -> tuple[int, int]:
+def cuts_of(total: int, config: SplitConfig) -> tuple[int, int]:
     """Where validation and test begin; each part is rounded down by itself, and test takes what is left."""
     train, valid = (int(total * fraction + 1e-9) for fraction in config.fractions[:2])
     return train, train + valid

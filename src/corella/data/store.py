@@ -19,6 +19,8 @@ FORMAT = 8
 """Raised when the files of a prepared dataset change their meaning."""
 
 
+LOG = "log"
+"""Folder of Parquet files, the parts of the log in their order."""
 TEXTS, SPACE = "texts.safetensors", "space.safetensors"
 
 
@@ -38,10 +40,11 @@ def load_prepared(folder: Path, features: bool = True) -> Dataset:
             "or train the model again that it belongs to"
         )
     config = read_value(folder / SETTINGS, DataConfig)
-    columns = list(pl.read_parquet_schema(folder / "log.parquet"))
+    log = sorted((folder / LOG).glob("*.parquet"))
+    columns = list(pl.read_parquet_schema(log[0]))
     counted, texts = ([c for c in columns if c.startswith(kind)] for kind in ("count:", "text:"))
     plain = [c for c in columns if c not in (*counted, *texts, *_SHOWN)]
-    read = partial(pl.read_parquet, folder / "log.parquet")
+    read = partial(pl.read_parquet, log)
     counts = read(columns=counted if features else []).to_numpy().astype(np.float32)
     popularity = read(columns=_SHOWN).to_numpy().astype(np.int64)
     return Dataset(
@@ -58,6 +61,14 @@ def load_prepared(folder: Path, features: bool = True) -> Dataset:
     )
 
 
+def load_told(folder: Path) -> tuple[Preparation, pl.Series, pl.Series]:
+    """How a dataset was prepared, and the texts of its items and users; the log is not read."""
+    items, users = (
+        pl.read_parquet(folder / f"{name}.parquet", columns=["text"])["text"] for name in ("items", "users")
+    )
+    return read_value(folder / PREPARATION, Preparation), items, users
+
+
 def without_features(dataset: Dataset) -> Dataset:
     """The same for a model that does not read the features of the log's rows."""
     return replace(dataset, counts=np.zeros((dataset.log.height, 0), np.float32), text=None)
@@ -71,7 +82,7 @@ def write_dataset(dataset: Dataset, folder: Path) -> None:
         features.append(pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names]))
     if dataset.text is not None:
         features.append(pl.DataFrame(dataset.text, schema=[f"text:{name}" for name in dataset.text_names]))
-    tables = {"log": pl.concat([dataset.log, *features], how="horizontal"), "users": dataset.users}
+    tables = {f"{LOG}/00000": pl.concat([dataset.log, *features], how="horizontal"), "users": dataset.users}
     for name, table in {**tables, "items": dataset.items}.items():
         with atomic_path(folder / f"{name}.parquet") as path:
             table.write_parquet(path)
@@ -83,13 +94,32 @@ def write_dataset(dataset: Dataset, folder: Path) -> None:
     write_manifest(folder, FORMAT)
 
 
+def adopt_parts(
+    log: Path, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig, preparation: Preparation, folder: Path
+) -> None:
+    """Make a prepared dataset of a folder of parts of the log, which moves, and of tables; replaces one that is
+    there."""
+    _make_room(folder)
+    log.replace(folder / LOG)
+    for name, table in {"users": users, "items": items}.items():
+        with atomic_path(folder / f"{name}.parquet") as path:
+            table.write_parquet(path)
+    write_value(folder / SETTINGS, config)
+    write_value(folder / PREPARATION, preparation)
+    write_manifest(folder, FORMAT)
+
+
 def _make_room(folder: Path) -> None:
     """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
     folder.mkdir(parents=True, exist_ok=True)
-    tables = ("log.parquet", "users.parquet", "items.parquet")
-    ours = [folder / name for name in ("manifest.json", *tables, TEXTS, SPACE, SETTINGS, PREPARATION)]
+    tables = ("users.parquet", "items.parquet")
+    parts = (folder / LOG).glob("*.parquet")
+    names = ("manifest.json", *tables, TEXTS, SPACE, SETTINGS, PREPARATION)
+    ours = [*parts, *(folder / name for name in names)]
+    if (folder / LOG).is_dir():
+        ours.append(folder / LOG)
     other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
     if other:
         raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")
     for path in ours:
-        path.unlink(missing_ok=True)
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)

@@ -57,18 +57,24 @@ def neighbour_features(answers: Answers, last: int, smoothing: float) -> list[Do
     rows = len(answers.user)
     agreement, total, together = np.zeros(rows), np.zeros(rows), np.zeros(rows)
     for row, earlier, key in _pairs(answers, last):
-        new = _changes(key)
-        # A row's own answer is not before it, even where the user answered this neighbour twice.
-        begin, here = _latest(new), _latest(new | _changes(row))
         learned = (answers.learned[row] * answers.learned[earlier]).astype(np.float64)
-        said = answers.residual[earlier]
-        count = _total(learned, begin, here)
-        product = _total(answers.taught[row] * answers.taught[earlier], begin, here)
-        terms = on_grid(said * product / (count + smoothing), TERM)
-        agreement += np.bincount(row, weights=terms, minlength=rows)
-        total += np.bincount(row, weights=said * count, minlength=rows)
-        together += np.bincount(row, weights=count, minlength=rows)
+        product = answers.taught[row] * answers.taught[earlier]
+        found = pair_terms(row, key, answers.residual[earlier], product, learned, smoothing)
+        more = [np.bincount(row, weights=terms, minlength=rows) for terms in found]
+        agreement, total, together = agreement + more[0], total + more[1], together + more[2]
     return [agreement, total / (together + smoothing)]
+
+
+def pair_terms(
+    row: Ints, key: Ints, said: Doubles, product: Doubles, learned: Doubles, smoothing: float
+) -> tuple[Doubles, Doubles, Doubles]:
+    """What pairs of a row and an earlier answer of its user add to the row's sums e c / (n + k), e n and n. All arrays
+    [pairs], by ascending key and row, and all pairs of each key; `said`: e of the earlier answer."""
+    new = _changes(key)
+    # A row's own answer is not before it, even where the user answered this neighbour twice.
+    begin, here = _latest(new), _latest(new | _changes(row))
+    count, taught = _total(learned, begin, here), _total(product, begin, here)
+    return on_grid(said * taught / (count + smoothing), TERM), said * count, count
 
 
 @dataclass(frozen=True)
@@ -137,17 +143,13 @@ def pair_table(answers: Answers, last: int) -> PairTable:
 def _pairs(answers: Answers, last: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Every row with each of the user's last answers before it: rows, those answers' rows, and keys of the two items,
     by ascending key and row. In parts that hold every pair of their keys."""
-    answered, begin, end = _histories(answers, last)
+    _, begin, end = _histories(answers, last)
     size, total = int(answers.item.max(initial=-1)) + 1, int((end - begin).sum())
     passes = max(1, -(-total // _MOST_HELD))  # what does not fit into memory is made again
     parts = max(1, -(-total // (passes * _MOST_SORTED)))
     for turn in range(passes):
         found: list[list[tuple[Ints, Ints, Ints]]] = [[] for _ in range(parts)]
-        for first in range(0, max(len(end), 1), _BLOCK):
-            block = slice(first, first + _BLOCK)
-            row, earlier = _earlier(answered, begin[block], end[block])
-            row += np.int32(first)
-            key = _key(answers.item[row], answers.item[earlier], size)
+        for row, earlier, key in each_pair(answers, last, size):
             part = np.where((key >= 0) & (key % passes == turn), key // passes % parts, parts)
             order = np.argsort(part.astype(np.uint16), kind="stable")
             ends = np.cumsum(np.bincount(part, minlength=parts))[:parts]
@@ -158,6 +160,17 @@ def _pairs(answers: Answers, last: int) -> Iterator[tuple[Ints, Ints, Ints]]:
             mine.clear()
             order = pl.DataFrame({"key": key}).with_row_index().sort("key", maintain_order=True)["index"].to_numpy()
             yield row[order], earlier[order], key[order]
+
+
+def each_pair(answers: Answers, last: int, size: int) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Every row with each of the user's last answers before it: rows, those answers' rows, and keys of the two of
+    `size` items, -1 for none; a block of rows at a time, by ascending row."""
+    answered, begin, end = _histories(answers, last)
+    for first in range(0, max(len(end), 1), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        row, earlier = _earlier(answered, begin[block], end[block])
+        row += np.int32(first)
+        yield row, earlier, _key(answers.item[row], answers.item[earlier], size)
 
 
 def _earlier(answered: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:

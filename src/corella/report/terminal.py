@@ -1,10 +1,11 @@
 """What a dataset holds, and the figures of a run, in a terminal."""
 
+import polars as pl
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from corella.data.dataset import Dataset
+from corella.data.preparation import Preparation
 from corella.evaluation.results import Metrics
 from corella.evaluation.retrieval import MEASURES
 from corella.report.recommendations import retrieval_rows
@@ -32,9 +33,8 @@ def print_metrics(out: Console, metrics: Metrics) -> None:
         out.print("nobody has a like in test rows and one in the others: there is nothing to measure")
 
 
-def print_prepared(out: Console, dataset: Dataset) -> None:
-    """What was kept and dropped, and how the language model reads it."""
-    made = dataset.preparation
+def print_prepared(out: Console, made: Preparation, items: pl.Series, users: pl.Series) -> None:
+    """What was kept and dropped, and how the language model reads the items and the users, of which these are texts."""
     out.print(", ".join(f"{name}: {value:,}" for name, value in made.facts.items()))
     table = Table("split", "rows", "users", "items", "positive")
     for part in made.splits:
@@ -52,6 +52,6 @@ def print_prepared(out: Console, dataset: Dataset) -> None:
         out.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if not made.dropped:
         out.print("nothing was dropped")
-    for name, texts in (("items", dataset.items["text"]), ("users", dataset.users["text"])):
+    for name, texts in (("items", items), ("users", users)):
         shown = " | ".join(texts.unique(maintain_order=True).head(3))
         out.print(f"the language model reads {name} as: {shown}", markup=False, soft_wrap=True)

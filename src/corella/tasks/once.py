@@ -83,6 +83,8 @@ class Output:
         `function` writes the file of its task to the path that it is given and returns facts; it stands at the top of a
         module, see `run_tasks`.
         """
+        if self._forgotten(stage).is_file():
+            return {name: read_value(self._entry(stage, name), Entry) for name in tasks}
         entries = {name: self.made(stage, name) for name in tasks}
         jobs = {
             name: _Job(function, tasks[name], self.place(stage) / name, self._entry(stage, name))
@@ -94,6 +96,11 @@ class Output:
             entries[names[n]] = entry
         return {name: entry for name, entry in entries.items() if entry is not None}
 
+    def forget(self, stage: str) -> None:
+        """Remove the files of a stage that nobody will read again; what is told of them stays."""
+        write_value(self._forgotten(stage), Entry("", 0, {}))
+        shutil.rmtree(self.place(stage), ignore_errors=True)
+
     def finish(self) -> None:
         """Remove the files of earlier stages, and what killed workers left."""
         self.clear()
@@ -104,6 +111,9 @@ class Output:
         for place in (self.folder, self.manifest):
             for left in place.rglob(".*.tmp"):
                 left.unlink(missing_ok=True)
+
+    def _forgotten(self, stage: str) -> Path:
+        return self.manifest / "stages" / f"{stage}.forgotten.json"
 
     def _entry(self, stage: str, name: str) -> Path:
         inside = self.manifest / FINISHED if stage == FINISHED else self.manifest / "stages" / f"{stage}.made"

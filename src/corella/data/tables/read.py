@@ -42,7 +42,7 @@ def read_table(config: TableConfig) -> Table:
         source = "the query"
     else:
         table, source = read_files(config), str(config.path)
-    frame = _renamed(table.frame, config, source)
+    frame = renamed(table.frame, config, source)
     for name, separator in config.lists.items():
         if name not in frame.columns:
             raise UserError(f"{source}: no column '{name}' to split into a list; {suggest(name, _names(frame))}")
@@ -115,7 +115,7 @@ def _read_file(path: Path, config: TableConfig) -> Table:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _renamed(frame: pl.DataFrame, config: TableConfig, source: str) -> pl.DataFrame:
+def renamed(frame: pl.DataFrame, config: TableConfig, source: str) -> pl.DataFrame:
     """Columns under our names. One column may serve two of them; one that has a name of ours by chance gives way."""
     for ours, theirs in config.columns.items():
         if theirs not in frame.columns:

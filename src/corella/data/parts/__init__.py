@@ -1,0 +1,1 @@
+"""Preparing a log in parts on disk, where memory is bounded: the same dataset, to the last bit."""
