@@ -14,7 +14,8 @@ import torch
 from common import commit, run, write_result
 from corella.config.text import TextConfig
 from corella.data.builtin.amazon_scientific import load
-from corella.features.text.encoder import TransformerEncoder, load_encoder
+from corella.features.text.encoder import load_encoder
+from corella.features.text.transformer import TransformerEncoder
 from corella.retrieval.linear import Strengths, count_together, fit_linear, text_part
 from corella.threads import usable_threads
 

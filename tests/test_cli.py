@@ -110,7 +110,7 @@ def test_prepare_says_what_was_dropped(call: Call, project: Path, tmp_path: Path
     assert len(dropped) == 2
     assert all(line.startswith("dropped 1 rows: ") for line in dropped)
     assert "nothing was dropped" not in out
-    assert (tmp_path / "prepared" / "log.parquet").is_file()
+    assert (tmp_path / "prepared" / "log" / "00000.parquet").is_file()
 
 
 @pytest.mark.parametrize(

@@ -110,12 +110,12 @@ def test_a_prepared_folder_comes_back_as_it_was(config: Config, tmp_path: Path) 
 
 def test_a_changed_file_is_noticed(config: Config, tmp_path: Path) -> None:
     prepare(config.data, config.seed, tmp_path / "out")
-    table = tmp_path / "out" / "log.parquet"
+    table = tmp_path / "out" / "log" / "00000.parquet"
     table.write_bytes(table.read_bytes() + b" ")
-    with pytest.raises(UserError, match=r"log\.parquet differs from its SHA-256"):
+    with pytest.raises(UserError, match=r"log/00000\.parquet differs from its SHA-256"):
         load_prepared(tmp_path / "out")
     table.unlink()
-    with pytest.raises(UserError, match=r"log\.parquet is in the manifest but not on disk"):
+    with pytest.raises(UserError, match=r"log/00000\.parquet is in the manifest but not on disk"):
         load_prepared(tmp_path / "out")
 
 
@@ -178,9 +178,9 @@ def test_a_folder_of_ones_own_follows_the_settings_and_the_files(config: Config,
     assert load_dataset(config, folder).users["text"][0] == "From Rome. Likes it?"
     other = config.model_copy(update={"data": config.data.model_copy(update={"user_text": "Of {city}"})})
     assert load_dataset(other, folder).users["text"][0] == "Of Rome"
-    stamp = (folder / "log.parquet").stat().st_mtime_ns
+    stamp = (folder / "log" / "00000.parquet").stat().st_mtime_ns
     assert load_dataset(other, folder).users["text"][0] == "Of Rome"
-    assert (folder / "log.parquet").stat().st_mtime_ns == stamp  # nothing has changed
+    assert (folder / "log" / "00000.parquet").stat().st_mtime_ns == stamp  # nothing has changed
 
 
 def test_ties_are_warned_of(config: Config, tmp_path: Path) -> None:

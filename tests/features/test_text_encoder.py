@@ -10,7 +10,8 @@ import pytest
 from corella.config import TextConfig
 from corella.errors import UserError
 from corella.features.text.cache import encode_cached
-from corella.features.text.encoder import Floats, OnTexts, TransformerEncoder, fit_tfidf, load_encoder
+from corella.features.text.encoder import Floats, OnTexts, fit_tfidf, load_encoder
+from corella.features.text.transformer import TransformerEncoder
 from corella.features.text.items import ItemTexts, read_items
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from safetensors.numpy import load_file, save_file
 
+from corella.arrays import load_arrays, save_arrays
 from corella.columns import USER
 from corella.config import DataConfig
 from corella.data.parts.cut import Cut
@@ -60,13 +60,13 @@ def save_totals(totals: Totals, path: Path) -> None:
     tallies |= {f"group {n}": tally for n, tally in enumerate(totals.groups)}
     arrays: dict[str, np.ndarray] = {"whole": totals.whole}
     for name, tally in tallies.items():
-        arrays |= {f"{name} code": tally.code, f"{name} total": np.ascontiguousarray(tally.total)}
-    save_file(arrays, path)
+        arrays |= {f"{name} code": tally.code, f"{name} total": tally.total}
+    save_arrays(path, arrays)
 
 
 def load_totals(path: Path) -> Totals:
     """Read what `save_totals` wrote."""
-    found = load_file(path)
+    found = load_arrays(path)
 
     def tally(name: str) -> Tally:
         return Tally(found[f"{name} code"], found[f"{name} total"])

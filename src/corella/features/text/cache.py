@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from corella.checkpoint import load_tensors, save_tensors
+from corella.arrays import load_arrays, save_arrays
 from corella.errors import UserError
 from corella.features.text.encoder import Encoder
 from corella.files import cache_folder
@@ -52,8 +51,8 @@ def _shift(task: Task, start: int, done: int) -> None:
 
 def _write(folder: Path, keys: Sequence[bytes], vectors: Floats) -> None:
     named = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
-    told = torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1).copy())
-    save_tensors(folder / f"{named}.safetensors", {"keys": told, "vectors": torch.from_numpy(vectors)}, {})
+    told = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
+    save_arrays(folder / f"{named}.safetensors", {"keys": told, "vectors": vectors})
 
 
 def _read(folder: Path) -> dict[bytes, Floats]:
@@ -61,9 +60,9 @@ def _read(folder: Path) -> dict[bytes, Floats]:
     known: dict[bytes, Floats] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            tensors = load_tensors(path)[0]
+            tensors = load_arrays(path)
         except UserError:
             path.unlink(missing_ok=True)
             continue
-        known.update(zip(map(bytes, tensors["keys"].numpy()), tensors["vectors"].numpy(), strict=True))
+        known.update(zip(map(bytes, tensors["keys"]), tensors["vectors"], strict=True))
     return known

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from corella.checkpoint import load_tensors, save_tensors
+from corella.arrays import load_arrays, save_arrays
 from corella.config.text import TextConfig
 from corella.features.text.cache import encode_cached
 from corella.features.text.encoder import Encoder, TfidfEncoder, fit_tfidf, load_encoder
@@ -28,13 +27,12 @@ class ItemTexts:
 
     def save(self, path: Path) -> None:
         """Write vectors, and of an encoder what was fitted on the catalogue, as safetensors."""
-        tensors = {"vectors": self.vectors, **self.encoder.fitted}
-        save_tensors(path, {name: torch.from_numpy(value) for name, value in tensors.items()}, {})
+        save_arrays(path, {"vectors": self.vectors, **self.encoder.fitted})
 
     @classmethod
     def load(cls, path: Path, config: TextConfig) -> "ItemTexts":
         """Read what `save` wrote. A transformer's weights are not read before a new text comes."""
-        tensors = {name: value.numpy() for name, value in load_tensors(path)[0].items()}
+        tensors = load_arrays(path)
         vectors = tensors.pop("vectors")
         return cls(vectors, TfidfEncoder(tensors["idf"], tensors["components"]) if tensors else load_encoder(config))
 

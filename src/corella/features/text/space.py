@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from corella.checkpoint import load_tensors, save_tensors
+from corella.arrays import load_arrays, save_arrays
 from corella.features.text.nearest import nearest
 
 Floats = npt.NDArray[np.float32]
@@ -66,16 +65,15 @@ class TextSpace:
     def save(self, path: Path) -> None:
         """Write as safetensors."""
         places = self.places
-        tensors = {
+        save_arrays(path, {
             "mean": self.mean, "components": self.components, "vectors": places.vectors, "near": places.near,
             "nearness": places.nearness,
-        }  # fmt: skip
-        save_tensors(path, {name: torch.from_numpy(value) for name, value in tensors.items()}, {})
+        })  # fmt: skip
 
     @classmethod
     def load(cls, path: Path) -> "TextSpace":
         """Read what `save` wrote."""
-        found = {name: value.numpy() for name, value in load_tensors(path)[0].items()}
+        found = load_arrays(path)
         places = Places(found["vectors"], found["near"], found["nearness"])
         return cls(found["mean"], found["components"], places)
 
