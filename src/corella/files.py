@@ -182,6 +182,16 @@ def write_manifest(folder: Path, form: int) -> None:
     write_value(folder / "manifest.json", Manifest(form, files))
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds what its manifest says, and nothing else."""
+    try:
+        told = verify_manifest(folder).files
+    except UserError:
+        return False
+    there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    return there - {"manifest.json"} == set(told)
+
+
 def verify_manifest(folder: Path) -> Manifest:
     """Return the manifest of `folder` after checking every hash in it; a mismatch is a `UserError`."""
     manifest = read_value(folder / "manifest.json", Manifest)

@@ -11,8 +11,8 @@ from corella.config import TextConfig
 from corella.errors import UserError
 from corella.features.text.cache import encode_cached
 from corella.features.text.encoder import Floats, OnTexts, fit_tfidf, load_encoder
-from corella.features.text.transformer import TransformerEncoder
 from corella.features.text.items import ItemTexts, read_items
+from corella.features.text.transformer import TransformerEncoder
 
 
 @dataclass

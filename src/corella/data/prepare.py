@@ -22,14 +22,16 @@ from corella.data.labels import as_clicks, only_clicks
 from corella.data.ledger import Ledger
 from corella.data.negatives import with_negatives
 from corella.data.origin import fingerprint, source_files, tables_of
+from corella.data.parts.newer import continued
 from corella.data.parts.prepare import prepare_parts
+from corella.data.parts.tables import height_of
 from corella.data.preparation import Preparation
 from corella.data.split import order_log, split_log, tied_share
-from corella.data.store import PREPARATION, adopt_parts, load_prepared, write_dataset
+from corella.data.store import FORMAT, LOG, PREPARATION, SETTINGS, adopt_parts, load_prepared, write_dataset
 from corella.data.tables.read import read_table
 from corella.data.texts import fill_users
 from corella.features.text.items import read_items
-from corella.files import cache_folder, read_value
+from corella.files import cache_folder, read_value, write_manifest, write_value
 from corella.progress import Reporter
 from corella.tasks.running import Workers
 
@@ -109,12 +111,33 @@ def prepare_in_parts(
     config: DataConfig, seed: int, folder: Path, workers: Workers = Workers(), reporter: Reporter | None = None
 ) -> None:
     """The same in parts on disk, within `data.memory`; killed at any moment, it goes on where it was."""
+    if _with_a_day_more(config, seed, folder):
+        return
     work = folder.with_name(f".{folder.name}.parts")
     parts = prepare_parts(config, work, fingerprint(config, seed), workers, reporter)
-    log = pl.scan_parquet(sorted(parts.log.glob("*.parquet")), glob=False)
-    told = _preparation(log, parts.users.height, parts.items.height, config, parts.ledger, seed)
-    adopt_parts(parts.log, parts.users, parts.items, config, told, folder)
+    told = _preparation(_parts_of(parts.log), parts.users.height, parts.items.height, config, parts.ledger, seed)
+    adopt_parts({LOG: parts.log, **parts.continued}, parts.users, parts.items, config, told, folder)
     shutil.rmtree(work)
+
+
+def _with_a_day_more(config: DataConfig, seed: int, folder: Path) -> bool:
+    """Add files that came since to the dataset in `folder`, see `parts.newer`; whether that was all there was to do."""
+    more = continued(config, folder)
+    if more is None:
+        return False
+    before = read_value(folder / PREPARATION, Preparation)
+    facts = {name: before.facts.get(name, 0) + rows for name, rows in more.facts.items()}
+    warnings = [*before.warnings, *(said for said in more.warnings if said not in before.warnings)]
+    ledger = Ledger(facts, [*before.dropped, *more.dropped], warnings)
+    users, items = (height_of(folder / f"{name}.parquet") for name in ("users", "items"))
+    write_value(folder / SETTINGS, config)
+    write_value(folder / PREPARATION, _preparation(_parts_of(folder / LOG), users, items, config, ledger, seed))
+    write_manifest(folder, FORMAT)
+    return True
+
+
+def _parts_of(folder: Path) -> pl.LazyFrame:
+    return pl.scan_parquet(sorted(folder.glob("*.parquet")), glob=False)
 
 
 def read_raw(config: DataConfig) -> RawTables:

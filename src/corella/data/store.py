@@ -1,5 +1,6 @@
 """A prepared dataset on disk: Parquet, safetensors and JSON, and a manifest of hashes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ FORMAT = 8
 
 LOG = "log"
 """Folder of Parquet files, the parts of the log in their order."""
+STATE, TOTALS, TAUGHT = "state.json", "totals.safetensors", "taught"
+"""What a dataset prepared in parts keeps so that days may be added, see `parts.newer`; the last one is a folder."""
 TEXTS, SPACE = "texts.safetensors", "space.safetensors"
 
 
@@ -43,7 +46,7 @@ def load_prepared(folder: Path, features: bool = True) -> Dataset:
     log = sorted((folder / LOG).glob("*.parquet"))
     columns = list(pl.read_parquet_schema(log[0]))
     counted, texts = ([c for c in columns if c.startswith(kind)] for kind in ("count:", "text:"))
-    plain = [c for c in columns if c not in (*counted, *texts, *_SHOWN)]
+    plain = [c for c in columns if c not in (*counted, *texts, *_SHOWN) and not c.startswith("above ")]
     read = partial(pl.read_parquet, log)
     counts = read(columns=counted if features else []).to_numpy().astype(np.float32)
     popularity = read(columns=_SHOWN).to_numpy().astype(np.int64)
@@ -95,12 +98,14 @@ def write_dataset(dataset: Dataset, folder: Path) -> None:
 
 
 def adopt_parts(
-    log: Path, users: pl.DataFrame, items: pl.DataFrame, config: DataConfig, preparation: Preparation, folder: Path
-) -> None:
-    """Make a prepared dataset of a folder of parts of the log, which moves, and of tables; replaces one that is
-    there."""
+    moved: Mapping[str, Path], users: pl.DataFrame, items: pl.DataFrame, config: DataConfig, preparation: Preparation,
+    folder: Path,
+) -> None:  # fmt: skip
+    """Make a prepared dataset of files and folders that move, by their names in it, and of tables; replaces one that
+    is there."""
     _make_room(folder)
-    log.replace(folder / LOG)
+    for name, path in moved.items():
+        path.replace(folder / name)
     for name, table in {"users": users, "items": items}.items():
         with atomic_path(folder / f"{name}.parquet") as path:
             table.write_parquet(path)
@@ -113,11 +118,10 @@ def _make_room(folder: Path) -> None:
     """Remove an earlier preparation, its manifest first; a folder that holds anything else is not touched."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = ("users.parquet", "items.parquet")
-    parts = (folder / LOG).glob("*.parquet")
-    names = ("manifest.json", *tables, TEXTS, SPACE, SETTINGS, PREPARATION)
-    ours = [*parts, *(folder / name for name in names)]
-    if (folder / LOG).is_dir():
-        ours.append(folder / LOG)
+    names = ("manifest.json", *tables, TEXTS, SPACE, SETTINGS, PREPARATION, STATE, TOTALS)
+    ours = [folder / name for name in names]
+    for inner in (folder / LOG, folder / TAUGHT):
+        ours += [*inner.glob("*.parquet"), *([inner] if inner.is_dir() else [])]
     other = sorted(p.name for p in folder.iterdir() if p not in ours and not p.name.endswith(".tmp"))
     if other:
         raise UserError(f"{folder} holds {other[0]}, which is no prepared dataset's; give a new or empty folder")

@@ -164,6 +164,14 @@ def _pairs(answers: Answers, last: int) -> Iterator[tuple[Ints, Ints, Ints]]:
             yield row[order], earlier[order], key
 
 
+def pair_keys(answers: Answers, rows: Ints, last: int, size: int) -> Ints:
+    """The keys of `rows` with their users' last answers before them, each once, ascending."""
+    answered, begin, end = _histories(answers, last)
+    place, earlier = _earlier(answered, begin[rows], end[rows])
+    found = np.unique(_key(answers.item[rows[place]], answers.item[earlier], size))
+    return found[found >= 0]
+
+
 def sorted_keys(key: Ints, most: int) -> tuple[Ints, Ints]:
     """Keys, from 0 to before `most`, in ascending order, and their places before, those of equal ones ascending."""
     bits = max(len(key) - 1, 1).bit_length()

@@ -18,8 +18,8 @@ from corella.features.ratings import RatingScale, answer_values
 from corella.tasks.once import Facts
 
 SHOWN = ("item_answers", "item_likes")
-FEATURE = "count:"
-"""What names of count features begin with in files."""
+FEATURE, ABOVE = "count:", "above"
+"""What names of count features begin with in files, and those of what answers were above the expected."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def all_said(task: Part, target: Path) -> Facts:
     log = _log(frame, task.scale)
     earlier = None if task.earlier is None else load_totals(task.earlier)
     found = heard(log, _keys(log, task.desk, config, by_user=False), config.counts, earlier)
-    extra = {"value": log.values, "average": found.average, "above": found.above}
+    extra = {"value": log.values, "average": found.average, ABOVE: found.above}
     columns = [pl.Series(f"{name} {place}", v) for name, of in extra.items() for place, v in enumerate(of.T)]
     columns += [pl.Series(name, v) for name, v in zip(SHOWN, found.popularity.T, strict=True)]
     columns += [pl.Series(f"{FEATURE}{name}", v) for name, v in found.columns.items()]
@@ -90,12 +90,12 @@ def own_said(task: Own, target: Path) -> Facts:
     """Write features of what the rows' users had said before, and residuals, in the order of the log."""
     config = task.desk.config()
     names = pl.read_parquet_schema(task.files[0])
-    extra = [name for name in names if name.split()[0] in ("value", "average", "above")]
+    extra = [name for name in names if name.split()[0] in ("value", "average", ABOVE)]
     read = [ROW, "user", "item", SPLIT, *([TIME] if TIME in names else []), *extra]
     frame = read_between(task.files, CROWD, task.number, task.number + 1, read).sort(ROW)
     train = pl.col(SPLIT) == "train"
     learned = train | ((pl.col(SPLIT) == "history") & train.any().over("user"))
-    values, average, above = (_together(frame, kind) for kind in ("value", "average", "above"))
+    values, average, above = (_together(frame, kind) for kind in ("value", "average", ABOVE))
     ones = np.ones(frame.height, np.int64)
     user, item = (frame[name].to_numpy().astype(np.int64) for name in ("user", "item"))
     taught = frame.select(learned).to_series().to_numpy().astype(np.int64)

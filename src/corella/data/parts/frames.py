@@ -12,6 +12,7 @@ from corella.columns import USER
 from corella.config import DataConfig
 from corella.data.parts.cut import Cut
 from corella.features.everyone import Tally, Totals
+from corella.features.ratings import RatingScale
 from corella.files import read_value
 
 _GROUP = 8192
@@ -39,6 +40,16 @@ class Desk:
         keys = {key for group in config.counts.groups for key in group}
         users = [USER, *(name for name in pl.read_parquet_schema(self.users) if name in keys and name != USER)]
         return pl.read_parquet(self.users, columns=users), pl.read_parquet(self.items)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a log ends that may be continued."""
+
+    rows: int
+    last: float
+    """Exact time of its last row."""
+    scale: RatingScale | None
 
 
 def write_sorted(frame: pl.DataFrame, by: str, parts: int, path: Path) -> None:

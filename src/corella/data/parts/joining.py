@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from corella.columns import ITEM, LABEL, RATING, SPLIT, TIME, USER
-from corella.data.parts.counting import FEATURE, SHOWN
+from corella.data.parts.counting import ABOVE, FEATURE, SHOWN
 from corella.data.parts.frames import ROW, Desk, read_between
 from corella.data.parts.pairing import TERMS
 from corella.features.counts import feature_names
@@ -49,7 +49,8 @@ def join(task: Joining, target: Path) -> Facts:
         *(name for name in (LABEL, SPLIT, RATING, TIME) if name in frame.columns),
         pl.col("user", "item").cast(pl.Int64), *SHOWN,
     )  # fmt: skip
-    made.with_columns(features[name].alias(name) for name in names).write_parquet(target)
+    above = frame.select(pl.col(f"^{ABOVE} .*$")).get_columns() if config.split.dates is not None else []
+    made.with_columns(*(features[name].alias(name) for name in names), *above).write_parquet(target)
     return {"rows": made.height}
 
 

@@ -56,6 +56,8 @@ class Slot:
 
 def in_order(task: Slot, target: Path) -> Facts:
     """Write the rows of a part in the order of the log."""
-    rows = read_between(task.files, SLOT, task.number, task.number + 1, None).sort(KEY, ROW).drop(ROW, SLOT, KEY)
+    rows = read_between(task.files, SLOT, task.number, task.number + 1, None).sort(KEY, ROW)
+    last = rows[KEY][-1] if rows.height else None
+    rows = rows.drop(ROW, SLOT, KEY)
     rows.write_parquet(target, compression="lz4")
-    return {"rows": rows.height, "samples": int(rows["sample"].sum())}
+    return {"rows": rows.height, "samples": int(rows["sample"].sum()), "last": last}

@@ -60,6 +60,7 @@ class Gathering:
     files: tuple[Path, ...]
     """Of `pair_up`."""
     number: int
+    items: int
 
 
 def gather(task: Gathering, target: Path) -> Facts:
@@ -75,3 +76,13 @@ def gather(task: Gathering, target: Path) -> Facts:
     }
     write_sorted(pl.DataFrame({ROW: rows, **sums}), ROW, task.desk.cut.parts, target)
     return {"rows": len(rows)}
+
+
+def teach(task: Gathering, target: Path) -> Facts:
+    """Write what all learned rows say of the pairs of a part: how many, and the sum of products."""
+    columns = ["key", "product", "learned"]
+    pairs = read_between(task.files, PAIR, task.number, task.number + 1, columns).filter("learned")
+    taught = pairs.group_by("key").agg(pl.len().cast(pl.Float64).alias("count"), pl.col("product").sum()).sort("key")
+    low, high = (pl.col("key") // task.items).cast(pl.Int32), (pl.col("key") % task.items).cast(pl.Int32)
+    taught.select(low.alias("low"), high.alias("high"), "count", "product").write_parquet(target)
+    return {"pairs": taught.height}

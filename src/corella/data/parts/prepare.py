@@ -22,14 +22,15 @@ from corella.config import DataConfig
 from corella.data.ledger import Ledger
 from corella.data.parts.counting import Own, Part, all_said, own_said, totals, with_split
 from corella.data.parts.cut import cut, parquet_only, refuse
-from corella.data.parts.frames import Desk, load_totals, save_totals
+from corella.data.parts.frames import Desk, State, load_totals, save_totals
 from corella.data.parts.joining import Joining, join
 from corella.data.parts.ordering import Crowd, Slot, by_user, in_order
-from corella.data.parts.pairing import Gathering, Pairing, gather, pair_up
+from corella.data.parts.pairing import Gathering, Pairing, gather, pair_up, teach
 from corella.data.parts.reading import Reading, read_rows
 from corella.data.parts.tables import Entities, height_of, items_table, users_table
 from corella.data.preparation import Dropped
 from corella.data.split import cuts_of, seconds_of
+from corella.data.store import STATE, TAUGHT, TOTALS
 from corella.data.tables.read import find_files
 from corella.errors import UserError
 from corella.features.grids import VALUE, on_grid
@@ -49,6 +50,8 @@ class Parts:
     users: pl.DataFrame
     items: pl.DataFrame
     ledger: Ledger
+    continued: dict[str, Path]
+    """What is kept so that days may be added: by the name that it has in a prepared dataset."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +128,28 @@ def _stages(run: _Run, files: Sequence[Path], sizes: Sequence[int]) -> Parts:
     _, _ = run.stage("totals", totals, parts)
     before = _before(output, len(parts))
     said, told = run.stage(
-        "all said", all_said, [replace(part, earlier=path) for part, path in zip(parts, before, strict=True)]
+        "all said",
+        all_said,
+        [replace(part, earlier=path) for part, path in zip(parts, [None, *before[:-1]], strict=True)],
     )
     _check_split(told, config, ledger)
     own, _ = run.stage("own said", own_said, [Own(desk, said, n) for n in range(desk.cut.crowds)])
     near: tuple[Path, ...] = ()
+    later: dict[str, Path] = {}
+    if config.split.dates is not None:
+        ends_at = max(entry.facts["last"] for entry in slots if entry.facts["rows"])
+        kept_rows = sum(entry.facts["rows"] for entry in slots)
+        later = {STATE: output.manifest / STATE, TOTALS: before[-1]}
+        write_value(later[STATE], State(kept_rows, ends_at, parts[0].scale))
     if config.counts.neighbours:
-        pairings = [Pairing(desk, file, n, height_of(desk.items)) for file in own for n in range(desk.cut.slices)]
+        items = height_of(desk.items)
+        pairings = [Pairing(desk, file, n, items) for file in own for n in range(desk.cut.slices)]
         paired, _ = run.stage("pairs", pair_up, pairings)
-        near, _ = run.stage("neighbours", gather, [Gathering(desk, paired, n) for n in range(desk.cut.pairs)])
+        gathered = [Gathering(desk, paired, n, items) for n in range(desk.cut.pairs)]
+        near, _ = run.stage("neighbours", gather, gathered)
+        if config.split.dates is not None:
+            taught, _ = run.stage(TAUGHT, teach, gathered)
+            later[TAUGHT] = taught[0].parent
         output.forget("pairs")
     ends = [*(part.start for part in parts[1:]), sum(entry.facts["rows"] for entry in slots)]
     rated = parts[0].scale is not None
@@ -141,7 +157,7 @@ def _stages(run: _Run, files: Sequence[Path], sizes: Sequence[int]) -> Parts:
         Joining(desk, file, own, near, part.start, end, rated)
         for file, part, end in zip(said, parts, ends, strict=True)
     ])  # fmt: skip
-    return Parts(output.folder, pl.read_parquet(desk.users), pl.read_parquet(desk.items), ledger)
+    return Parts(output.folder, pl.read_parquet(desk.users), pl.read_parquet(desk.items), ledger, later)
 
 
 def _named(files: Sequence[Path]) -> str:
@@ -234,16 +250,16 @@ def _scale(config: DataConfig, parts: Sequence[Part]) -> RatingScale | None:
     return scale_of(low, high, [(float(total), int(rows)) for total, rows in sums])
 
 
-def _before(output: Output, parts: int) -> list[Path | None]:
-    """Write the totals before each part: those of the parts before it, one after the other."""
-    before: list[Path | None] = [None]
+def _before(output: Output, parts: int) -> list[Path]:
+    """Write the totals before each part, and behind the last: those of the parts before it, one after the other."""
+    before: list[Path] = []
     folder = output.place("before")
     folder.mkdir(parents=True, exist_ok=True)
     whole = None
-    for n in range(parts - 1):
+    for n in range(parts):
         alone = load_totals(output.place("totals") / f"{n:05d}.parquet")
         whole = alone if whole is None else whole.then(alone)
-        path = folder / f"{n + 1:05d}.safetensors"
+        path = folder / f"{n:05d}.safetensors"
         save_totals(whole, path)
         before.append(path)
     return before

@@ -39,24 +39,25 @@ class Reading:
 
 def read_rows(task: Reading, target: Path) -> Facts:
     """Write ids, item codes, answers and times of the rows that are kept."""
-    config = task.desk.config()
-    ledger = Ledger()
+    ledger, crowds = Ledger(), task.desk.cut.crowds
+    log = kept_rows(task, task.desk.config(), pl.read_parquet(task.desk.items, columns=[ITEM]), ledger)
+    write_sorted(log.with_columns(crowd_of(pl.col(USER), crowds).alias(CROWD)), CROWD, crowds, target)
+    points = log[KEY].sort().gather_every(max(log.height // _POINTS, 1)).to_list()
+    return {**asdict(ledger), "kept": log.height, "points": points}
+
+
+def kept_rows(task: Reading, config: DataConfig, items: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
+    """The rows with their place, USER, the code among `items`, LABEL, RATING and TIME where there are any, and KEY."""
     raw = _raw(task, config, ledger)
     if only_clicks(raw, config):
         raise UserError(f"{task.table}: a log of clicks is ranked against items that are drawn, which needs it whole")
     log = answers(raw, config, ledger, task.table)
-    codes = pl.read_parquet(task.desk.items, columns=[ITEM]).with_row_index("item")
+    codes = items.select(ITEM).with_row_index("item")
     log = with_known_items(log, codes, ledger, task.table).join(codes, on=ITEM, how="left", maintain_order="left")
-    key = EXACT_TIME if TIME in config.order else ROW
     log = log.with_columns((pl.col(FILE_ROW).cast(pl.Int64) - 1 + task.before).alias(ROW))
     kept = [name for name in (ROW, USER, "item", LABEL, RATING, TIME) if name in log.columns]
-    log = log.select(
-        *kept, pl.col(key).cast(pl.Float64).alias(KEY),
-        crowd_of(pl.col(USER), task.desk.cut.crowds).alias(CROWD),
-    )  # fmt: skip
-    write_sorted(log, CROWD, task.desk.cut.crowds, target)
-    points = log[KEY].sort().gather_every(max(log.height // _POINTS, 1)).to_list()
-    return {**asdict(ledger), "kept": log.height, "points": points, "columns": kept}
+    key = EXACT_TIME if TIME in config.order else ROW
+    return log.select(*kept, pl.col(key).cast(pl.Float64).alias(KEY))
 
 
 def crowd_of(user: pl.Expr, crowds: int) -> pl.Expr:
