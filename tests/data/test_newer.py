@@ -83,12 +83,21 @@ def test_the_same_as_everything_again(
 
 
 @pytest.mark.parametrize(
-    "what", ["an older row", "a changed file", "other settings", "a kill", "a new item where brands are counted"]
+    "what",
+    [
+        "an older row",
+        "a changed file",
+        "other settings",
+        "a kill",
+        "a new item where brands are counted",
+        "a lost item",
+    ],
 )
 def test_what_changes_the_past_is_prepared_again(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = random_rows(np.random.default_rng(8), 300).with_columns(timestamp=BEGIN + pl.int_range(pl.len()) * 0.4)
+    rows = rows if what == "a lost item" else rows.filter(pl.col("item_id") != "?")
     early, late = rows.filter(pl.col("timestamp") < BEGIN + 110), rows.filter(pl.col("timestamp") >= BEGIN + 110)
-    groups = [["user"], ["item"], ["brand"]]
+    groups = [["user"], ["item"], *([["brand"]] if "brands" in what else [])]
     config = written(
         tmp_path, early, 2, memory=1.0, split=DATES, duplicates="keep", counts={"groups": groups, "neighbours": 2}
     )
@@ -98,10 +107,10 @@ def test_what_changes_the_past_is_prepared_again(tmp_path: Path, what: str, monk
         if what == "an older row":
             pl.concat([late, early[:1]]).write_parquet(tmp_path / "in" / "9.parquet")
         elif what == "a changed file":
-            early[1:138].write_parquet(tmp_path / "in" / "0.parquet")
+            early[1:120].write_parquet(tmp_path / "in" / "0.parquet")
         elif what == "other settings":
             config = config.model_copy(update={"label": "rating >= 3"})
-        elif what == "a new item where brands are counted":
+        elif what in ("a new item where brands are counted", "a lost item"):
             new = ITEMS[:1].with_columns(item_id=pl.lit("?"), brand=pl.lit("a new one"))
             pl.concat([ITEMS, new]).write_parquet(tmp_path / "items.parquet")
         elif what == "a kill":

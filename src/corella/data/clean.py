@@ -31,6 +31,8 @@ from corella.data.texts import _placeholders, with_texts
 from corella.data.times import date_text, read_times
 from corella.errors import UserError
 
+UNKNOWN_ITEM = "item without a row or a text in the item table"
+"""Why a row is dropped."""
 _OLD = 631_152_000
 """The year 1990."""
 _PARTS = {
@@ -115,7 +117,7 @@ def with_known_items(log: pl.DataFrame, items: pl.DataFrame, ledger: Ledger, tab
     return ledger.drop(
         log,
         ~pl.col(ITEM).is_in(items[ITEM].implode()),
-        f"item without a row or a text in the item table, where ids are like {examples(items[ITEM])}",
+        f"{UNKNOWN_ITEM}, where ids are like {examples(items[ITEM])}",
         table,
         ITEM,
     )

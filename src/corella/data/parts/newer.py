@@ -14,7 +14,7 @@ import polars as pl
 
 from corella.columns import FILE, FILE_ROW, ITEM, LABEL, RATING, SPLIT, TIME, USER
 from corella.config import DataConfig
-from corella.data.clean import described_items, described_users
+from corella.data.clean import UNKNOWN_ITEM, described_items, described_users
 from corella.data.ledger import Ledger
 from corella.data.parts.counting import ABOVE, FEATURE, SHOWN
 from corella.data.parts.cut import Cut, parquet_only
@@ -134,7 +134,10 @@ def _items(config: DataConfig, folder: Path, files: Sequence[Path], ledger: Ledg
         ids = pl.scan_parquet(list(files), glob=False).select(pl.col(column).unique().cast(pl.String)).collect()
         found = described_items(None, ids.rename({column: ITEM}).drop_nulls(), config, Ledger(), "items").sort(ITEM)
     new = found.join(old, on=ITEM, how="anti", maintain_order="left")
-    return None if new.height and not _stable(config) else pl.concat([old, new.select(old.columns)])
+    lost = any(drop.reason.startswith(UNKNOWN_ITEM) for drop in read_value(folder / PREPARATION, Preparation).dropped)
+    if new.height and (lost or not _stable(config)):  # rows with these items may have been dropped
+        return None
+    return pl.concat([old, new.select(old.columns)])
 
 
 def _stable(config: DataConfig) -> bool:
