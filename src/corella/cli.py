@@ -108,7 +108,7 @@ def init(
 def prepare(
     config: ConfigPath = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for the prepared dataset; unset: the cache.")
+        str | None, typer.Option("--out", "-o", help="Folder, or URL of a store, for the dataset; unset: the cache.")
     ] = None,
     processes: Processes = 0,
     ray: RayAddress = None,
@@ -118,12 +118,18 @@ def prepare(
     disk, which --workers or --ray may share: killed at any moment, the same command resumes."""
     from corella.data.prepare import prepared_folder
     from corella.data.store import load_told
+    from corella.data.tables.remote import sent
     from corella.progress import Reporter
     from corella.report.terminal import print_prepared
     from corella.tasks.running import Workers
 
-    folder = prepared_folder(named_config(config, overrides), out, Reporter(), Workers(processes, ray))
+    away = out is not None and "://" in out
+    folder = prepared_folder(
+        named_config(config, overrides), None if away else out, Reporter(), Workers(processes, ray)
+    )
     print_prepared(_out, *load_told(folder))
+    if out is not None and away:
+        _out.print(f"{sent(folder, out):,} files written to {out}", soft_wrap=True)
 
 
 @app.command()

@@ -23,6 +23,10 @@ class TableConfig(Section):
     """A file: .parquet, .csv, .tsv, .txt, .dat, .jsonl, or RecBole's .inter, .user and .item; text may be packed
     (.csv.gz, .csv.zst). A pattern (`logs/2020-*.csv`), a folder of Parquet files or a list of paths is read as one
     table."""
+    url: str | None = None
+    """In place of `path`: files in an object store, e.g. `s3://bucket/log/*.parquet`; a file, a pattern, or a folder of
+    Parquet files, at any URL that fsspec reads (s3 needs the extra `cloud`). They are copied into the cache, and again
+    where they changed. Keys come from the environment."""
     uri: str | None = None
     """A database URI that polars can read (needs the extra `database`), used with `query`. Secrets stay outside: write
     `postgresql://${DB_USER}:${DB_PASSWORD}@host/name`, and they are taken from the environment."""
@@ -68,6 +72,13 @@ class TableConfig(Section):
         except LookupError:
             raise ValueError("no encoding of texts; utf-8, latin-1 and cp1252 are common ones") from None
 
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"[a-z][a-z0-9+.-]*://[^@]+$", value):
+            raise ValueError("write a URL like s3://bucket/log/*.parquet; keys of the store come from the environment")
+        return value
+
     @field_validator("uri")
     @classmethod
     def _no_secret(cls, value: str | None) -> str | None:
@@ -77,14 +88,15 @@ class TableConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "TableConfig":
-        if (self.path is None) == (self.uri is None):
-            raise ValueError("give exactly one of `path` and `uri`")
+        if sum(source is not None for source in (self.path, self.url, self.uri)) != 1:
+            raise ValueError("give exactly one of `path`, `url` and `uri`")
         if (self.uri is None) != (self.query is None):
             raise ValueError("`uri` and `query` belong together")
-        suffix = self.path.suffix.lower() if isinstance(self.path, Path) else ".csv"
+        source = Path(self.url) if self.url is not None else self.path
+        suffix = source.suffix.lower() if isinstance(source, Path) else ".csv"
         given = {"separator": self.separator, "quote": self.quote, "header": None if self.header is True else 1}
         for name, value in {**given, "encoding": None if self.encoding == "utf-8" else 1}.items():
             fixed = (*_NO_TEXT, *(() if name == "encoding" else _ATOMIC))
-            if value is not None and (self.path is None or suffix in fixed):
+            if value is not None and (source is None or suffix in fixed):
                 raise ValueError(f"`{name}` belongs to text files, such as .csv, .tsv and .txt")
         return self

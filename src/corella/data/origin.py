@@ -7,7 +7,7 @@ from pathlib import Path
 from corella.config import DataConfig, TableConfig
 from corella.data.preparation import Preparation, SourceFile
 from corella.data.store import FORMAT
-from corella.data.tables.read import find_files
+from corella.data.tables.read import files_of
 from corella.errors import UserError
 from corella.files import sha256
 
@@ -48,5 +48,5 @@ def changed_since(config: DataConfig, made: Preparation) -> list[str]:
 
 def _files(config: DataConfig) -> list[Path]:
     folder = [] if config.path is None else sorted(config.path.rglob("*")) if config.path.is_dir() else [config.path]
-    tables = [file for table in tables_of(config) if table.path is not None for file in find_files(table.path)]
+    tables = [file for table in tables_of(config) for file in files_of(table)]
     return [file for file in [*folder, *tables] if file.is_file()]

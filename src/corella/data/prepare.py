@@ -156,7 +156,7 @@ def _source(table: TableConfig, name: str) -> str:
     """What a table is called in messages."""
     if isinstance(table.path, list):
         return f"{table.path[0]} and {len(table.path) - 1} more"
-    return str(table.path or name)
+    return table.url or str(table.path or name)
 
 
 def _preparation(

@@ -140,8 +140,8 @@ def read_rows(source: Path, trained: TableConfig | None, dataset: Dataset, folde
 
 
 def _is_text(table: TableConfig) -> bool:
-    first = table.path[0] if isinstance(table.path, list) else table.path
-    return first is not None and suffix_of(first) in TEXT
+    first = table.path[0] if isinstance(table.path, list) else table.path or Path(table.url or "")
+    return suffix_of(first) in TEXT
 
 
 def _asked(frame: pl.LazyFrame, source: Path, table: TableConfig, dataset: Dataset) -> tuple[pl.DataFrame, list[str]]:

@@ -64,7 +64,7 @@ def refuse(config: DataConfig) -> None:
         "data.counts.frozen": config.counts.frozen is True,
         f"data.label: {CLICKS}": config.label == CLICKS,
         "data.text.encoder: only `none`": config.text.encoder != "none",
-        "data.interactions.uri": interactions is not None and interactions.path is None,
+        "data.interactions.uri": interactions is not None and interactions.uri is not None,
         "data.interactions.lists": interactions is not None and bool(interactions.lists),
     }
     found = [name for name, is_wrong in wrong.items() if is_wrong]

@@ -25,7 +25,7 @@ from corella.data.preparation import Dropped, Preparation
 from corella.data.rows import group_keys, times_of
 from corella.data.split import seconds_of
 from corella.data.store import LOG, PREPARATION, SETTINGS, STATE, TAUGHT, TOTALS
-from corella.data.tables.read import find_files, read_table
+from corella.data.tables.read import files_of, read_table
 from corella.data.texts import fill_users
 from corella.features.counts import feature_names, own, own_answers
 from corella.features.everyone import Heard, Totals, heard
@@ -80,11 +80,11 @@ def _new_files(config: DataConfig, folder: Path) -> list[Path] | None:
     before = read_value(folder / SETTINGS, DataConfig)
     if before.model_copy(update={"memory": config.memory}) != config:
         return None
-    assert config.interactions is not None and config.interactions.path is not None  # noqa: S101
+    assert config.interactions is not None  # noqa: S101
     made = read_value(folder / PREPARATION, Preparation).files
-    files = find_files(config.interactions.path)
+    files = files_of(config.interactions)
     known = [file for file in files if str(file) in made]
-    tables = [str(table.path) for table in (config.users, config.items) if table is not None]
+    tables = {str(f) for table in (config.users, config.items) if table is not None for f in files_of(table)}
     if len(known) != sum(name not in tables for name in made) or files[: len(known)] != known:
         return None  # one is gone, or a new one comes before others
     for file in known:

@@ -31,7 +31,7 @@ from corella.data.parts.tables import Entities, height_of, items_table, users_ta
 from corella.data.preparation import Dropped
 from corella.data.split import cuts_of, seconds_of
 from corella.data.store import STATE, TAUGHT, TOTALS
-from corella.data.tables.read import find_files
+from corella.data.tables.read import files_of
 from corella.errors import UserError
 from corella.features.grids import VALUE, on_grid
 from corella.features.ratings import RatingScale, scale_of
@@ -79,8 +79,8 @@ def prepare_parts(
     """Prepare the log into files below `folder`, or go on where that was killed. `origin`: what tells these settings
     and input files from others. Raises `UserError` for bad input and for settings that need the whole log."""
     refuse(config)
-    assert config.interactions is not None and config.interactions.path is not None  # noqa: S101
-    files = find_files(config.interactions.path)
+    assert config.interactions is not None  # noqa: S101
+    files = files_of(config.interactions)
     parquet_only(files)
     sizes = [height_of(file) for file in files]
     sized = cut(sum(sizes), config, workers.processes)

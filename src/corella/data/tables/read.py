@@ -14,6 +14,7 @@ from corella.data.tables.delimited import read_atomic, read_delimited
 from corella.data.tables.json_lines import read_json_lines
 from corella.data.tables.lists import as_list
 from corella.data.tables.missing import without_missing
+from corella.data.tables.remote import fetched
 from corella.errors import UserError, suggest
 
 _PACKED = (".gz", ".zst")
@@ -37,11 +38,11 @@ class Table:
 
 def read_table(config: TableConfig) -> Table:
     """Read a table. Raises `UserError` that names the file, the line and the column, and says what mends it."""
-    if config.path is None:
+    if config.uri is not None:
         table = Table(_numbered(read_query(str(config.uri), str(config.query)), 1))
         source = "the query"
     else:
-        table, source = read_files(config), str(config.path)
+        table, source = read_files(config), config.url or str(config.path)
     frame = renamed(table.frame, config, source)
     for name, separator in config.lists.items():
         if name not in frame.columns:
@@ -54,7 +55,7 @@ def read_table(config: TableConfig) -> Table:
 
 def read_files(config: TableConfig) -> Table:
     """The file of the settings, or all of them as one table; columns keep their own names."""
-    files = find_files(config.path or [])
+    files = files_of(config)
     tables = [_read_file(file, config) for file in files]
     if len(tables) == 1:
         return tables[0]
@@ -65,6 +66,11 @@ def read_files(config: TableConfig) -> Table:
             raise UserError(f"{file}: its columns are not those of {files[0]}: '{other[0]}' is in one of them only")
     frames = [t.frame.with_columns(pl.lit(file.name).alias(FILE)) for file, t in zip(files, tables, strict=True)]
     return Table(pl.concat(frames, how="diagonal_relaxed"), [said for table in tables for said in table.warnings])
+
+
+def files_of(config: TableConfig) -> list[Path]:
+    """The files of a table, those of a URL as copies; none of a query."""
+    return fetched(config.url) if config.url is not None else find_files(config.path or [])
 
 
 def find_files(path: Path | list[Path]) -> list[Path]:
