@@ -57,19 +57,23 @@ class Heard:
 
 
 class Everybody:
-    """Reads a log from its beginning, a block at a time."""
+    """Reads a log from its beginning, a block at a time; or several, one behind the other."""
 
-    def __init__(self, log: Log, left: Doubles, told: Doubles, vectors: Floats) -> None:
-        """`left`: residuals that their own users' rows may see; `told`: those that all may, which circles are made of,
-        so that nothing else comes to other users through them. `vectors` [items + 1, width]: where texts lie, the last
-        one is of an item that is not in the catalogue."""
-        users, width = int(log.user.max(initial=-1)) + 1, vectors.shape[1]
-        self._log, self._left, self._told, self._vectors = log, left * log.known, told * log.known, vectors
-        self._profiles, self._shown = Totals(users, width), Totals(users, width)
+    def __init__(self, users: int, vectors: Floats, apart: bool = True) -> None:
+        """`vectors` [items + 1, width]: where texts lie, the last one is of an item that is not in the catalogue.
+        `apart`: whether all may see other residuals than their own users."""
+        self._vectors = vectors
+        self._profiles = Totals(users, vectors.shape[1])
+        self._shown = Totals(users, vectors.shape[1]) if apart else None
         items = len(vectors) - 1
         self._slot = np.full(items + 1, -1)
-        self.items = Totals(items, width + 2)
+        self.items = Totals(items, vectors.shape[1] + 2)
         """Of every item: how many interacted with it, how many of them liked it, its circle."""
+
+    def follow(self, log: Log, left: Doubles, told: Doubles) -> None:
+        """Read this log from now on. `left`: residuals that their own users' rows may see; `told`: those that all may,
+        which circles are made of, so that nothing else comes to other users through them."""
+        self._log, self._left, self._told = log, left * log.known, told * log.known
 
     def read(self, start: int, end: int, near: Ints | None = None, asked: Ints | None = None) -> Heard | None:
         """Take in the rows from `start` to before `end`. `near` [n, M]: items near to those of the rows `asked`, places
@@ -79,7 +83,9 @@ class Everybody:
         by_user, by_item = grouped(user), grouped(item)
         vectors = self._vectors[item].astype(np.float64)
         profile = self._profiles.take(by_user, user, on_grid(self._left[rows, None] * vectors, VECTOR))
-        shown = self._shown.take(by_user, user, on_grid(self._told[rows, None] * vectors, VECTOR))
+        shown = profile
+        if self._shown is not None:
+            shown = self._shown.take(by_user, user, on_grid(self._told[rows, None] * vectors, VECTOR))
         counts = ((log.shared[rows] == 1) & (item >= 0)).astype(np.float64)[:, None]
         said = np.concatenate(
             [counts, counts * log.values[rows, :1], on_grid(counts * self._told[rows, None] * shown, VECTOR)], axis=1

@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from corella.config import CountsConfig
 from corella.config.text import TextConfig
-from corella.features.counts import residual
 from corella.features.grids import VECTOR, on_grid
 from corella.features.log import Log
 from corella.features.recent import Recent
-from corella.features.text.batch import BLOCK, Said
+from corella.features.text.batch import BLOCK, Said, seen_residuals
 from corella.features.text.everybody import Everybody
 from corella.features.text.kernels import COMPONENTS, circle_kernels, cosines, other_kernels, own_kernels
 from corella.features.text.space import Places, TextSpace
@@ -163,9 +162,10 @@ def text_state(
     space: TextSpace, counts: CountsConfig, text: TextConfig, log: Log, users: Mapping[str, int]
 ) -> TextState:
     """The state at the end of a log; `users`: the codes of those that it holds."""
-    left, told = (residual(log, known, counts) for known in (log.known, log.shared))
+    left, told = seen_residuals(log, counts)
     said = Said(log, text.history)
-    everybody = Everybody(log, left, told, space.with_unknown.vectors)
+    everybody = Everybody(int(log.user.max(initial=-1)) + 1, space.with_unknown.vectors, told is not left)
+    everybody.follow(log, left, told)
     for start in range(0, len(log.user), BLOCK):
         everybody.read(start, min(start + BLOCK, len(log.user)))
     heard = everybody.items.sums[:-1]
