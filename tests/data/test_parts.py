@@ -73,6 +73,10 @@ def assert_same(found: Dataset, wanted: Dataset) -> None:
         assert_frame_equal(getattr(found, name), getattr(wanted, name), check_exact=True)
     np.testing.assert_array_equal(found.counts, wanted.counts)
     np.testing.assert_array_equal(found.popularity, wanted.popularity)
+    assert (found.text is None) == (wanted.text is None)
+    if found.text is not None and found.vectors is not None:
+        np.testing.assert_array_equal(found.text, wanted.text)
+        np.testing.assert_array_equal(found.vectors, wanted.vectors)
     ours, theirs = found.preparation, wanted.preparation
     assert (ours.facts, ours.splits, ours.extremes) == (theirs.facts, theirs.splits, theirs.extremes)
     assert {(d.reason, d.rows) for d in ours.dropped} == {(d.reason, d.rows) for d in theirs.dropped}
@@ -89,10 +93,11 @@ def assert_same(found: Dataset, wanted: Dataset) -> None:
     dates=st.booleans(),
     neighbours=st.integers(0, 4),
     ratings=st.booleans(),
+    texts=st.booleans(),
 )
 def test_the_same_as_in_memory(
     seed: int, files: int, sizes: tuple[int, int, int, int, int], duplicates: str, min_history: int, order: list[str],
-    dates: bool, neighbours: int, ratings: bool,
+    dates: bool, neighbours: int, ratings: bool, texts: bool,
 ) -> None:  # fmt: skip
     rows = random_rows(np.random.default_rng(seed), 120)
     split: dict[str, Any] = {"fractions": [0.6, 0.2, 0.2], "min_history": min_history}
@@ -103,6 +108,7 @@ def test_the_same_as_in_memory(
         config = written(
             folder, rows, files, duplicates=duplicates, split=split, order=order,
             counts={"neighbours": neighbours, "ratings": ratings},
+            text={"encoder": "tfidf", "width": 3, "history": 4, "neighbours": 3} if texts else {"encoder": "none"},
         )  # fmt: skip
         in_parts = config.model_copy(update={"memory": 1.0})
         try:
@@ -118,22 +124,42 @@ def test_the_same_as_in_memory(
 
 def test_processes_and_what_a_kill_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes make the same; and after a fault in any stage, files made before it are not made again."""
-    config = written(tmp_path, random_rows(np.random.default_rng(5), 200), 2)
+    texts = {"encoder": "tfidf", "width": 3, "history": 4, "neighbours": 3}
+    config = written(tmp_path, random_rows(np.random.default_rng(5), 200), 2, text=texts)
     in_parts = config.model_copy(update={"memory": 1.0})
     prepare(config, 1, tmp_path / "memory")
     with cut_into(60, 3, 2, 2, 3):
         prepare_in_parts(in_parts, 1, tmp_path / "two", Workers(2))
-        for stage in ("by_user", "in_order", "totals", "all_said", "own_said", "pair_up", "gather", "join"):
+        for stage in ("by_user", "in_order", "totals", "all_said", "own_said", "pair_up", "gather"):
             with monkeypatch.context() as patch:
                 patch.setattr(parts, stage, _fault)
                 with pytest.raises(OSError, match="killed"):
                     prepare_in_parts(in_parts, 1, tmp_path / "resumed")
+        with monkeypatch.context() as patch:
+            patch.setattr(parts.EverybodysTexts, "write", _second_fault(parts.EverybodysTexts.write))
+            with pytest.raises(OSError, match="killed"):
+                prepare_in_parts(in_parts, 1, tmp_path / "resumed")
+        with monkeypatch.context() as patch:
+            patch.setattr(parts, "join", _fault)
+            with pytest.raises(OSError, match="killed"):
+                prepare_in_parts(in_parts, 1, tmp_path / "resumed")
         with monkeypatch.context() as patch:
             for stage in ("items_table", "read_rows", "users_table", "by_user", "in_order", "gather"):
                 patch.setattr(parts, stage, _fault)
             prepare_in_parts(in_parts, 1, tmp_path / "resumed")
     for name in ("two", "resumed"):
         assert_same(load_prepared(tmp_path / name), load_prepared(tmp_path / "memory"))
+
+
+def _second_fault(write: Any) -> Any:
+    """The second part is never written."""
+
+    def written_once(self: Any, task: Any, target: Path) -> dict[str, Any]:
+        if task.start:
+            raise OSError("killed")
+        return dict(write(self, task, target))
+
+    return written_once
 
 
 def _fault(task: object, target: Path) -> dict[str, Any]:
@@ -158,7 +184,6 @@ def test_other_settings_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ({"split": {"by": "user"}}, "only `by: time`"),
         ({"strict_time": True}, "data.strict_time"),
-        ({"text": {"encoder": "tfidf"}}, "data.text.encoder: only `none`"),
         ({"duplicates": "error"}, r"1.parquet, row 1: this user and this item come more than once"),
         ({"split": {"dates": ["2030-01-01", "2031-01-01"]}}, "no valid rows"),
         ({"memory": 0.1}, "0.1 GiB for 1 processes is too little"),

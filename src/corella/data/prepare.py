@@ -116,7 +116,7 @@ def prepare_in_parts(
     work = folder.with_name(f".{folder.name}.parts")
     parts = prepare_parts(config, work, fingerprint(config, seed), workers, reporter)
     told = _preparation(_parts_of(parts.log), parts.users.height, parts.items.height, config, parts.ledger, seed)
-    adopt_parts({LOG: parts.log, **parts.continued}, parts.users, parts.items, config, told, folder)
+    adopt_parts({LOG: parts.log, **parts.others}, parts.users, parts.items, config, told, folder)
     shutil.rmtree(work)
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from corella.columns import LABEL, SPLIT, TIME
 from corella.config import DataConfig
 from corella.data.parts.frames import CROWD, ROW, Desk, load_totals, read_between, save_totals, write_sorted
+from corella.data.parts.texts import own_texts
 from corella.data.rows import group_keys, times_of
 from corella.features.counts import own, own_answers
 from corella.features.everyone import Heard, Totals, heard
@@ -84,6 +85,8 @@ class Own:
     files: tuple[Path, ...]
     """Of `all_said`."""
     number: int
+    space: Path | None
+    """Where the items' texts lie; None where they are not read."""
 
 
 def own_said(task: Own, target: Path) -> Facts:
@@ -103,11 +106,12 @@ def own_said(task: Own, target: Path) -> Facts:
     others = Heard({}, average, above, np.zeros((0, 2), np.int64))
     found = own(log, _keys(log, task.desk, config, by_user=True), config.counts, others)
     made = frame.select(ROW, "user", "item").with_columns(pl.Series(f"{FEATURE}{n}", v) for n, v in found.items())
-    if config.counts.neighbours:
-        told = own_answers(log, config.counts, above[:, -1])
-        made = made.with_columns(
-            pl.Series("residual", told.residual), pl.Series("taught", told.taught), pl.Series("learned", taught)
-        )
+    told = own_answers(log, config.counts, above[:, -1])
+    made = made.with_columns(
+        pl.Series("residual", told.residual), pl.Series("taught", told.taught), pl.Series("learned", taught)
+    )
+    if task.space is not None:
+        made = made.with_columns(own_texts(log, told.residual, average[:, 0], task.space, config.text.history))
     write_sorted(made, ROW, task.desk.cut.parts, target)
     return {"rows": made.height}
 

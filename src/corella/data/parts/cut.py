@@ -63,7 +63,6 @@ def refuse(config: DataConfig) -> None:
         "data.strict_time": config.strict_time,
         "data.counts.frozen": config.counts.frozen is True,
         f"data.label: {CLICKS}": config.label == CLICKS,
-        "data.text.encoder: only `none`": config.text.encoder != "none",
         "data.interactions.uri": interactions is not None and interactions.uri is not None,
         "data.interactions.lists": interactions is not None and bool(interactions.lists),
     }

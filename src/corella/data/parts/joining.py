@@ -10,6 +10,7 @@ from corella.columns import ITEM, LABEL, RATING, SPLIT, TIME, USER
 from corella.data.parts.counting import ABOVE, FEATURE, SHOWN
 from corella.data.parts.frames import ROW, Desk, read_between
 from corella.data.parts.pairing import TERMS
+from corella.data.parts.texts import TEXT
 from corella.features.counts import feature_names
 from corella.features.neighbours import NAMES
 from corella.tasks.once import Facts
@@ -29,6 +30,8 @@ class Joining:
     end: int
     """Rows of the log, from `start` to before `end`."""
     rated: bool
+    texts: Path | None
+    """Of `EverybodysTexts`; None where texts are not read."""
 
 
 def join(task: Joining, target: Path) -> Facts:
@@ -49,6 +52,12 @@ def join(task: Joining, target: Path) -> Facts:
         *(name for name in (LABEL, SPLIT, RATING, TIME) if name in frame.columns),
         pl.col("user", "item").cast(pl.Int64), *SHOWN,
     )  # fmt: skip
+    if task.texts is not None:
+        told = pl.read_parquet(task.texts)
+        columns = {**{name: own[name] for name in own.columns}, **{name: told[name] for name in told.columns}}
+        texts = {name: column for name, column in columns.items() if name.startswith(TEXT)}
+        features |= texts
+        names += texts
     above = frame.select(pl.col(f"^{ABOVE} .*$")).get_columns() if config.split.dates is not None else []
     made.with_columns(*(features[name].alias(name) for name in names), *above).write_parquet(target)
     return {"rows": made.height}

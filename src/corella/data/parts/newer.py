@@ -78,7 +78,7 @@ def _new_files(config: DataConfig, folder: Path) -> list[Path] | None:
     if not is_whole(folder):
         return None  # a day was being added when it was killed
     before = read_value(folder / SETTINGS, DataConfig)
-    if before.model_copy(update={"memory": config.memory}) != config:
+    if before.model_copy(update={"memory": config.memory}) != config or config.text.encoder != "none":
         return None
     assert config.interactions is not None  # noqa: S101
     made = read_value(folder / PREPARATION, Preparation).files

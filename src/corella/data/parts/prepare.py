@@ -28,9 +28,10 @@ from corella.data.parts.ordering import Crowd, Slot, by_user, in_order
 from corella.data.parts.pairing import Gathering, Pairing, gather, pair_up, teach
 from corella.data.parts.reading import Reading, read_rows
 from corella.data.parts.tables import Entities, height_of, items_table, users_table
+from corella.data.parts.texts import EverybodysTexts, Telling, read_texts
 from corella.data.preparation import Dropped
 from corella.data.split import cuts_of, seconds_of
-from corella.data.store import STATE, TAUGHT, TOTALS
+from corella.data.store import SPACE, STATE, TAUGHT, TEXTS, TOTALS
 from corella.data.tables.read import files_of
 from corella.errors import UserError
 from corella.features.grids import VALUE, on_grid
@@ -50,8 +51,8 @@ class Parts:
     users: pl.DataFrame
     items: pl.DataFrame
     ledger: Ledger
-    continued: dict[str, Path]
-    """What is kept so that days may be added: by the name that it has in a prepared dataset."""
+    others: dict[str, Path]
+    """What else is kept: by the name that it has in a prepared dataset."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ def _stages(run: _Run, files: Sequence[Path], sizes: Sequence[int]) -> Parts:
         [replace(part, earlier=path) for part, path in zip(parts, [None, *before[:-1]], strict=True)],
     )
     _check_split(told, config, ledger)
-    own, _ = run.stage("own said", own_said, [Own(desk, said, n) for n in range(desk.cut.crowds)])
+    items = pl.read_parquet(desk.items)
+    space = read_texts(items, config, output.manifest, run.reporter)
+    own, _ = run.stage("own said", own_said, [Own(desk, said, n, space) for n in range(desk.cut.crowds)])
     near: tuple[Path, ...] = ()
     later: dict[str, Path] = {}
     if config.split.dates is not None:
@@ -142,22 +145,34 @@ def _stages(run: _Run, files: Sequence[Path], sizes: Sequence[int]) -> Parts:
         later = {STATE: output.manifest / STATE, TOTALS: before[-1]}
         write_value(later[STATE], State(kept_rows, ends_at, parts[0].scale))
     if config.counts.neighbours:
-        items = height_of(desk.items)
-        pairings = [Pairing(desk, file, n, items) for file in own for n in range(desk.cut.slices)]
+        pairings = [Pairing(desk, file, n, items.height) for file in own for n in range(desk.cut.slices)]
         paired, _ = run.stage("pairs", pair_up, pairings)
-        gathered = [Gathering(desk, paired, n, items) for n in range(desk.cut.pairs)]
+        gathered = [Gathering(desk, paired, n, items.height) for n in range(desk.cut.pairs)]
         near, _ = run.stage("neighbours", gather, gathered)
         if config.split.dates is not None:
             taught, _ = run.stage(TAUGHT, teach, gathered)
             later[TAUGHT] = taught[0].parent
         output.forget("pairs")
     ends = [*(part.start for part in parts[1:]), sum(entry.facts["rows"] for entry in slots)]
+    texts: list[Path | None] = [None] * len(parts)
+    if space is not None:
+        texts = [*_everybodys(run, said, own, parts, ends, space)]
+        later |= {name: output.manifest / name for name in (TEXTS, SPACE)}
     rated = parts[0].scale is not None
     run.stage(FINISHED, join, [
-        Joining(desk, file, own, near, part.start, end, rated)
-        for file, part, end in zip(said, parts, ends, strict=True)
+        Joining(desk, file, own, near, part.start, end, rated, text)
+        for file, part, end, text in zip(said, parts, ends, texts, strict=True)
     ])  # fmt: skip
-    return Parts(output.folder, pl.read_parquet(desk.users), pl.read_parquet(desk.items), ledger, later)
+    return Parts(output.folder, pl.read_parquet(desk.users), items, ledger, later)
+
+
+def _everybodys(
+    run: _Run, said: Sequence[Path], own: tuple[Path, ...], parts: Sequence[Part], ends: Sequence[int], space: Path
+) -> Sequence[Path]:
+    """Text features of what everybody had said, part after part in this process."""
+    asked = [Telling(run.desk, f, own, part.start, end) for f, part, end in zip(said, parts, ends, strict=True)]
+    everybody = EverybodysTexts(asked, space, height_of(run.desk.users), run.config)
+    return replace(run, workers=Workers()).stage("texts", everybody.write, asked)[0]
 
 
 def _named(files: Sequence[Path]) -> str:

@@ -62,8 +62,8 @@ def others_part(
     everybody: Everybody, log: Log, average: Doubles, places: Places, smoothing: float, block: tuple[int, int],
     row: Ints,
 ) -> Doubles:  # fmt: skip
-    """What everybody's interactions say of some rows of a block that is read by this, and the items' components; float64
-    [n, the other columns of `text_names`]."""
+    """What everybody's interactions say of some rows of a block that is read by this, and the items' components;
+    float64 [n, the other columns of `text_names`]."""
     place, now = places.take(log.item[row]), average[row]
     heard = everybody.read(*block, place.near, row - block[0])
     assert heard is not None  # noqa: S101
