@@ -32,12 +32,15 @@ class People:
     """Histories by user id. A user's answers of the log are copied when the first of them changes."""
 
     def __init__(self, dataset: Dataset, arrays: Log, users: Mapping[str, int]) -> None:
-        self._dataset, self._arrays, self._users = dataset, arrays, users
+        self._dataset, self._users = dataset, users
         self._before = np.bincount(dataset.user, weights=arrays.known, minlength=dataset.users.height).astype(np.int64)
         """For each user the number of interactions that histories may hold: the first ones."""
         counts = dataset.config.counts
-        self._above = above_expected(arrays, counts)
-        self._left = residuals(arrays, counts).residual
+        # Numbers on their grids are exact as float32, and millions of rows stay as long as the service lives.
+        self._values = arrays.values.astype(np.float32)
+        self._above = above_expected(arrays, counts).astype(np.float32)
+        self._left = residuals(arrays, counts).residual.astype(np.float32)
+        self._time, self._shared = arrays.time.copy(), arrays.shared.astype(bool)
         self._form = Form(arrays.values.shape[1])
         self._newer: dict[str, Answers] = {}
         self._whole: dict[str, list[Answer]] = {}
@@ -151,11 +154,9 @@ class People:
         return self._whole[user_id]
 
     def _of_log(self, row: int) -> Answer:
-        counted = Counted(
-            tuple(self._arrays.values[row].tolist()), tuple(self._above[row].tolist()), float(self._left[row])
-        )
+        counted = Counted(tuple(self._values[row].tolist()), tuple(self._above[row].tolist()), float(self._left[row]))
         answers, likes = self._dataset.popularity[row].tolist()
         return Answer(
-            int(self._dataset.item[row]), int(self._dataset.label[row]), (answers, likes), int(self._arrays.time[row]),
-            None, counted, float(self._arrays.shared[row]), AS_TRAINED, "",
+            int(self._dataset.item[row]), int(self._dataset.label[row]), (answers, likes), int(self._time[row]),
+            None, counted, float(self._shared[row]), AS_TRAINED, "",
         )  # fmt: skip
