@@ -15,11 +15,11 @@ def test_from_a_table_to_recommendations(
 ) -> None:
     """Half of the users like comedies, the others do not; what is recommended is new to the user."""
     rng = np.random.default_rng(1)
-    user, movie = np.divmod(rng.permutation(80 * 40)[:2000], 40)
+    user, movie = np.divmod(rng.permutation(40 * 40)[:1000], 40)
     liked = (user % 2 == 0) == (movie < 20)
-    rating = np.where(liked ^ (rng.random(2000) < 0.1), rng.integers(4, 6, 2000), rng.integers(1, 4, 2000))
+    rating = np.where(liked ^ (rng.random(1000) < 0.1), rng.integers(4, 6, 1000), rng.integers(1, 4, 1000))
     names = np.where(user == 0, "some user", [f"u{u}" for u in user])
-    frame = {"user_id": names, "item_id": [f"m{m}" for m in movie], "rating": rating, "timestamp": np.arange(2000)}
+    frame = {"user_id": names, "item_id": [f"m{m}" for m in movie], "rating": rating, "timestamp": np.arange(1000)}
     pl.DataFrame(frame).write_csv(tmp_path / "ratings.csv")
     titles = [f"{'A merry comedy' if m < 20 else 'A dark drama'}, part {m}" for m in range(40)]
     pl.DataFrame({"item_id": [f"m{m}" for m in range(40)], "title": titles}).write_csv(tmp_path / "movies.csv")
