@@ -11,6 +11,7 @@ from torch import Tensor
 from corella.columns import ITEM, USER
 from corella.crm.spec import CRMSpec
 from corella.data.dataset import Dataset
+from corella.data.on_disk import held
 from corella.data.samples import Events, Samples
 from corella.data.scope import Described, Scope
 from corella.data.world import World, check_world
@@ -107,15 +108,16 @@ class CRMEncoder:
 
     def features(self, samples: Samples) -> npt.NDArray[np.float32]:
         """float32 [B, K]: count features, then text features, if the models read them; as they are."""
-        return np.concatenate([samples.counts, samples.text], axis=1) if self.spec.text_mean else samples.counts
+        counts = held(samples.counts)
+        return np.concatenate([counts, held(samples.text)], axis=1) if self.spec.text_mean else counts
 
     def unseen(self, samples: Samples) -> Samples:
         """The samples as if nobody had interacted with their items."""
-        counts = samples.counts.copy()
+        counts = held(samples.counts).copy()
         for column, value in enumerate(self.spec.unseen):
             if value is not None:
                 counts[:, column] = value
-        text = without_item(samples.text) if self.spec.text_mean else samples.text
+        text = without_item(held(samples.text)) if self.spec.text_mean else samples.text
         return replace(samples, counts=counts, popularity=np.zeros_like(samples.popularity), text=text)
 
     def hidden(self, samples: Samples, share: float, rng: np.random.Generator) -> Samples:

@@ -6,6 +6,7 @@ share one table of embeddings, each column with an offset. Nothing here learns a
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import polars as pl
 
 from corella.columns import ITEM, SPLIT, USER
 from corella.data.dataset import Dataset
+from corella.data.on_disk import Features, OnDisk, blocks
 from corella.data.rows import ITEM_CODE, USER_CODE
 from corella.features.neighbours import NAMES as NEIGHBOURS
 from corella.features.text.kernels import NAMES as TEXT_NAMES
@@ -108,10 +110,21 @@ def _unseen(dataset: Dataset, mean: list[float]) -> list[float | None]:
     return found
 
 
-def _standard(features: npt.NDArray[np.float32]) -> tuple[list[float], list[float]]:
+def _standard(features: Features) -> tuple[list[float], list[float]]:
     """Mean and scale of every column."""
-    scale = features.std(axis=0)
-    return features.mean(axis=0).astype(float).tolist(), np.where(scale > 0, scale, 1.0).astype(float).tolist()
+    if isinstance(features, OnDisk):
+        mean, scale = _standard_of_blocks(features)
+    else:
+        mean, scale = features.mean(axis=0), features.std(axis=0)
+    return mean.astype(float).tolist(), np.where(scale > 0, scale, 1.0).astype(float).tolist()
+
+
+def _standard_of_blocks(features: OnDisk) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The same read twice, some rows at a time: first the means, then what differs from them."""
+    rows = max(len(features), 1)
+    mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in blocks(features)], axis=0) / rows
+    square = np.sum([((block - mean) ** 2).sum(axis=0) for block in blocks(features)], axis=0) / rows
+    return mean.astype(np.float32), np.sqrt(square).astype(np.float32)
 
 
 def _values(column: pl.Series) -> list[str]:

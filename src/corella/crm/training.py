@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from corella.config import CRMConfig
 from corella.crm.encoder import CRMEncoder
+from corella.data.on_disk import mixed
 from corella.data.samples import Samples
 from corella.workers import Workers, here
 
@@ -67,7 +68,7 @@ def train_crm(
     best: dict[str, Tensor] = {}
     rows = steps = 0
     for _ in range(config.epochs):
-        order = rng.permutation(len(train))
+        order = mixed(train.counts, rng)
         for start in range(0, len(order), config.batch_size):
             index = order[start : start + config.batch_size]
             part = encoder.hidden(train.take(index), config.hide_items, hiding)

@@ -16,9 +16,14 @@ import torch
 
 from corella.config import LightGBMConfig
 from corella.crm.encoder import CRMEncoder
+from corella.data.on_disk import OnDisk
 from corella.data.samples import Samples
 
+Shown = Callable[[Samples], Samples]
+"""How samples are shown to a model: as they are, or as if nobody had interacted with their items."""
+
 _FEW_ROWS = 20_000
+_BATCH = 65_536
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,36 @@ def lightgbm_features(encoder: CRMEncoder, samples: Samples) -> npt.NDArray[np.f
     return np.concatenate([encoder.features(samples), fields[:, columns].astype(np.float32)], axis=1)
 
 
+def rows_of(encoder: CRMEncoder, samples: Samples, shown: Shown) -> Any:
+    """What LightGBM reads of samples as they are shown: a matrix, or, of features that are on disk, a sequence that it
+    reads in parts."""
+    if not isinstance(samples.counts, OnDisk):
+        return lightgbm_features(encoder, shown(samples))
+    import lightgbm
+
+    class Rows(lightgbm.Sequence):  # type: ignore[misc]
+        """Rows that are asked for one by one come in ascending order, so a part is kept."""
+
+        batch_size = _BATCH
+
+        def __init__(self) -> None:
+            self._first, self._kept = -1, np.zeros((0, 0))
+
+        def __len__(self) -> int:
+            return len(samples)
+
+        def __getitem__(self, index: Any) -> npt.NDArray[np.float64]:
+            if isinstance(index, slice):
+                part = shown(samples.take(np.arange(len(samples))[index]))
+                return lightgbm_features(encoder, part).astype(np.float64)  # LightGBM takes no other here
+            first = index // _BATCH * _BATCH
+            if first != self._first:
+                self._first, self._kept = first, self[first : first + _BATCH]
+            return np.asarray(self._kept[index - first])
+
+    return Rows()
+
+
 def train_trees(
     encoder: CRMEncoder,
     train: Samples,
@@ -91,10 +126,10 @@ def train_trees(
     `on_round(trees so far)` is called after every tree.
     `new_items`: whether items without interactions may get trees of their own.
     """
-    alone = Trees(_train(encoder, train, valid, config, seed, on_round))
+    alone = Trees(_train(encoder, train, valid, config, seed, on_round, lambda samples: samples))
     if not new_items:
         return alone
-    both = Trees(alone.text, _train(encoder, encoder.unseen(train), encoder.unseen(valid), config, seed, on_round))
+    both = Trees(alone.text, _train(encoder, train, valid, config, seed, on_round, encoder.unseen))
     new = valid.take(np.flatnonzero(valid.popularity[:, 0] == 0))
     losses = [_log_loss(new.label, trees.logits(encoder, new)) for trees in (alone, both)]
     return both if losses[1] <= losses[0] else alone
@@ -112,11 +147,12 @@ def _train(
     config: LightGBMConfig,
     seed: int,
     on_round: Callable[[int], None],
+    shown: Shown,
 ) -> str:
-    """One boosted model, as text."""
+    """One boosted model of samples as they are shown, as text."""
     import lightgbm
 
-    ours, theirs = (lightgbm_features(encoder, part) for part in (train, valid))
+    ours, theirs = rows_of(encoder, train, shown), lightgbm_features(encoder, shown(valid))
     settings = {
         "objective": "binary", "metric": "auc", "learning_rate": config.learning_rate, "num_leaves": config.leaves,
         "min_data_in_leaf": config.least_rows, "lambda_l2": config.l2, "feature_fraction": config.feature_share,
@@ -125,7 +161,7 @@ def _train(
         # On few rows several threads spend their time waiting for each other.
         "num_threads": 1 if len(train) < _FEW_ROWS else torch.get_num_threads(),
     }  # fmt: skip
-    fields = list(range(encoder.features(train.take(np.arange(0))).shape[1], ours.shape[1]))
+    fields = list(range(encoder.features(train.take(np.arange(0))).shape[1], theirs.shape[1]))
     data = lightgbm.Dataset(ours, train.label, categorical_feature=fields if config.categories else [])
     check = lightgbm.Dataset(theirs, valid.label, reference=data)
     callbacks = [lambda state: on_round(state.iteration + 1), lightgbm.early_stopping(config.patience, verbose=False)]

@@ -14,6 +14,7 @@ import polars as pl
 
 from corella.columns import DRAWN, ITEM, LABEL, SPLIT, TIME, USER
 from corella.config import DataConfig
+from corella.data.on_disk import Features, blocks
 from corella.data.preparation import Preparation
 from corella.data.rows import (
     ITEM_CODE,
@@ -53,14 +54,14 @@ class Dataset:
     users: pl.DataFrame
     items: pl.DataFrame
     config: DataConfig
-    counts: npt.NDArray[np.float32]
+    counts: Features
     popularity: Ints
     preparation: Preparation = field(default_factory=Preparation)
     texts: ItemTexts | None = None
     """What the encoder made of the items' texts; None where it is `none`."""
     space: TextSpace | None = None
     """Where these texts lie; None without an encoder."""
-    text: npt.NDArray[np.float32] | None = None
+    text: Features | None = None
     """Text features of every row; None without an encoder."""
 
     @property
@@ -99,11 +100,14 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 of all that a model reads of the dataset: log, texts and their vectors, fields, counts."""
-        found = hashlib.sha256(self.counts.tobytes())
+        found = hashlib.sha256()
+        for block in blocks(self.counts):
+            found.update(block.tobytes())
         if self.vectors is not None:
             found.update(self.vectors.tobytes())
         if self.text is not None:
-            found.update(self.text.tobytes())
+            for block in blocks(self.text):
+                found.update(block.tobytes())
         for table in (self.log, self.users, self.items):
             found.update(repr(table.schema).encode())
             found.update(table.hash_rows().to_numpy().tobytes())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from corella.data.on_disk import Features
 from corella.data.world import WHOLE, World, check_world
 
 Ints = npt.NDArray[np.int64]
@@ -18,20 +19,20 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one dataset, all arrays of length n (counts and text [n, features])."""
+    """Samples of one dataset, all arrays of length n (counts and text float32 [n, features], or `OnDisk`)."""
 
     user: Ints
     item: Ints
     history_end: Ints
     """The sample's history is `Events[start of its user : history_end]`."""
-    counts: npt.NDArray[np.float32]
+    counts: Features
     popularity: Ints
     """[n, 2]: the item's answers and positive answers before the sample."""
     label: Ints
     """0 or 1; -1 where the answer is not known."""
     row: Ints
     """Row in the log; -1 for a new row."""
-    text: npt.NDArray[np.float32]
+    text: Features
     """Text features; no column without an encoder. Apart from `counts`, so that models with and without them learn from
     the same samples."""
     world: World = WHOLE

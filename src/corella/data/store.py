@@ -1,5 +1,7 @@
 """A prepared dataset on disk: Parquet, safetensors and JSON, and a manifest of hashes."""
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,6 +12,7 @@ import polars as pl
 
 from corella.config import DataConfig
 from corella.data.dataset import Dataset
+from corella.data.on_disk import Features, OnDisk, Parts, held
 from corella.data.preparation import Preparation
 from corella.errors import UserError
 from corella.features.text.items import ItemTexts
@@ -28,6 +31,9 @@ TEXTS, SPACE = "texts.safetensors", "space.safetensors"
 
 
 _SHOWN = ["item_answers", "item_likes"]
+_GIB = 1 << 30
+_SHARE = 0.25
+"""Part of `data.memory` that features of rows may take which stay on disk."""
 
 
 SETTINGS, PREPARATION = "settings.json", "preparation.json"
@@ -48,7 +54,14 @@ def load_prepared(folder: Path, features: bool = True) -> Dataset:
     counted, texts = ([c for c in columns if c.startswith(kind)] for kind in ("count:", "text:"))
     plain = [c for c in columns if c not in (*counted, *texts, *_SHOWN) and not c.startswith("above ")]
     read = partial(pl.read_parquet, log)
-    counts = read(columns=counted if features else []).to_numpy().astype(np.float32)
+
+    def rows_features(names: list[str]) -> Features:
+        if not features or config.memory is None:
+            return read(columns=names if features else []).to_numpy().astype(np.float32)
+        parts = Parts(log, names, config.memory * _GIB * _SHARE)
+        return OnDisk(parts, np.arange(parts.start[-1]))
+
+    counts = rows_features(counted)
     popularity = read(columns=_SHOWN).to_numpy().astype(np.int64)
     return Dataset(
         read(columns=plain),
@@ -60,7 +73,7 @@ def load_prepared(folder: Path, features: bool = True) -> Dataset:
         read_value(folder / PREPARATION, Preparation),
         ItemTexts.load(folder / TEXTS, config.text) if (folder / TEXTS).is_file() else None,
         TextSpace.load(folder / SPACE) if (folder / SPACE).is_file() else None,
-        read(columns=texts).to_numpy().astype(np.float32) if texts and features else None,
+        rows_features(texts) if texts and features else None,
     )
 
 
@@ -79,12 +92,14 @@ def without_features(dataset: Dataset) -> Dataset:
 
 def write_dataset(dataset: Dataset, folder: Path) -> None:
     """Write a prepared dataset: Parquet, safetensors and JSON, the manifest last; replaces one that is there."""
+    if isinstance(dataset.counts, OnDisk):
+        return _link(dataset.counts.parts.folder.parent, folder)
     _make_room(folder)
     features = [pl.DataFrame(dataset.popularity, schema=_SHOWN)]
     if dataset.counts.shape[1]:
-        features.append(pl.DataFrame(dataset.counts, schema=[f"count:{name}" for name in dataset.count_names]))
+        features.append(pl.DataFrame(held(dataset.counts), schema=[f"count:{name}" for name in dataset.count_names]))
     if dataset.text is not None:
-        features.append(pl.DataFrame(dataset.text, schema=[f"text:{name}" for name in dataset.text_names]))
+        features.append(pl.DataFrame(held(dataset.text), schema=[f"text:{name}" for name in dataset.text_names]))
     tables = {f"{LOG}/00000": pl.concat([dataset.log, *features], how="horizontal"), "users": dataset.users}
     for name, table in {**tables, "items": dataset.items}.items():
         with atomic_path(folder / f"{name}.parquet") as path:
@@ -95,6 +110,19 @@ def write_dataset(dataset: Dataset, folder: Path) -> None:
     write_value(folder / SETTINGS, dataset.config)
     write_value(folder / PREPARATION, dataset.preparation)
     write_manifest(folder, FORMAT)
+
+
+def _link(prepared: Path, folder: Path) -> None:
+    """The same files at another place; copied where it is on another disk."""
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    _make_room(folder)
+    shutil.copytree(prepared, folder, copy_function=link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 
 def adopt_parts(
