@@ -48,6 +48,15 @@ def write_log(rows: int, folder: Path, seed: int = 1) -> list[Path]:
     return parts
 
 
+def write_day(rows: int, folder: Path, more: int, seed: int = 1) -> Path:
+    """Write a part of `more` rows behind a log of `rows`; returns it."""
+    kind = np.random.default_rng(seed).integers(0, KINDS, items_of(rows))
+    place = -(-rows // PART)
+    path = folder / f"log-{place:05d}.parquet"
+    _part(place, more, users_of(rows), kind, np.random.default_rng([seed, place])).write_parquet(path)
+    return path
+
+
 def _items(kind: np.ndarray) -> pl.DataFrame:
     words = [f"kind{k} thing {n}" for n, k in enumerate(kind.tolist())]
     ids = [f"i{n}" for n in range(len(kind))]

@@ -129,7 +129,7 @@ def test_uris_without_a_password(uri: str) -> None:
 
 @pytest.mark.parametrize(
     ("table", "message"),
-    [({}, "exactly one of `path` and `uri`"), ({"path": "a", "uri": "sqlite://b", "query": "q"}, "exactly one"),
+    [({}, "exactly one of `path`, `url` and `uri`"), ({"path": "a", "uri": "sqlite://b", "query": "q"}, "exactly one"),
      ({"uri": "sqlite://b"}, "`uri` and `query` belong together"), ({"path": "a", "query": "q"}, "belong together")],
 )  # fmt: skip
 def test_one_source_a_table(table: dict[str, str], message: str) -> None:

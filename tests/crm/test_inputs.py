@@ -182,3 +182,15 @@ def test_an_item_as_if_nobody_had_interacted_with_it(tiny_dataset: Dataset) -> N
     assert 0.3 < changed.mean() < 0.7
     assert (some.counts[changed, column] == 0).all()
     np.testing.assert_array_equal(encoder.hidden(samples, 0.0, np.random.default_rng(0)).counts, samples.counts)
+
+
+def test_rare_values_are_left_out_and_told(tiny_dataset: Dataset) -> None:
+    whole, some = make_spec(tiny_dataset), make_spec(tiny_dataset, most=5)
+    assert not whole.rare and len(some.item_columns["item_id"]) == len(some.user_columns["user_id"]) == 5
+    train = tiny_dataset.log.filter(pl.col("split") == "train")
+    often = train["item_id"].value_counts(sort=True)["count"].to_list()
+    kept = train.filter(pl.col("item_id").is_in(some.item_columns["item_id"])).height
+    assert kept == sum(often[:5])
+    assert some.rare["item_id"] == pytest.approx(1 - kept / train.height)
+    assert set(some.rare) == {"user_id", "item_id"}  # genders and genres are few
+    assert some.item_columns["item_id"] == sorted(some.item_columns["item_id"])

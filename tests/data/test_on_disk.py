@@ -87,13 +87,10 @@ def test_samples_and_trees_are_those_of_memory(tmp_path: Path, two_ways: tuple[C
     specs = [make_spec(dataset) for dataset in (disk, memory)]
     np.testing.assert_allclose(specs[0].count_mean, specs[1].count_mean, rtol=1e-5)
     np.testing.assert_allclose(specs[0].count_scale, specs[1].count_scale, rtol=1e-5)
-    found = [
-        train_trees(
-            make_encoder(specs[1], dataset), dataset.samples("train"), dataset.samples("valid"), two_ways[0].lightgbm, 1,
-            new_items=True,
-        )
-        for dataset in (disk, memory)
-    ]  # fmt: skip
+    found = []
+    for dataset in (disk, memory):
+        encoder, train, valid = make_encoder(specs[1], dataset), dataset.samples("train"), dataset.samples("valid")
+        found.append(train_trees(encoder, train, valid, two_ways[0].lightgbm, 1, new_items=True))
     assert found[0] == found[1]  # LightGBM reads the same rows
 
 

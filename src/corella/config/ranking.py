@@ -11,8 +11,8 @@ class CRMConfig(Section):
     """The conventional recommender model (CRM) and its training (stage 1)."""
 
     advanced: ClassVar = frozenset({
-        "ids", "embedding_size", "cross_layers", "hidden", "dropout", "id_dropout", "new_items", "hide_items",
-        "content_dropout", "learning_rate", "weight_decay", "embedding_decay", "batch_size",
+        "ids", "vocabulary", "embedding_size", "cross_layers", "hidden", "dropout", "id_dropout", "new_items",
+        "hide_items", "content_dropout", "learning_rate", "weight_decay", "embedding_decay", "batch_size",
         "evaluations_per_epoch", "patience",
     })  # fmt: skip
 
@@ -28,6 +28,9 @@ class CRMConfig(Section):
     """Whether the user's and the item's ids are inputs of their own (the history and its attention read item ids
     always).
     """
+    vocabulary: int | None = Field(default=None, ge=1)
+    """Most values of a column (users and items are columns too) that get an embedding of their own: those that most
+    training rows show. The others are `unknown` there. Unset: all of them. [ours]"""
     embedding_size: int = Field(default=16, ge=1)
     """Width of every embedding."""
     cross_layers: int = Field(default=3, ge=1)

@@ -16,7 +16,7 @@ class TableConfig(Section):
     """Where one table is read from, and how its columns are called."""
 
     advanced: ClassVar = frozenset({
-        "separator", "encoding", "header", "quote", "missing",
+        "separator", "encoding", "header", "quote", "missing", "url",
     })  # fmt: skip
 
     path: Path | list[Path] | None = None

@@ -94,7 +94,7 @@ def fresh_rungs(dataset: Dataset, config: CRMConfig, build: Build, seed: int) ->
     """Untrained rungs: the first, and, where there is an encoder and the settings want it, the one with text."""
     rungs: list[Rung] = []
     for text in (False, True) if dataset.space is not None and config.text else (False,):
-        spec = make_spec(dataset, text)
+        spec = make_spec(dataset, text, config.vocabulary)
         torch.manual_seed(seed)
         rungs.append(Rung(make_encoder(spec, dataset), build(spec, config)))
     return stacked(rungs)

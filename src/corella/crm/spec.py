@@ -4,7 +4,8 @@ A vocabulary holds the values that training rows show; every other value is inde
 share one table of embeddings, each column with an offset. Nothing here learns anything.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +40,8 @@ class CRMSpec:
     text_scale: list[float]
     content_size: int
     """Width of the items' vectors; 0 for a model that reads no text."""
+    rare: dict[str, float] = field(default_factory=dict)
+    """Of each column with values that were left out as too rare, the share of training rows that show one."""
 
     @property
     def numbers(self) -> int:
@@ -69,23 +72,29 @@ class CRMSpec:
         return {name: {v: first[name] + 1 + n for n, v in enumerate(values)} for name, values in columns.items()}
 
 
-def make_spec(dataset: Dataset, text: bool = False) -> CRMSpec:
+def make_spec(dataset: Dataset, text: bool = False, most: int | None = None) -> CRMSpec:
     """Vocabularies and scales from the training rows of a dataset (their histories included). `text`: for models that
-    read the items' texts, which needs a dataset with an encoder."""
+    read the items' texts, which needs a dataset with an encoder. `most`: values of a column, the most frequent; None:
+    all."""
     config = dataset.config
     # A history row counts if one of its user's training rows follows: that one shows it.
     is_train = pl.col(SPLIT) == "train"
     shown = (pl.col(SPLIT) == "history") & is_train.cum_sum(reverse=True).over(USER_CODE).gt(0)
     train = dataset.log.filter(is_train | shown)
-    users = dataset.users[train[USER_CODE].unique().sort()]
-    items = dataset.items[train[ITEM_CODE].unique().sort()]
+    rare: dict[str, float] = {}
+
+    def known(table: pl.DataFrame, code: str, names: Iterable[str]) -> dict[str, list[str]]:
+        rows = train.group_by(code).len("_rows").sort(code)
+        shown = table[rows[code]].with_columns(rows["_rows"])
+        return {name: _values(shown.select(name, "_rows"), most, rare) for name in names}
+
     samples = dataset.samples("train")
     count_mean, count_scale = _standard(samples.counts)
     text_mean, text_scale = _standard(samples.text) if text else ([], [])
     return CRMSpec(
-        {name: _values(users[name]) for name in (USER, *config.user_fields)},
-        {name: _values(items[name]) for name in (ITEM, *config.item_fields)},
-        {name: _values(items[name].explode()) for name in config.list_fields},
+        known(dataset.users, USER_CODE, (USER, *config.user_fields)),
+        known(dataset.items, ITEM_CODE, (ITEM, *config.item_fields)),
+        known(dataset.items, ITEM_CODE, config.list_fields),
         count_mean,
         count_scale,
         _unseen(dataset, count_mean),
@@ -94,6 +103,7 @@ def make_spec(dataset: Dataset, text: bool = False) -> CRMSpec:
         text_mean,
         text_scale,
         dataset.space.places.vectors.shape[1] if text and dataset.space is not None else 0,
+        rare,
     )
 
 
@@ -127,5 +137,16 @@ def _standard_of_blocks(features: OnDisk) -> tuple[npt.NDArray[Any], npt.NDArray
     return mean.astype(np.float32), np.sqrt(square).astype(np.float32)
 
 
-def _values(column: pl.Series) -> list[str]:
-    return column.cast(pl.String).drop_nulls().unique().sort().to_list()
+def _values(shown: pl.DataFrame, most: int | None, rare: dict[str, float]) -> list[str]:
+    """The values of the first column, in order; `_rows`: how many training rows show each row's. Those beyond `most`
+    are left out, and `rare` is told."""
+    name = shown.columns[0]
+    if isinstance(shown.schema[name], pl.List):
+        shown = shown.explode(name)
+    counted = shown.with_columns(pl.col(name).cast(pl.String)).drop_nulls().group_by(name).agg(pl.col("_rows").sum())
+    counted = counted.sort("_rows", name, descending=[True, False])
+    if most is not None and counted.height > most:
+        rows = counted["_rows"].to_numpy()
+        rare[name] = float(rows[most:].sum() / rows.sum())
+        counted = counted.head(most)
+    return counted[name].sort().to_list()

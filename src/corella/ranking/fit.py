@@ -84,6 +84,11 @@ def _fit_rungs(fitting: Fitting) -> tuple[tuple[Rung, ...], list[CRMStages]]:
     rungs: list[Rung] = []
     stages: list[CRMStages] = []
     for place, fresh in enumerate(fresh_rungs(fitting.dataset, config.crm, fitting.build, config.seed)):
+        for name, share in fresh.encoder.spec.rare.items() if place == 0 else ():
+            fitting.reporter.say(
+                f"{name}: {config.crm.vocabulary:,} values have embeddings of their own; {share:.1%} of what training "
+                "rows show is rarer (crm.vocabulary)"
+            )
         rung = replace(fresh, below=rungs[-1] if rungs else None)
         stages.append(CRMStages(fitting, rung.encoder, with_text=place == 1))
         if 1 in config.joint.stages:
