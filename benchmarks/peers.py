@@ -4,7 +4,7 @@
 
 `--path` is the folder of ml-1m-collm's raw files; `--python` the interpreter of an environment with FuxiCTR (see
 `fuxictr_models.py`); `--run` a trained run on the same data, whose router and language model FuxiCTR's DCNv2 is
-given to (`corella evaluate --outside`).
+given to (`corella evaluate --outside`); without it those rows stay as they were measured.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from common import commit, flat, run, union, write_result
+from common import DOCS, commit, flat, run, union, write_result
 from corella.calibration import fit_calibrator
 from corella.config import Config
 from corella.crm.encoder import make_encoder
@@ -113,6 +113,7 @@ def main() -> None:
         "crm_auc_minus_fuxictr": auc["corella dcnv2"] - auc["FuxiCTR DCNv2"],
         "din_auc_minus_fuxictr": auc["corella din"] - auc["FuxiCTR DIN"],
     }
+    before = read_json(DOCS / "peers.json")
     if arguments.run is not None:
         path = work / "fuxictr-dcnv2.parquet"
         probabilities(dataset, read_json(work / f"FuxiCTR-DCNv2-{arguments.seeds[0]}.json"), path)
@@ -120,8 +121,13 @@ def main() -> None:
         if not copy.is_dir():
             shutil.copytree(arguments.run, copy)
         table += outside_rows(flat(evaluate_run(copy, outside=path).model_dump(mode="json")))
+        measured = commit()
+    else:
+        table += [row for row in before["rows"] if row["system"].startswith("outside: ")]
+        measured = before.get("commits", {}).get("outside", before["commit"])
     write_result("peers", "Conventional models beside FuxiCTR's", TEXT, table, figures, {
-        "seeds": arguments.seeds, "differences": differences(dataset, scores), "commits": {"models": union(commits)},
+        "seeds": arguments.seeds, "differences": differences(dataset, scores),
+        "commits": {"models": union(commits), "outside": measured},
     })  # fmt: skip
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from corella.config import Config, CRMConfig
+from corella.crm.attention import ActivationUnit, DotAttention
 from corella.crm.encoder import CRMBatch, make_encoder
 from corella.crm.interactions import Bilinear, SelfAttention
-from corella.crm.layers import CRMOutput, DotAttention
-from corella.crm.models import MODELS, ActivationUnit, build_crm
+from corella.crm.layers import CRMOutput
+from corella.crm.models import MODELS, build_crm
 from corella.crm.spec import CRMSpec, make_spec
 from corella.data.dataset import Dataset
 

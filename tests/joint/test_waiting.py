@@ -18,7 +18,7 @@ from corella.joint.soft_tokens import SoftTokens
 from corella.joint.trainer import JointTrainer
 from corella.llm.attention import choose_attention
 from corella.llm.backbone import load_backbone, make_trainable
-from corella.llm.batches import ahead, fetched
+from corella.llm.batches import fetched
 from corella.llm.pointwise import PointwisePrompts
 from corella.llm.timeline import timeline_prompts
 
@@ -69,27 +69,6 @@ def test_a_step_waits_once(
     trainer.made = iter([inputs])
     trainer._train_step(trainer.steps[0])
     assert len(waits) == 1
-
-
-def test_what_is_made_ahead_comes_in_order() -> None:
-    made: list[int] = []
-
-    def make(number: int) -> int:
-        made.append(number)
-        return number**2
-
-    found = ahead(make, range(5, 12))
-    assert next(found) == 25
-    assert made[0] == 5
-    assert list(found) == [n**2 for n in range(6, 12)]
-    assert made == list(range(5, 12))
-
-
-def test_a_fault_in_the_background_is_raised_where_its_step_is() -> None:
-    found = ahead(lambda number: 1 // (number - 3), range(1, 9))
-    assert [next(found), next(found)] == [-1, -1]
-    with pytest.raises(ZeroDivisionError):
-        next(found)
 
 
 def test_one_copy_holds_all_values() -> None:

@@ -75,8 +75,9 @@ class Histories:
     """[events + 1]: how many events before each are kept."""
     start: npt.NDArray[np.int64]
     """Where each user's kept events begin."""
-    item: Tensor
-    label: Tensor
+    item: npt.NDArray[np.int64]
+    """[kept events + 1]: the last one (-1) is padding, as in `label` (2)."""
+    label: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +104,8 @@ class CRMEncoder:
         """[B, F] int64: the categorical columns of samples, user columns first; see `CRMBatch.fields`. Raises
         `WrongWorldError` for samples of another world, here and in `batch`."""
         check_world(samples, self.world)
-        user, item = torch.from_numpy(samples.user), torch.from_numpy(samples.item)
-        return torch.cat([self.tables.user[user], self.tables.item[item]], dim=1)
+        codes = ((self.tables.user, samples.user), (self.tables.item, samples.item))
+        return torch.cat([t.index_select(0, torch.from_numpy(code % len(t))) for t, code in codes], dim=1)
 
     def features(self, samples: Samples) -> npt.NDArray[np.float32]:
         """float32 [B, K]: count features, then text features, if the models read them; as they are."""
@@ -132,23 +133,22 @@ class CRMEncoder:
     def batch(self, samples: Samples) -> CRMBatch:
         """Tensors of these samples; codes of -1 (unknown user or item) become `unknown`."""
         check_world(samples, self.world)
-        item = torch.from_numpy(samples.item)
         end = self.histories.kept_before[samples.history_end]
         start = np.where(samples.user >= 0, self.histories.start[samples.user], end)
         position = end[:, None] + np.arange(-self.spec.history_length, 0)
-        padded = torch.from_numpy(position < start[:, None])
-        position_t = torch.from_numpy(np.maximum(position, 0))
-        seen, history = self.histories.item[position_t].masked_fill(padded, -1).unique(return_inverse=True)
+        position[position < start[:, None]] = -1  # the entry beyond the events
+        found, history = distinct(self.histories.item[position], len(self.tables.item))
+        item, seen = (torch.from_numpy(code % len(self.tables.item)) for code in (samples.item, found))
         return CRMBatch(
             self.fields(samples),
-            tuple(index[item] for index in self.tables.lists),
-            history,
-            self.histories.label[position_t].masked_fill(padded, 2),
+            tuple(index.index_select(0, item) for index in self.tables.lists),
+            torch.from_numpy(history),
+            torch.from_numpy(self.histories.label[position]),
             ((torch.from_numpy(self.features(samples)) - self.mean) / self.scale)[:, : self.spec.numbers],
-            self.tables.content[item],
-            self.tables.content[seen],
-            self.tables.item[seen],
-            tuple(index[seen] for index in self.tables.lists),
+            self.tables.content.index_select(0, item),
+            self.tables.content.index_select(0, seen),
+            self.tables.item.index_select(0, seen),
+            tuple(index.index_select(0, seen) for index in self.tables.lists),
         )
 
 
@@ -167,12 +167,27 @@ def make_encoder(spec: CRMSpec, dataset: Dataset) -> CRMEncoder:
     return CRMEncoder(spec, tables, histories, torch.tensor(mean), torch.tensor(scale), dataset.world)
 
 
+def distinct(code: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The distinct ones of codes from -1 to `count` - 2, in no promised order, and where each code lies among them.
+    Needs no sort: every code's last place speaks for it.
+
+    >>> found, place = distinct(np.array([[5, -1], [5, 0]]), 7)
+    >>> found.tolist(), found[place].tolist()
+    ([-1, 5, 0], [[5, -1], [5, 0]])
+    """
+    flat = code.reshape(-1)
+    number, place = np.arange(len(flat)), np.empty(count, np.int64)
+    place[flat] = number  # where a code comes twice, the last one stays
+    found = flat[place[flat] == number]
+    place[found] = number[: len(found)]
+    return found, place[code]
+
+
 def _histories(events: Events, likes_only: bool) -> Histories:
     kept = events.label == 1 if likes_only else np.ones(len(events.label), dtype=bool)
     before = np.r_[0, np.cumsum(kept)]
-    # One entry more, so that there is one to look up (and then mask) where no event is kept.
-    item, label = np.r_[events.item[kept], -1], np.r_[events.label[kept], 0]
-    return Histories(before, before[events.start], torch.from_numpy(item), torch.from_numpy(label))
+    item, label = np.r_[events.item[kept], -1], np.r_[events.label[kept], ANSWERS - 1]
+    return Histories(before, before[events.start], item, label)
 
 
 def _narrowed(spec: CRMSpec, tables: Tables, scope: Scope) -> Tables:

@@ -4,14 +4,20 @@
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
 
 from corella.config import CRMConfig
+from corella.crm.attention import Attention, DotAttention
 from corella.crm.encoder import ANSWERS, CRMBatch
+from corella.crm.lookup import rows, sums
 from corella.crm.spec import CRMSpec
+
+_LEVELS = 1 << 16
+"""Values of 16 random bits."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Columns(nn.Module):
         names = [*spec.user_columns, *spec.item_columns]
         self.item = len(spec.user_columns)
         ids = (0, self.item)
+        self.count = len(names)
         self.unknown = {c: spec.offsets[names[c]] for c in ids}
         self.kept = [c for c in range(len(names)) if config.ids or c not in ids]
         self.dropout = config.id_dropout
@@ -59,20 +66,6 @@ class Columns(nn.Module):
             hidden = torch.rand(len(fields), device=fields.device) < self.dropout
             fields[:, column] = fields[:, column].masked_fill(hidden, unknown)
         return fields
-
-
-class DotAttention(nn.Module):
-    """Target attention: the softmax of scaled dot products with the target; an empty history gives zeros."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(size, size, bias=False)
-
-    def forward(self, target: Tensor, history: Tensor, mask: Tensor) -> Tensor:
-        """`target` [B, d], `history` [B, L, d], `mask` [B, L] true where there is an entry -> [B, d]."""
-        score = torch.einsum("bd,bld->bl", self.query(target), history) * history.shape[-1] ** -0.5
-        weight = torch.softmax(score.masked_fill(~mask, -1e4), dim=1) * mask
-        return torch.einsum("bl,bld->bd", weight, history)
 
 
 class Embedder(nn.Module):
@@ -90,7 +83,7 @@ class Embedder(nn.Module):
     """
 
     def __init__(
-        self, spec: CRMSpec, config: CRMConfig, attention: nn.Module | None = None, count_field: bool = False
+        self, spec: CRMSpec, config: CRMConfig, attention: Attention | None = None, count_field: bool = False
     ) -> None:
         super().__init__()
         d = config.embedding_size
@@ -101,6 +94,7 @@ class Embedder(nn.Module):
         self.attention = attention or DotAttention(d)
         self.columns = Columns(spec, config)
         self.list_unknown = [spec.offsets[name] for name in spec.list_columns]
+        self.kept = [*self.columns.kept, *(self.columns.count + place for place in range(len(spec.list_columns)))]
         self.counts = spec.numbers if config.counts else 0
         self.content = ContentTower(spec.content_size, d, config.content_dropout) if spec.content_size else None
         self.field_count = len(self.columns.kept) + len(spec.list_columns) + (4 if self.content is None else 6)
@@ -111,23 +105,51 @@ class Embedder(nn.Module):
     def forward(self, batch: CRMBatch) -> Features:
         """Embedded inputs of a batch."""
         indices = self.columns(batch.fields)
-        columns = self.table(indices)
-        lists = mean_lists(self.table, batch.lists, self.list_unknown)
-        item = columns[:, self.columns.item :].sum(1) + sum(lists)
-        seen = self.table(batch.seen).sum(1) + sum(mean_lists(self.table, batch.seen_lists, self.list_unknown))
-        items, answers = nn.functional.embedding(batch.history, seen), self.answer(batch.answers)
+        columns, seen = self._embedded(indices, batch)
+        item = columns[:, self.columns.item :].sum(1)
+        answer, likes_first = self.answer.weight, self.answer.weight[: ANSWERS - 1].flip(0)
+        entries = answered(seen, answer, batch)
         present = batch.answers != ANSWERS - 1
-        length = present.sum(1, keepdim=True).clamp(min=1)
-        disliked, liked = (_sum_where(items, batch.answers == answer) / length for answer in range(ANSWERS - 1))
-        answered = _sum_where(answers, present) / length
-        attended = self.attention(item, items + answers, present)
-        kept = (columns[:, c] for c in self.columns.kept)
-        content = () if self.content is None else self.content(batch, self.answer(batch.answers), present)
-        fields = torch.stack([*kept, *lists, liked, disliked, answered, attended, *content], dim=1)
+        kinds = torch.arange(ANSWERS - 2, -1, -1, device=indices.device)
+        weight = (batch.answers.unsqueeze(1) == kinds.unsqueeze(1)) / present.sum(1).clamp(min=1)[:, None, None]
+        pooled = self.attention.sums(item, entries, present, weight)
+        share, attended = weight.sum(2), pooled[:, -1]
+        by_answer = pooled[:, :-1] - share.unsqueeze(2) * likes_first  # an entry holds its answer
+        content = () if self.content is None else self.content(batch, answer, present)
+        all_kept = len(self.kept) == columns.shape[1]
+        kept = columns if all_kept else torch.stack([columns[:, c] for c in self.kept], dim=1)
+        rest = torch.stack([share @ likes_first, attended, *content], dim=1)
+        fields = torch.cat([kept, by_answer, rest], dim=1)
         flat = torch.cat([fields.flatten(1), batch.counts], dim=1) if self.counts else fields.flatten(1)
         if self.count_field is not None:
             fields = torch.cat([fields, self.count_field(batch.counts).unsqueeze(1)], dim=1)
         return Features(indices, fields, flat, attended)
+
+    def _embedded(self, indices: Tensor, batch: CRMBatch) -> tuple[Tensor, Tensor]:
+        """[B, columns, d] of the samples, list columns last and as means; [U, d] of the histories' items, their columns
+        summed. One lookup for all."""
+        own, seen = torch.cat([indices, *batch.lists], dim=1), torch.cat([batch.seen, *batch.seen_lists], dim=1)
+        own_weight, seen_weight = self._weights(indices, batch.lists), self._weights(batch.seen, batch.seen_lists)
+        arange = partial(torch.arange, device=own.device)
+        widths = [indices.shape[1], *(index.shape[1] for index in batch.lists)]
+        first = torch.cat([arange(widths[0]), *(arange(end, end + 1) for end in accumulate(widths[:-1]))])
+        start = arange(0, own.numel(), own.shape[1]).unsqueeze(1) + first
+        start_seen = arange(own.numel(), own.numel() + seen.numel(), seen.shape[1])
+        found = sums(
+            self.table.weight,
+            torch.cat([own.flatten(), seen.flatten()]),
+            torch.cat([own_weight.flatten(), seen_weight.flatten()]),
+            torch.cat([start.flatten(), start_seen]),
+        )
+        return found[: start.numel()].unflatten(0, start.shape), found[start.numel() :]
+
+    def _weights(self, columns: Tensor, lists: tuple[Tensor, ...]) -> Tensor:
+        """What each index counts, [n, columns and lists]: one, or its share of the known values of its list."""
+        parts = [torch.ones(columns.shape, device=columns.device)]
+        for index, unknown in zip(lists, self.list_unknown, strict=True):
+            known = (index != unknown).float()
+            parts.append(known / known.sum(1, keepdim=True).clamp(min=1))
+        return torch.cat(parts, dim=1)
 
 
 class ContentTower(nn.Module):
@@ -137,17 +159,18 @@ class ContentTower(nn.Module):
         super().__init__()
         self.map = nn.Linear(width, size)
         self.attention = DotAttention(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, batch: CRMBatch, answers: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """`answers` [B, L, d]: embeddings of the history's answers; `present` [B, L] true where there is an entry."""
+    def forward(self, batch: CRMBatch, answer: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """`answer` [ANSWERS, d]: embeddings of the answers; `present` [B, L] true where there is an entry."""
         item, seen = (self.map(self.dropout(part)) for part in (batch.content, batch.seen_content))
-        return item, self.attention(item, nn.functional.embedding(batch.history, seen) + answers, present)
+        return item, self.attention(item, answered(seen, answer, batch), present)
 
 
-def _sum_where(entries: Tensor, mask: Tensor) -> Tensor:
-    """`entries` [B, L, d] summed where `mask` [B, L] is true -> [B, d]."""
-    return torch.einsum("bld,bl->bd", entries, mask.to(entries.dtype))
+def answered(seen: Tensor, answer: Tensor, batch: CRMBatch) -> Tensor:
+    """The entries of the histories [B, L, d]: the item's row of `seen` [U, d] and the answer's of `answer`, summed.
+    Each is one lookup, in a table of every item with every answer."""
+    return rows((seen.unsqueeze(1) + answer).flatten(0, 1), batch.history * ANSWERS + batch.answers)
 
 
 class LinearPart(nn.Module):
@@ -189,11 +212,28 @@ def mean_lists(table: nn.Embedding, lists: tuple[Tensor, ...], unknown: list[int
     return means
 
 
+class Dropout(nn.Module):
+    """Dropout by 16 random bits an entry, a sixth of the time of torch's own; the probability is rounded to them."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.hidden = min(round(probability * _LEVELS), _LEVELS - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Entries set to 0 at random, the others made larger by as much; in evaluation `x` itself."""
+        if not self.training or self.hidden == 0:
+            return x
+        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
+        bits = drawn.view(torch.int16)[: x.numel()].view(x.shape)
+        shown = torch.ge(bits, self.hidden - _LEVELS // 2, out=torch.empty_like(x, requires_grad=False))
+        return x * shown.mul_(_LEVELS / (_LEVELS - self.hidden))
+
+
 def deep(sizes: list[int], dropout: float) -> nn.Sequential:
     """A multilayer perceptron; each of its layers is a linear map, ReLU and dropout."""
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(sizes):
-        layers.append(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), nn.Dropout(dropout)))
+        layers.append(nn.Sequential(nn.Linear(width_in, width_out), nn.ReLU(), Dropout(dropout)))
     return nn.Sequential(*layers)
 
 

@@ -7,9 +7,10 @@ interactions work field by field are in `interactions`, those that read the hist
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from corella.config import CRMConfig
+from corella.crm.attention import ActivationUnit
 from corella.crm.encoder import CRMBatch
 from corella.crm.interactions import AutoInt, FiBiNET, XDeepFM
 from corella.crm.layers import Columns, CRMOutput, Embedder, LinearPart, deep, layer_outputs
@@ -99,29 +100,6 @@ class DeepFM(nn.Module):
         linear = self.linear(features.indices, batch).sum(1)
         logit = linear + pairs.sum(1) + self.output(layers[-1]).squeeze(1)
         return CRMOutput(logit, (pairs, *layers[1:]))
-
-
-class ActivationUnit(nn.Module):
-    """DIN's attention: `sum_l a(h_l, t) h_l`, `a` a small perceptron of `[h, t, h - t, h * t]`.
-
-    No softmax, as in the paper: the sum keeps how strong an interest is. PReLU as the activation.
-    """
-
-    def __init__(self, size: int, width: int = 32) -> None:
-        super().__init__()
-        self.history = nn.Linear(size, width, bias=False)
-        self.target = nn.Linear(size, width)
-        self.product = nn.Linear(size, width, bias=False)
-        self.weight = nn.Sequential(nn.PReLU(), nn.Linear(width, 1))
-
-    def forward(self, target: Tensor, history: Tensor, mask: Tensor) -> Tensor:
-        """`target` [B, d], `history` [B, L, d], `mask` [B, L] true where there is an entry -> [B, d]."""
-        # A linear map of [h, t, h - t, h * t] is one of h, one of t and one of h * t: the difference is
-        # absorbed, and the target's share is computed once instead of for every entry.
-        product = self.product(history * target.unsqueeze(1))
-        inner = self.history(history) + self.target(target).unsqueeze(1) + product
-        weight = self.weight(inner).squeeze(-1) * mask
-        return torch.einsum("bl,bld->bd", weight, history)
 
 
 class DIN(nn.Module):

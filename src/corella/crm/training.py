@@ -11,13 +11,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from corella.ahead import ahead
 from corella.config import CRMConfig
-from corella.crm.encoder import CRMEncoder
+from corella.crm.encoder import CRMBatch, CRMEncoder
 from corella.data.on_disk import mixed
 from corella.data.samples import Samples
 from corella.workers import Workers, here
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 _EVAL_BATCH = 8192
 
@@ -67,24 +69,29 @@ def train_crm(
     history: list[float] = []
     best: dict[str, Tensor] = {}
     rows = steps = 0
+
+    def prepared(index: Ints) -> CRMBatch:
+        part = encoder.hidden(train.take(index), config.hide_items, hiding)
+        return encoder.batch(part if workers.size == 1 else part.take(workers.mine(len(index))))
+
     for _ in range(config.epochs):
         order = mixed(train.counts, rng)
-        for start in range(0, len(order), config.batch_size):
-            index = order[start : start + config.batch_size]
-            part = encoder.hidden(train.take(index), config.hide_items, hiding)
+        parts = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
+        for index, batch in zip(parts, ahead(prepared, parts), strict=True):
             mine = workers.mine(len(index))
-            model.train()
+            if not model.training:  # an evaluation came between
+                model.train()
             optimiser.zero_grad(set_to_none=True)
             total = np.zeros(1, np.float32)
             if len(mine):
-                logit = model(encoder.batch(part if workers.size == 1 else part.take(mine))).logit
+                logit = model(batch).logit
                 loss = nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(answers[index[mine]]))
                 loss = loss * (len(mine) / len(index))
                 loss.backward()
                 total += float(loss.detach())
             total = workers.add_gradients(model.parameters(), total)
             optimiser.step()
-            rows, steps = rows + len(part), steps + 1
+            rows, steps = rows + len(index), steps + 1
             on_step(rows, config.epochs * len(train), float(total[0]))
             if steps % per_evaluation == 0:
                 history.append(float(roc_auc_score(valid.label, _logits_together(workers, model, encoder, valid))))

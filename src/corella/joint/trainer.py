@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from corella.ahead import ahead
 from corella.checkpoint import (
     Facts,
     keep_steps,
@@ -38,7 +39,7 @@ from corella.joint.reading import Reading, passes, reading_of
 from corella.joint.residual import LearnedCorrection, worth_reading
 from corella.joint.soft_tokens import SoftTokens
 from corella.llm.backbone import Backbone, trainable
-from corella.llm.batches import ahead, fetched, moved
+from corella.llm.batches import fetched, moved
 from corella.llm.scoring import LLMOutput, Prompts, read_batch
 from corella.llm.shards import clip, local, part, shard, sharded, whole
 from corella.workers import here

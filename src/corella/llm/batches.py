@@ -1,15 +1,14 @@
-"""Prompts as tensors; made ahead of the step that reads them, and read off in one piece.
+"""Prompts as tensors, and what is read off them in one piece.
 
 A program gives a GPU its work ahead of time, unless it waits for it: for a number that it reads, for a copy out of
-ordinary memory, for an index whose size depends on values. So what a step reads is rendered in the background, lies in
-page-locked memory, and what it finds comes back in one copy. On a CPU all of this is the plain thing. [ours]
+ordinary memory, for an index whose size depends on values. So what a step reads is rendered in the background
+(`corella.ahead`), lies in page-locked memory, and what it finds comes back in one copy. On a CPU all of this is the
+plain thing. [ours]
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +16,6 @@ import torch
 from torch import Tensor
 
 from corella.llm.prompts import Prompt
-
-_AHEAD = 3
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -96,18 +91,3 @@ def fetched(tensors: Sequence[Tensor]) -> list[npt.NDArray[np.float32]]:
         return []
     flat = torch.cat([t.detach().float().flatten() for t in tensors]).cpu().numpy()
     return np.split(flat, np.cumsum([t.numel() for t in tensors])[:-1])
-
-
-def ahead(make: Callable[[int], T], numbers: Sequence[int]) -> Iterator[T]:
-    """`make` of each number, made in a thread of its own some numbers before it is asked for.
-
-    >>> list(ahead(lambda n: n * n, range(4)))
-    [0, 1, 4, 9]
-    """
-    with ThreadPoolExecutor(1, "ahead") as pool:
-        waiting = deque(pool.submit(make, n) for n in numbers[:_AHEAD])
-        for n in range(len(numbers)):
-            found = waiting.popleft().result()
-            if n + _AHEAD < len(numbers):
-                waiting.append(pool.submit(make, numbers[n + _AHEAD]))
-            yield found

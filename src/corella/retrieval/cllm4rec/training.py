@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from corella.ahead import ahead
 from corella.checkpoint import (
     Facts,
     keep_steps,
@@ -27,7 +28,7 @@ from corella.checkpoint import (
 )
 from corella.config import RetrievalConfig
 from corella.errors import UserError
-from corella.llm.batches import ahead, fetched, moved
+from corella.llm.batches import fetched, moved
 from corella.llm.scoring import group_by_tokens
 from corella.retrieval.cllm4rec.documents import (
     Document,
