@@ -115,6 +115,8 @@ def record(measured: list[Measured]) -> None:
     if len(on_disk) > 1:
         sizes, times = np.log(list(on_disk)), np.log([row["seconds"] for row in on_disk.values()])
         figures["prepare_exponent"] = round(float(np.polyfit(sizes, times, 1)[0]), 3)
+        used = np.log([row["processor_seconds"] for row in on_disk.values()])
+        figures["prepare_exponent_processor"] = round(float(np.polyfit(sizes, used, 1)[0]), 3)
     million = [row["seconds"] for row in merged(PART, measured) if row["rows"] == 10**6]
     if million:
         figures["prepare_1m_seconds"] = min(million)
