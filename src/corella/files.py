@@ -10,10 +10,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -172,10 +173,11 @@ class Manifest:
     """SHA-256 by path within the folder."""
 
 
-def write_manifest(folder: Path, form: int) -> None:
-    """Write `manifest.json`: the folder's format, and the SHA-256 of every other file in it (recursively)."""
+def write_manifest(folder: Path, form: int, known: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write `manifest.json`: the folder's format, and the SHA-256 of every other file in it (recursively). `known`: of
+    files that nobody touched, by their names."""
     files = {
-        str(p.relative_to(folder)): sha256(p)
+        str(p.relative_to(folder)): known.get(str(p.relative_to(folder))) or sha256(p)
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p != folder / "manifest.json" and not p.name.endswith(".tmp")
     }
@@ -183,11 +185,8 @@ def write_manifest(folder: Path, form: int) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds what its manifest says, and nothing else."""
-    try:
-        told = verify_manifest(folder).files
-    except UserError:
-        return False
+    """Whether a folder has the files that its manifest names, and no others; what is in them is not looked at."""
+    told = read_value(folder / "manifest.json", Manifest).files
     there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
     return there - {"manifest.json"} == set(told)
 

@@ -1,15 +1,18 @@
 """A service on the tiny system, with a language model that the test speaks for."""
 
 import json
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from corella.ranking.model import FittedRanking
+from corella.serving.engine import child
 from corella.serving.http.api import create_app
 from corella.serving.http.keys import Key, KeyRing
 from corella.serving.http.schema_operators import CurvePoint
@@ -21,6 +24,18 @@ CURVE = [CurvePoint(share=share, auc=auc, low=auc - 0.02, high=auc + 0.02) for s
 
 
 Serve = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_processes() -> Iterator[None]:
+    """A process of the language model imports for seconds; here one has done so, and all others are forked from it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["corella.serving.engine.worker", "corella.llm.saved", "peft", "transformers.models.llama.modeling_llama"]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(child, "multiprocessing", SimpleNamespace(get_context=lambda method: context))
+        yield
 
 
 @pytest.fixture

@@ -35,14 +35,12 @@ def extremes(log: pl.LazyFrame) -> Extremes:
         )
         if low is not None:
             said = " to ".join(f"{end:g} ({n:,} times)" for end, n in zip((low, high), times.row(0), strict=True))
-    return Extremes(said, _busiest(log, USER), _busiest(log, ITEM))
+    return Extremes(said, _busiest(log, USER_CODE, USER), _busiest(log, ITEM_CODE, ITEM))
 
 
-def _busiest(log: pl.LazyFrame, key: str) -> str:
-    found = _collected(
-        log.group_by(key).agg(pl.len().alias("rows")).sort(["rows", key], descending=[True, False]).head(1)
-    )
-    name, rows = found.row(0)
+def _busiest(log: pl.LazyFrame, code: str, key: str) -> str:
+    counted = log.group_by(code).agg(pl.first(key), pl.len().alias("rows"))
+    name, rows = _collected(counted.sort("rows", key, descending=[True, False]).head(1)).row(0)[1:]
     return f"{name!r} with {rows:,} rows"
 
 

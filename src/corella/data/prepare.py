@@ -27,11 +27,11 @@ from corella.data.parts.prepare import prepare_parts
 from corella.data.parts.tables import height_of
 from corella.data.preparation import Preparation
 from corella.data.split import order_log, split_log, tied_share
-from corella.data.store import FORMAT, LOG, PREPARATION, SETTINGS, adopt_parts, load_prepared, write_dataset
+from corella.data.store import FORMAT, LOG, PREPARATION, SETTINGS, TAUGHT, adopt_parts, load_prepared, write_dataset
 from corella.data.tables.read import read_table
 from corella.data.texts import fill_users
 from corella.features.text.items import read_items
-from corella.files import cache_folder, read_value, write_manifest, write_value
+from corella.files import Manifest, cache_folder, read_value, write_manifest, write_value
 from corella.progress import Reporter
 from corella.tasks.running import Workers
 
@@ -132,7 +132,8 @@ def _with_a_day_more(config: DataConfig, seed: int, folder: Path) -> bool:
     users, items = (height_of(folder / f"{name}.parquet") for name in ("users", "items"))
     write_value(folder / SETTINGS, config)
     write_value(folder / PREPARATION, _preparation(_parts_of(folder / LOG), users, items, config, ledger, seed))
-    write_manifest(folder, FORMAT)
+    kept = read_value(folder / "manifest.json", Manifest).files
+    write_manifest(folder, FORMAT, {name: sha for name, sha in kept.items() if name.startswith((LOG, TAUGHT))})
     return True
 
 

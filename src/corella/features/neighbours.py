@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from corella.ahead import ahead
 from corella.features.grids import TERM, on_grid
 
 Doubles = npt.NDArray[np.float64]
@@ -58,11 +59,15 @@ def neighbour_features(answers: Answers, last: int, smoothing: float) -> list[Do
     # Small numbers are gathered several times as fast; on their grid, these are exact as float32.
     residual, taught = (array.astype(np.float32) for array in (answers.residual, answers.taught))
     learned = answers.learned.astype(bool)
-    for row, earlier, key in _pairs(answers, last):
+
+    def sums(pairs: tuple[Ints, Ints, Ints]) -> list[Doubles]:
+        row, earlier, key = pairs
         product = taught[row].astype(np.float64) * taught[earlier]
         both = (learned[row] & learned[earlier]).astype(np.float64)
         found = pair_terms(row, key, residual[earlier].astype(np.float64), product, both, smoothing)
-        more = [np.bincount(row, weights=terms, minlength=rows) for terms in found]
+        return [np.asarray(np.bincount(row, weights=terms, minlength=rows), np.float64) for terms in found]
+
+    for more in ahead(sums, _pairs(answers, last), most=1):  # while the next pairs are sorted
         agreement, total, together = agreement + more[0], total + more[1], together + more[2]
     return [agreement, total / (together + smoothing)]
 
