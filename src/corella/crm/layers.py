@@ -111,7 +111,9 @@ class Embedder(nn.Module):
         entries = answered(seen, answer, batch)
         present = batch.answers != ANSWERS - 1
         kinds = torch.arange(ANSWERS - 2, -1, -1, device=indices.device)
-        weight = (batch.answers.unsqueeze(1) == kinds.unsqueeze(1)) / present.sum(1).clamp(min=1)[:, None, None]
+        # In float32, whatever torch takes for granted while another thread loads a model.
+        said = (batch.answers.unsqueeze(1) == kinds.unsqueeze(1)).float()
+        weight = said / present.sum(1).clamp(min=1)[:, None, None]
         pooled = self.attention.sums(item, entries, present, weight)
         share, attended = weight.sum(2), pooled[:, -1]
         by_answer = pooled[:, :-1] - share.unsqueeze(2) * likes_first  # an entry holds its answer
@@ -145,7 +147,7 @@ class Embedder(nn.Module):
 
     def _weights(self, columns: Tensor, lists: tuple[Tensor, ...]) -> Tensor:
         """What each index counts, [n, columns and lists]: one, or its share of the known values of its list."""
-        parts = [torch.ones(columns.shape, device=columns.device)]
+        parts = [torch.ones(columns.shape, dtype=torch.float32, device=columns.device)]
         for index, unknown in zip(lists, self.list_unknown, strict=True):
             known = (index != unknown).float()
             parts.append(known / known.sum(1, keepdim=True).clamp(min=1))
